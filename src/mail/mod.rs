@@ -1,0 +1,23 @@
+//! The values everything else talks about: addresses, envelopes, replies, failures, times.
+//!
+//! Invariant: a value of these types is valid by construction; parsing happens here, once.
+//! Must not know: sockets, clocks, disks, settings, or any other module of this crate.
+
+mod address;
+mod envelope;
+mod failure;
+pub mod header;
+mod ids;
+mod message;
+mod reply;
+mod text;
+mod time;
+
+pub use address::{AddressError, AddressPattern, Mailbox, ReversePath};
+pub use envelope::Envelope;
+pub use failure::{Cause, Failure, Stage};
+pub use ids::{AccountId, ClientName, QueueId};
+pub use message::{Attempt, Progress, QueuedMessage, Recipient, State};
+pub use reply::{EnhancedStatus, Reply};
+pub use text::Escaped;
+pub use time::{RelayTime, WallTime};

@@ -1,0 +1,7 @@
+//! Pure decisions: who may relay, which account, whose fault a failure is, when to try again.
+//!
+//! Invariant: nothing here reads a clock, a disk, a socket or a random source; `now` and `jitter` are arguments.
+//! Must not know: how anything is stored, sent or shown.
+
+pub mod admission;
+pub mod route;
