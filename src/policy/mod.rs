@@ -5,3 +5,9 @@
 
 pub mod admission;
 pub mod route;
+
+pub mod advice;
+pub mod breaker;
+pub mod schedule;
+pub mod throttle;
+pub mod verdict;
