@@ -3,6 +3,7 @@
 //! The rooms, lowest first; imports go downwards only (see ARCHITECTURE.md): [`mail`], [`policy`], [`events`],
 //! [`queue`], `receive`, [`submit`], `dispatch`, `control`, `daemon`.
 
+pub mod dispatch;
 pub mod events;
 pub mod mail;
 pub mod policy;

@@ -7,6 +7,7 @@
 //! Every line has a field `event` (snake_case, stable, for scripts) and, where a message is meant, `id`.
 
 mod counter;
+pub mod dispatch;
 pub mod queue;
 pub mod receive;
 pub mod submit;

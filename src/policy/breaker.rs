@@ -118,12 +118,11 @@ impl Breaker {
     }
 
     /// Whether this is the moment to say that a transient fault is no passing one; true once an outage.
-    pub fn turns_persistent(&mut self, now: RelayTime) -> bool {
+    /// When another mailbox works at the same smart host, two probes are enough.
+    pub fn turns_persistent(&mut self, now: RelayTime, another_works: bool) -> bool {
+        let probes = if another_works { 2 } else { PERSISTENT_PROBES };
         match &mut self.0 {
-            Some(o)
-                if !o.told
-                    && (o.transient >= PERSISTENT_PROBES || now.since(o.since) >= PERSISTENT_AFTER) =>
-            {
+            Some(o) if !o.told && (o.transient >= probes || now.since(o.since) >= PERSISTENT_AFTER) => {
                 o.told = true;
                 true
             }
@@ -205,13 +204,17 @@ mod tests {
         let told: Vec<bool> = (0..7)
             .map(|i| {
                 b.fail(&said(PRX4), String::new(), at(i), 0.5, &Retry::default());
-                b.turns_persistent(at(i))
+                b.turns_persistent(at(i), false)
             })
             .collect();
         assert_eq!(told, [false, false, false, false, true, false, false]);
         let mut b = Breaker::default();
         b.fail(&said(PRX4), String::new(), at(0), 0.5, &Retry::default());
-        assert!(!b.turns_persistent(at(899)));
-        assert!(b.turns_persistent(at(900)));
+        b.fail(&said(PRX4), String::new(), at(5), 0.5, &Retry::default());
+        assert!(b.turns_persistent(at(5), true), "at once when another mailbox works");
+        let mut b = Breaker::default();
+        b.fail(&said(PRX4), String::new(), at(0), 0.5, &Retry::default());
+        assert!(!b.turns_persistent(at(899), false));
+        assert!(b.turns_persistent(at(900), false));
     }
 }

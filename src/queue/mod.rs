@@ -110,6 +110,8 @@ pub struct Settlement {
     pub attempt: Option<Attempt>,
     /// Sets `QueuedMessage::outcome_unknown`.
     pub outcome_unknown: bool,
+    /// The moment, for `delivered_since`.
+    pub now: RelayTime,
     /// Notices (DSNs) stored in the same step as the settlement, so that a crash loses neither or both.
     pub notices: Vec<Notice>,
 }

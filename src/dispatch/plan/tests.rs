@@ -1,0 +1,480 @@
+//! The plan against a simulated queue, smart host and clock: hours pass in milliseconds.
+
+use super::*;
+use crate::dispatch::settle::tests::{message, refusal};
+use crate::mail::{Cause, Progress, Reply, Stage};
+
+/// A smart host as the plan sees it.
+trait Host {
+    fn login(&mut self, _now_s: f64, _nth_address: usize) -> Result<(), Failure> {
+        Ok(())
+    }
+    fn send(&mut self, _now_s: f64, _id: i64) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+struct Sim<H> {
+    plan: Plan,
+    host: H,
+    now: i64,
+    events: Vec<(i64, u64, Event)>,
+    seq: u64,
+    queue: Vec<QueuedMessage>,
+    leased: Vec<QueueId>,
+    conns: usize,
+    max_conns: usize,
+    busy: usize,
+    max_busy: usize,
+    logins: Vec<f64>,
+    failed_logins: usize,
+    addresses: Vec<usize>,
+    delivered: Vec<(f64, i64)>,
+    dead: Vec<i64>,
+    facts: Vec<Fact>,
+    in_flight: BTreeMap<ConnId, QueueId>,
+}
+
+const LOGIN_MS: i64 = 100;
+const SEND_MS: i64 = 50;
+
+fn limits() -> Limits {
+    Limits {
+        account: AccountId::new("scanner@contoso.com"),
+        smart_host: "smtp.office365.com:587".into(),
+        max_connections: 2,
+        messages_per_minute: 0,
+        recipients_per_day: 0,
+        retry: Retry::default(),
+    }
+}
+
+impl<H: Host> Sim<H> {
+    fn new(limits: Limits, host: H, messages: i64) -> Self {
+        let throttle = Throttle::new(limits.messages_per_minute, limits.recipients_per_day, vec![]);
+        Self {
+            plan: Plan::new(limits, Breaker::default(), throttle, false),
+            host,
+            now: 0,
+            events: vec![(0, 0, Event::Rung)],
+            seq: 1,
+            queue: (1..=messages).map(|n| message(n, &["a@contoso.com"])).collect(),
+            leased: vec![],
+            conns: 0,
+            max_conns: 0,
+            busy: 0,
+            max_busy: 0,
+            logins: vec![],
+            failed_logins: 0,
+            addresses: vec![],
+            delivered: vec![],
+            dead: vec![],
+            facts: vec![],
+            in_flight: BTreeMap::new(),
+        }
+    }
+
+    fn later(&mut self, ms: i64, event: Event) {
+        self.events.push((self.now + ms, self.seq, event));
+        self.seq += 1;
+    }
+
+    fn secs(&self) -> f64 {
+        f64::from(i32::try_from(self.now).unwrap()) / 1000.0
+    }
+
+    /// Runs until nothing more happens or the time is over.
+    fn run(&mut self, until_s: i64) {
+        loop {
+            let next = self.events.iter().map(|(t, s, _)| (*t, *s)).min();
+            let wake = self.plan.wake_at(RelayTime::from_ms(self.now)).map(RelayTime::as_ms);
+            let (event, at) = match (next, wake) {
+                (Some((t, s)), w) if w.is_none_or(|w| t <= w) => {
+                    let i = self.events.iter().position(|e| e.1 == s).unwrap();
+                    (self.events.remove(i).2, t)
+                }
+                (_, Some(w)) => (Event::Woken, w),
+                _ => return,
+            };
+            if at > until_s * 1000 {
+                self.later(at - self.now, event);
+                self.now = until_s * 1000;
+                return;
+            }
+            self.now = at;
+            if let Event::Sent(..) = event {
+                self.busy -= 1;
+            }
+            let actions = self.plan.handle(event, RelayTime::from_ms(self.now), WallTime::from_ms(0), 0.5);
+            for action in actions {
+                self.act(action);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let now = RelayTime::from_ms(self.now);
+        match action {
+            Action::Lease { except } => {
+                let free = |m: &&QueuedMessage| !self.leased.contains(&m.id) && !except.contains(&m.id);
+                let found = self.queue.iter().filter(free).find(|m| m.next_attempt <= now).cloned();
+                let next = self.queue.iter().filter(free).map(|m| m.next_attempt).min();
+                let event = match found {
+                    Some(m) => {
+                        self.leased.push(m.id);
+                        Event::Leased(m)
+                    }
+                    None => Event::NothingDue(next),
+                };
+                self.later(0, event);
+            }
+            Action::Open { conn, nth_address } => {
+                self.conns += 1;
+                self.max_conns = self.max_conns.max(self.conns);
+                self.logins.push(self.secs());
+                self.addresses.push(nth_address);
+                match self.host.login(self.secs(), nth_address) {
+                    Ok(()) => self.later(LOGIN_MS, Event::Opened(conn)),
+                    Err(f) => {
+                        self.conns -= 1;
+                        self.failed_logins += 1;
+                        self.later(LOGIN_MS, Event::OpenFailed(conn, f));
+                    }
+                }
+            }
+            Action::Send { conn, id } => {
+                self.busy += 1;
+                self.max_busy = self.max_busy.max(self.busy);
+                assert!(
+                    self.in_flight.insert(conn, id).is_none(),
+                    "a connection sends one message at a time"
+                );
+                let result = self.host.send(self.secs(), id.number());
+                let usable = !matches!(&result, Err(f) if f.reply().is_none_or(|r| r.code == 421));
+                let sent = match result {
+                    Ok(()) => Sent {
+                        outcomes: vec![Outcome::Taken(Reply::new(250, "2.0.0 OK"))],
+                        failure: None,
+                        usable,
+                    },
+                    Err(f) => Sent { outcomes: vec![Outcome::Untried], failure: Some(f), usable },
+                };
+                self.later(SEND_MS, Event::Sent(conn, id, sent, "192.0.2.1:587".into()));
+                if !usable {
+                    self.in_flight.remove(&conn);
+                    self.conns -= 1;
+                    self.later(SEND_MS + 1, Event::Closed(conn));
+                }
+            }
+            Action::Close { conn } => {
+                self.conns -= 1;
+                self.later(5, Event::Closed(conn));
+            }
+            Action::Settle { id, settlement, .. } => {
+                let m = self.queue.iter_mut().find(|m| m.id == id).unwrap();
+                m.recipients = settlement.recipients;
+                m.attempts = settlement.attempts;
+                match settlement.to {
+                    Destination::Queued(t) => m.next_attempt = t,
+                    Destination::Dead => self.dead.push(id.number()),
+                    Destination::Delivered => self.delivered.push((self.secs(), id.number())),
+                }
+                if !matches!(settlement.to, Destination::Queued(_)) {
+                    self.queue.retain(|m| m.id != id);
+                }
+                self.leased.retain(|l| *l != id);
+                self.in_flight.retain(|_, v| *v != id);
+                self.later(1, Event::Settled(id));
+            }
+            Action::Return { id } => {
+                self.leased.retain(|l| *l != id);
+                self.in_flight.retain(|_, v| *v != id);
+            }
+            Action::Tell(fact) => self.facts.push(fact),
+            Action::Persist(_) | Action::HoldTenant(_) => {}
+        }
+    }
+
+    fn order(&self) -> Vec<i64> {
+        self.delivered.iter().map(|(_, id)| *id).collect()
+    }
+}
+
+struct Well;
+impl Host for Well {}
+
+fn prx4(stage: Stage) -> Failure {
+    refusal(stage, "451 4.7.0 Temporary server error. Please try again later. PRX4")
+}
+
+#[test]
+fn mail_flows_in_order_over_no_more_connections_than_allowed() {
+    let mut sim = Sim::new(limits(), Well, 200);
+    sim.run(600);
+    assert_eq!(sim.delivered.len(), 200);
+    assert_eq!((sim.max_conns, sim.logins.len()), (2, 2));
+    assert!(sim.order().is_sorted_by(|a, b| a <= &(b + 1)), "at most neighbours swap on two connections");
+    assert!(sim.plan.is_at_rest(), "idle connections are closed after a minute");
+}
+
+#[test]
+fn a_prx4_outage_of_a_minute_is_over_within_a_minute_of_its_end_and_spends_nothing() {
+    for stage in [Stage::Connect, Stage::Ehlo, Stage::Tls, Stage::Auth] {
+        struct Outage(Stage);
+        impl Host for Outage {
+            fn login(&mut self, now_s: f64, _: usize) -> Result<(), Failure> {
+                if now_s < 60.0 { Err(prx4(self.0)) } else { Ok(()) }
+            }
+        }
+        let mut sim = Sim::new(limits(), Outage(stage), 100);
+        sim.run(600);
+        assert_eq!(
+            sim.order(),
+            (1..=100).collect::<Vec<_>>().as_slice().to_vec(),
+            "{stage}: in order of arrival"
+        );
+        assert!(sim.delivered.last().unwrap().0 < 120.0, "{stage}");
+        assert!(sim.failed_logins <= 5, "{stage}: one probe at a time");
+        assert!(sim.facts.iter().any(|f| matches!(f, Fact::Recovered { .. })));
+        assert!(!sim.facts.iter().any(|f| matches!(f, Fact::Deferred { .. } | Fact::Dead { .. })));
+    }
+}
+
+#[test]
+fn a_prx4_outage_after_the_login_spends_nothing_either() {
+    for stage in [Stage::Mail, Stage::Rcpt, Stage::Data, Stage::FinalDot] {
+        struct Outage(Stage);
+        impl Host for Outage {
+            fn send(&mut self, now_s: f64, _: i64) -> Result<(), Failure> {
+                if now_s < 60.0 { Err(prx4(self.0)) } else { Ok(()) }
+            }
+        }
+        let mut sim = Sim::new(limits(), Outage(stage), 100);
+        sim.run(600);
+        assert_eq!(sim.delivered.len(), 100, "{stage}");
+        assert!(sim.delivered.last().unwrap().0 < 120.0, "{stage}");
+        assert!(sim.dead.is_empty());
+        assert!(!sim.facts.iter().any(|f| matches!(f, Fact::Deferred { .. })), "{stage}: nobody is put off");
+    }
+}
+
+#[test]
+fn each_failed_probe_moves_to_the_next_address() {
+    struct OneBadFrontEnd;
+    impl Host for OneBadFrontEnd {
+        fn login(&mut self, _: f64, nth_address: usize) -> Result<(), Failure> {
+            if nth_address == 0 { Err(prx4(Stage::Auth)) } else { Ok(()) }
+        }
+    }
+    let mut sim = Sim::new(limits(), OneBadFrontEnd, 3);
+    sim.run(30);
+    assert_eq!(sim.delivered.len(), 3);
+    assert_eq!(sim.addresses[..2], [0, 1]);
+}
+
+#[test]
+fn a_refused_login_is_held_not_hammered_and_nothing_bounces() {
+    struct Refusing;
+    impl Host for Refusing {
+        fn login(&mut self, now_s: f64, _: usize) -> Result<(), Failure> {
+            let text = "535 5.7.139 Authentication unsuccessful, the user credentials were incorrect.";
+            if now_s < 60.0 { Err(refusal(Stage::Auth, text)) } else { Ok(()) }
+        }
+    }
+    let mut sim = Sim::new(limits(), Refusing, 100);
+    sim.run(600);
+    assert!(sim.logins.iter().filter(|t| **t < 120.0).count() <= 3, "{:?}", sim.logins);
+    assert_eq!((sim.delivered.len(), sim.dead.len()), (100, 0));
+    assert!(matches!(sim.facts[0], Fact::Held { .. }));
+}
+
+#[test]
+fn prx4_on_three_of_five_logins_costs_seconds() {
+    struct Flaky(u32);
+    impl Host for Flaky {
+        fn login(&mut self, _: f64, _: usize) -> Result<(), Failure> {
+            self.0 += 1;
+            if self.0 % 5 < 3 { Err(prx4(Stage::Auth)) } else { Ok(()) }
+        }
+    }
+    let mut sim = Sim::new(limits(), Flaky(0), 100);
+    sim.run(600);
+    assert_eq!(sim.delivered.len(), 100);
+    assert!(sim.delivered.last().unwrap().0 < 60.0);
+}
+
+#[test]
+fn a_further_connection_that_fails_does_not_stop_the_one_that_works() {
+    struct OneOnly(u32);
+    impl Host for OneOnly {
+        fn login(&mut self, _: f64, _: usize) -> Result<(), Failure> {
+            self.0 += 1;
+            if self.0 == 1 { Ok(()) } else { Err(prx4(Stage::Auth)) }
+        }
+    }
+    let mut sim = Sim::new(limits(), OneOnly(0), 100);
+    sim.run(59);
+    assert_eq!(sim.delivered.len(), 100);
+    assert!(!sim.facts.iter().any(|f| matches!(f, Fact::BackingOff { .. })));
+    assert!(sim.failed_logins < 5);
+}
+
+#[test]
+fn one_poisonous_message_does_not_block_the_rest() {
+    struct Poisoned;
+    impl Host for Poisoned {
+        fn send(&mut self, _: f64, id: i64) -> Result<(), Failure> {
+            if id == 1 { Err(prx4(Stage::FinalDot)) } else { Ok(()) }
+        }
+    }
+    let mut sim = Sim::new(limits(), Poisoned, 50);
+    sim.run(60);
+    assert_eq!(sim.delivered.len(), 49);
+    assert!(sim.delivered.last().unwrap().0 < 20.0, "{:?}", sim.delivered.last());
+    assert_eq!(sim.queue[0].attempts, 1, "it takes the blame and its own schedule");
+    assert!(sim.dead.is_empty());
+}
+
+#[test]
+fn too_many_connections_is_answered_with_fewer_after_a_pause() {
+    struct OneAtATime(bool);
+    impl Host for OneAtATime {
+        fn send(&mut self, _: f64, _: i64) -> Result<(), Failure> {
+            if std::mem::replace(&mut self.0, true) {
+                return Ok(());
+            }
+            Err(refusal(Stage::FinalDot, "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded"))
+        }
+    }
+    let mut sim = Sim::new(limits(), OneAtATime(false), 20);
+    sim.run(300);
+    assert_eq!(sim.delivered.len(), 20);
+    let resumed = sim.logins.iter().find(|t| **t > 1.0).unwrap();
+    assert!((15.0..=60.0).contains(resumed), "{resumed}");
+    assert_eq!(sim.logins.iter().filter(|t| **t > 1.0).count(), 1, "one connection from then on");
+}
+
+#[test]
+fn the_pace_is_kept_and_the_backlog_is_not_leased_ahead() {
+    let mut sim = Sim::new(Limits { messages_per_minute: 25, ..limits() }, Well, 60);
+    sim.run(59);
+    assert_eq!(sim.delivered.len(), 25);
+    assert!(sim.leased.is_empty());
+    sim.run(119);
+    assert_eq!(sim.delivered.len(), 50);
+    sim.run(130);
+    assert_eq!(sim.delivered.len(), 60);
+}
+
+#[test]
+fn the_days_recipients_are_kept() {
+    let mut sim = Sim::new(Limits { recipients_per_day: 10, ..limits() }, Well, 15);
+    sim.run(80_000);
+    assert!((10..=11).contains(&sim.delivered.len()), "{}", sim.delivered.len());
+    sim.run(90_000);
+    assert_eq!(sim.delivered.len(), 15);
+}
+
+#[test]
+fn an_old_connection_dropped_by_the_server_costs_the_message_nothing() {
+    struct Drops(u32);
+    impl Host for Drops {
+        fn send(&mut self, _: f64, _: i64) -> Result<(), Failure> {
+            self.0 += 1;
+            let gone = Failure::new(Stage::Mail, Cause::Network("connection reset".into()));
+            if self.0.is_multiple_of(7) { Err(gone) } else { Ok(()) }
+        }
+    }
+    let mut sim = Sim::new(limits(), Drops(0), 50);
+    sim.run(60);
+    assert_eq!(sim.delivered.len(), 50);
+    assert!(sim.facts.iter().all(|f| matches!(f, Fact::Delivered { .. })), "{:?}", sim.facts);
+}
+
+#[test]
+fn answers_lost_after_the_final_dot_in_a_row_stop_the_account_before_everything_is_doubled() {
+    struct Mute;
+    impl Host for Mute {
+        fn send(&mut self, _: f64, _: i64) -> Result<(), Failure> {
+            Err(Failure::new(Stage::FinalDot, Cause::Timeout))
+        }
+    }
+    let mut sim = Sim::new(limits(), Mute, 100);
+    sim.run(4);
+    let unknown = sim.facts.iter().filter(|f| matches!(f, Fact::OutcomeUnknown { .. })).count();
+    assert!(unknown <= 4, "{unknown}");
+    assert!(sim.facts.iter().any(|f| matches!(f, Fact::BackingOff { .. })));
+}
+
+#[test]
+fn a_fault_that_stays_is_called_a_misconfiguration_once() {
+    struct Stuck;
+    impl Host for Stuck {
+        fn login(&mut self, _: f64, _: usize) -> Result<(), Failure> {
+            Err(prx4(Stage::Auth))
+        }
+    }
+    let mut sim = Sim::new(limits(), Stuck, 5);
+    sim.run(7200);
+    let told: Vec<_> = sim.facts.iter().filter(|f| matches!(f, Fact::Persistent { .. })).collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!((sim.dead.len(), sim.queue.len()), (0, 5));
+    assert!(sim.queue.iter().all(|m| m.attempts == 0 && m.recipients[0].progress == Progress::Pending));
+    let mut sooner = Sim::new(limits(), Stuck, 5);
+    sooner.plan.set_another_works(true);
+    sooner.run(10);
+    assert!(
+        sooner.facts.iter().any(|f| matches!(f, Fact::Persistent { another_works: true, .. })),
+        "when another mailbox works, it is said at the second probe"
+    );
+}
+
+#[test]
+fn a_paused_account_sends_nothing_until_it_is_resumed() {
+    let mut sim = Sim::new(limits(), Well, 10);
+    sim.events.insert(0, (0, 0, Event::Paused(true)));
+    sim.run(1000);
+    assert_eq!((sim.delivered.len(), sim.logins.len()), (0, 0));
+    sim.later(0, Event::Paused(false));
+    sim.run(1100);
+    assert_eq!(sim.delivered.len(), 10);
+}
+
+#[test]
+fn a_draining_account_finishes_what_is_in_flight_and_rests() {
+    let mut sim = Sim::new(limits(), Well, 100);
+    sim.run(1);
+    let before = sim.delivered.len();
+    sim.later(0, Event::Drain);
+    sim.run(10);
+    assert!((before..=before + 2).contains(&sim.delivered.len()));
+    assert!(sim.plan.is_at_rest());
+    assert!(sim.leased.is_empty());
+}
+
+#[test]
+fn a_long_queue_changes_its_connection_every_quarter_of_an_hour() {
+    let mut sim = Sim::new(Limits { messages_per_minute: 25, ..limits() }, Well, 1000);
+    sim.run(2400);
+    assert_eq!(sim.delivered.len(), 1000);
+    assert!((3..=45).contains(&sim.logins.len()), "{}", sim.logins.len());
+}
+
+#[test]
+fn a_restart_does_not_knock_at_a_closed_door() {
+    let open = Open {
+        kind: Kind::Hold,
+        since: RelayTime::from_ms(0),
+        next_probe: RelayTime::from_ms(300_000),
+        transient: 0,
+        refused: 2,
+        reason: "AUTH: 535".into(),
+        told: true,
+    };
+    let mut sim = Sim::new(limits(), Well, 3);
+    sim.plan.breaker = Breaker::resume(Some(open));
+    sim.run(299);
+    assert_eq!(sim.logins.len(), 0);
+    sim.run(310);
+    assert_eq!(sim.delivered.len(), 3);
+}

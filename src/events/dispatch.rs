@@ -1,0 +1,178 @@
+//! Facts of `dispatch`: what became of messages and accounts.
+
+use super::Counter;
+use crate::mail::{AccountId, QueueId};
+use crate::policy::advice::{About, Advice};
+use std::time::Duration;
+use tracing::{error, info, warn};
+
+/// Messages taken by a smart host for every recipient.
+pub static DELIVERED_TOTAL: Counter = Counter::new();
+/// Messages put off with an attempt spent.
+pub static DEFERRED_TOTAL: Counter = Counter::new();
+/// Messages given up for at least one recipient.
+pub static DEAD_TOTAL: Counter = Counter::new();
+/// Attempts whose outcome after the final dot is unknown; each may become a duplicate.
+pub static OUTCOME_UNKNOWN_TOTAL: Counter = Counter::new();
+/// Logins and connections that failed.
+pub static ACCOUNT_FAILURES_TOTAL: Counter = Counter::new();
+
+/// One fact about an account or one of its messages. Texts are escaped already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// The smart host has it for every recipient.
+    Delivered {
+        /// The message.
+        id: QueueId,
+        /// The server's words to the end of data.
+        said: String,
+        /// Since the 250 to the device.
+        after: Duration,
+    },
+    /// To be tried again on the message's own schedule.
+    Deferred {
+        /// The message.
+        id: QueueId,
+        /// Why.
+        said: String,
+        /// Until the next attempt.
+        retry_in: Duration,
+        /// Attempts spent.
+        attempts: u32,
+    },
+    /// Given up for at least one recipient; kept whole.
+    Dead {
+        /// The message.
+        id: QueueId,
+        /// Why.
+        said: String,
+        /// What to do.
+        advice: Option<Advice>,
+    },
+    /// Lost after the final dot: the server may have it; it is sent again.
+    OutcomeUnknown {
+        /// The message.
+        id: QueueId,
+        /// What happened.
+        said: String,
+    },
+    /// The account backs off as a whole; messages wait and spend nothing.
+    BackingOff {
+        /// Why.
+        said: String,
+        /// Until the next probe.
+        retry_in: Duration,
+        /// What it means.
+        advice: Option<Advice>,
+    },
+    /// Only an admin ends this.
+    Held {
+        /// Why.
+        said: String,
+        /// Until the next probe.
+        retry_in: Duration,
+        /// What to do.
+        advice: Option<Advice>,
+    },
+    /// A fault that calls itself temporary does not pass, or only this mailbox has it.
+    Persistent {
+        /// The latest words.
+        said: String,
+        /// How long.
+        lasting: Duration,
+        /// What to do.
+        advice: Option<Advice>,
+        /// Another mailbox works at the same smart host meanwhile.
+        another_works: bool,
+    },
+    /// The account works again.
+    Recovered {
+        /// How long it did not.
+        lasted: Duration,
+    },
+    /// A further connection failed while another works: not an outage.
+    ExtraConnectionFailed {
+        /// Why.
+        said: String,
+        /// Not tried again before.
+        retry_in: Duration,
+    },
+}
+
+/// Seconds, for people.
+fn s(d: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(d.as_secs())).to_string()
+}
+
+impl Fact {
+    /// Logs and counts it.
+    pub fn tell(&self, account: &AccountId, smart_host: &str) {
+        let about = About { mailbox: account.as_str(), smart_host };
+        match self {
+            Self::Delivered { id, said, after } => {
+                DELIVERED_TOTAL.add(1);
+                info!(event = "delivered", %id, %account, after_ms = ms(*after), "{id} delivered: {said}");
+            }
+            Self::Deferred { id, said, retry_in, attempts } => {
+                DEFERRED_TOTAL.add(1);
+                info!(event = "deferred", %id, %account, attempts, retry_in_ms = ms(*retry_in),
+                    "{id} deferred, next attempt in {}: {said}", s(*retry_in));
+            }
+            Self::Dead { id, said, advice } => {
+                DEAD_TOTAL.add(1);
+                warn!(event = "dead_letter", %id, %account, "{id} given up and kept as a dead letter: {said}");
+                hints(*advice, about);
+            }
+            Self::OutcomeUnknown { id, said } => {
+                OUTCOME_UNKNOWN_TOTAL.add(1);
+                warn!(event = "outcome_unknown", %id, %account,
+                    "{id} was sent but not confirmed ({said}); it will be sent again and may arrive twice");
+            }
+            Self::BackingOff { said, retry_in, advice } => {
+                ACCOUNT_FAILURES_TOTAL.add(1);
+                let meaning = advice.map(Advice::meaning).unwrap_or_default();
+                warn!(event = "account_backing_off", %account, retry_in_ms = ms(*retry_in),
+                    "{account} backs off, next probe in {}: {said} ({meaning})", s(*retry_in));
+            }
+            Self::Held { said, retry_in, advice } => {
+                ACCOUNT_FAILURES_TOTAL.add(1);
+                error!(event = "account_held", %account, retry_in_ms = ms(*retry_in),
+                    "{account} is held, next probe in {}: {said}", s(*retry_in));
+                hints(*advice, about);
+            }
+            Self::Persistent { said, lasting, advice, another_works } => {
+                let why = if *another_works {
+                    "another mailbox works at the same server"
+                } else {
+                    "a passing fault would have passed by now"
+                };
+                error!(event = "account_misconfigured", %account, lasting_ms = ms(*lasting),
+                    "{account} has failed for {} and {why}: this is probably a misconfiguration, not a temporary \
+                     error: {said}", s(*lasting));
+                hints(*advice, about);
+            }
+            Self::Recovered { lasted } => {
+                info!(event = "account_recovered", %account, lasted_ms = ms(*lasted),
+                    "{account} works again after {}", s(*lasted));
+            }
+            Self::ExtraConnectionFailed { said, retry_in } => {
+                ACCOUNT_FAILURES_TOTAL.add(1);
+                info!(event = "extra_connection_failed", %account, retry_in_ms = ms(*retry_in),
+                    "{account}: a further connection failed, the others go on: {said}");
+            }
+        }
+    }
+}
+
+fn hints(advice: Option<Advice>, about: About<'_>) {
+    if let Some(advice) = advice {
+        warn!(event = "hint", account = about.mailbox, "meaning: {}", advice.meaning());
+        for line in advice.remedy(about) {
+            warn!(event = "hint", account = about.mailbox, "hint: {line}");
+        }
+    }
+}
+
+fn ms(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
