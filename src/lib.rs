@@ -3,8 +3,10 @@
 //! The rooms, lowest first; imports go downwards only (see ARCHITECTURE.md): [`mail`], [`policy`], [`events`],
 //! [`queue`], `receive`, [`submit`], `dispatch`, `control`, `daemon`.
 
+pub mod demo;
 pub mod events;
 pub mod mail;
 pub mod policy;
 pub mod queue;
+pub mod sandbox;
 pub mod submit;
