@@ -10,7 +10,9 @@
 use crate::mail::{Reply, Stage, WallTime, header};
 use aws_lc_rs::digest;
 use mailin_embedded::{AuthMechanism, Handler, Response, Server, SslConfig, response};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -160,7 +162,8 @@ impl Outage {
 
     /// Too many submissions of the mailbox at once.
     pub fn concurrent_sending() -> Self {
-        let text = "4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded (https://aka.ms/concurrent_sending)";
+        let text =
+            "4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded (https://aka.ms/concurrent_sending)";
         Self { at: vec![Stage::FinalDot], reply: Reply::new(432, text), lasts: Lasts::UntilLifted }
     }
 
@@ -529,7 +532,8 @@ impl Certificate {
     fn load_through(&self, directory: &Path, server: &mut Server<Connection>) -> Result<(), SandboxError> {
         let write = |name: &str, pem: &str| -> io::Result<String> {
             let path = directory.join(name);
-            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(pem.as_bytes())?;
             Ok(path.to_string_lossy().into_owned())
         };
