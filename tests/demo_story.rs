@@ -1,5 +1,7 @@
 //! The demo against small relays of known character: it must praise the honest one and catch the others.
 
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not reach their helper functions")]
+
 use mail_send::smtp::AssertReply;
 use mail_send::{Credentials, SmtpClientBuilder};
 use mailferry::demo::{Relay, Script, Summary, run};

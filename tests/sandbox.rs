@@ -1,5 +1,7 @@
 //! The sandbox as a client of Exchange Online would meet it: over TCP, STARTTLS and a login.
 
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not reach their helper functions")]
+
 use mail_send::smtp::AssertReply;
 use mail_send::{Credentials, SmtpClient, SmtpClientBuilder};
 use mailferry::mail::Stage;

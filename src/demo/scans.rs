@@ -3,7 +3,6 @@
 //! Invariant: the documents are valid and the same in every run for the same number; the messages have the faults
 //! real devices have (no Date, no Message-ID, bare LF, a sender that is no address). Must not know: SMTP.
 
-use mail_builder::MessageBuilder;
 use mail_builder::mime::{BodyPart, MimePart};
 
 /// A message as a device hands it to SMTP, and how to speak of it.
