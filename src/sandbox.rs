@@ -114,6 +114,8 @@ pub struct Received {
     pub message_id: Option<String>,
     /// Its Subject, unfolded, as it came.
     pub subject: String,
+    /// Its From, unfolded, as it came.
+    pub from: String,
     /// MAIL FROM.
     pub reverse_path: String,
     /// RCPT TO, in order.
@@ -474,6 +476,7 @@ impl Connection {
         let received = Received {
             duplicate: message_id.as_ref().is_some_and(|id| !state.message_ids.insert(id.clone())),
             subject: incoming.field("Subject").unwrap_or_default(),
+            from: incoming.field("From").unwrap_or_default(),
             reverse_path: incoming.reverse_path,
             recipients: incoming.recipients,
             size_bytes: incoming.size_bytes,

@@ -139,8 +139,10 @@ async fn play(character: Character) -> (Summary, String) {
     let script = Script {
         once: true,
         pause: Duration::from_millis(20),
-        outage: Duration::from_millis(200),
-        finish_within: Duration::from_secs(2),
+        // Long enough that a slow machine tries to deliver within it.
+        outage: Duration::from_secs(1),
+        // Only the forgetful relay never finishes.
+        finish_within: Duration::from_secs(if character == Character::Forgetful { 1 } else { 30 }),
         colour: false,
     };
     let mut told = Vec::new();
@@ -148,7 +150,7 @@ async fn play(character: Character) -> (Summary, String) {
     (summary, String::from_utf8(told).unwrap())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_honest_relay_brings_everything_through_the_outage() {
     let (summary, told) = play(Character::Honest).await;
     assert!(summary.is_complete(), "{told}");
@@ -163,21 +165,21 @@ async fn an_honest_relay_brings_everything_through_the_outage() {
     assert!(!told.contains('\x1b'), "no colours unless asked for");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_forgets_is_caught() {
     let (summary, told) = play(Character::Forgetful).await;
     assert!(!summary.is_complete(), "{told}");
     assert!(summary.rows.iter().any(|r| r.lost > 0), "{told}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_repeats_itself_is_caught() {
     let (summary, told) = play(Character::Nervous).await;
     assert!(!summary.is_complete(), "{told}");
     assert!(summary.rows.iter().all(|r| r.duplicates > 0 && r.lost == 0), "{told}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_changes_mail_is_caught() {
     let (summary, told) = play(Character::Meddling).await;
     assert!(!summary.is_complete(), "{told}");

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-const MESSAGE: &[u8] = b"Message-ID: <1@mfp>\r\nSubject: a\r\n scan\r\n\r\none\r\n..stuffed\r\n";
+const MESSAGE: &[u8] =
+    b"Message-ID: <1@mfp>\r\nSubject: a\r\n scan\r\nFrom: <mfp@contoso.com>\r\n\r\none\r\n..stuffed\r\n";
 
 fn sandbox() -> Sandbox {
     Sandbox::start(SandboxSettings::new("scanner@contoso.com", SecretString::from("correct horse"))).unwrap()
@@ -57,6 +58,7 @@ async fn a_message_sent_after_a_login_is_recorded_whole() {
     assert_eq!(received.len(), 2);
     assert_eq!(received[0].message_id.as_deref(), Some("<1@mfp>"));
     assert_eq!(received[0].subject, "a scan");
+    assert_eq!(received[0].from, "<mfp@contoso.com>");
     assert_eq!(received[0].reverse_path, "scanner@contoso.com");
     assert_eq!(received[0].recipients, ["a@contoso.com"]);
     assert_eq!(received[0].size_bytes, MESSAGE.len() as u64 - 1, "the stuffed dot does not count");

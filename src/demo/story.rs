@@ -156,7 +156,7 @@ impl fmt::Display for Summary {
         for r in &self.rows {
             writeln!(
                 f,
-                "{:<8} {:>5} {:>5} {:>10} {:>5} {:>11} {:>8} {:>9} ms",
+                "{:<8} {:>5} {:>5} {:>10} {:>5} {:>11} {:>8} {:>12}",
                 r.device,
                 r.sent,
                 r.accepted,
@@ -164,7 +164,7 @@ impl fmt::Display for Summary {
                 r.lost,
                 r.duplicates,
                 r.changed,
-                r.slowest_250.as_millis()
+                milliseconds(r.slowest_250)
             )?;
         }
         let total = |of: fn(&Row) -> usize| -> usize { self.rows.iter().map(of).sum() };
@@ -280,11 +280,11 @@ impl<W: Write> Teller<W> {
                 _ => None,
             };
             let saw = match outcome {
-                Ok(answer) if answer.accepted => format!("250 in {} ms", answer.after.as_millis()),
+                Ok(answer) if answer.accepted => format!("250 in {}", milliseconds(answer.after)),
                 Ok(answer) => format!("refused: {}", Escaped(answer.line.as_bytes())),
                 Err(error) => format!("failed: {error}"),
             };
-            let what = format!("{saw:<14} {}, {}", mail.subject, size(mail.bytes.len() as u64));
+            let what = format!("{saw:<15} {}, {}", mail.subject, size(mail.bytes.len() as u64));
             self.say(Who::Device(device), &what)?;
             let content = ContentDigest::of_message(&mail.bytes);
             self.sent.push(Sent { device, subject: mail.subject.clone(), content, accepted });
@@ -377,6 +377,10 @@ fn in_words(event: &Event) -> String {
     }
 }
 
+fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
 fn size(bytes: u64) -> String {
     match bytes {
         0..1000 => format!("{bytes} B"),
@@ -403,6 +407,7 @@ mod tests {
         Received {
             message_id: None,
             subject: subject.to_owned(),
+            from: String::new(),
             reverse_path: String::new(),
             recipients: vec![],
             size_bytes: 1,
