@@ -4,4 +4,5 @@
 //! Must not know: how anything is stored, sent or shown.
 
 pub mod admission;
+pub mod rewrite;
 pub mod route;
