@@ -4,6 +4,7 @@
 //! Must not know: how anything is stored, sent or shown.
 
 pub mod admission;
+pub mod rewrite;
 pub mod route;
 
 pub mod advice;
