@@ -4,6 +4,8 @@
 //! Must not know: sockets, clocks, disks, settings, or any other module of this crate.
 
 mod address;
+pub mod address_list;
+pub mod encoded_word;
 mod envelope;
 mod failure;
 pub mod header;

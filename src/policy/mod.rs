@@ -4,4 +4,6 @@
 //! Must not know: how anything is stored, sent or shown.
 
 pub mod admission;
+pub mod dsn;
+pub mod rewrite;
 pub mod route;
