@@ -251,7 +251,7 @@ mod tests {
             ("say \"hi\" <a@b.example>", vec!["say hi|a@b.example"]),
             ("scanner", vec!["|-"]),
             ("\"never closed <a@b.example>", vec!["never closed|a@b.example"]),
-            ("(((", vec![]),
+            ("(((", vec!["((|-"]),
             ("", vec![]),
             (" , ;", vec![]),
         ] {

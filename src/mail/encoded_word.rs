@@ -1,4 +1,4 @@
-//! Header text in ASCII: raw bytes of any charset decoded, RFC 2047 encoded-words and RFC 2231 parameters made,
+//! Header text in ASCII: raw bytes of any charset decoded, RFC 2047 encoded-words made,
 //! lines folded.
 //!
 //! Invariant: what `decode` returns holds no control character, so nothing built from it can end a line; what
@@ -186,40 +186,6 @@ fn words_of(text: &str) -> impl Iterator<Item = &str> {
     text.split_ascii_whitespace()
 }
 
-/// A parameter with a value that is not ASCII, as words: `filename*=UTF-8''...`, in numbered sections where it
-/// is long (RFC 2231 sections 3 and 4). Outlook and Exchange read these; the quoted encoded-word they read only
-/// in part.
-pub fn parameter(name: &str, value: &str) -> Vec<String> {
-    let mut sections: Vec<String> = vec![String::new()];
-    for c in value.chars() {
-        let mut coded = String::new();
-        for b in c.encode_utf8(&mut [0; 4]).bytes() {
-            if b.is_ascii_alphanumeric() || b"!#$&+-.^_`{|}~".contains(&b) {
-                coded.push(char::from(b));
-            } else {
-                coded.push_str(&format!("%{b:02X}"));
-            }
-        }
-        match sections.last_mut() {
-            Some(last) if last.len() + coded.len() <= 48 => last.push_str(&coded),
-            _ => sections.push(coded),
-        }
-    }
-    if let [one] = sections.as_slice() {
-        return vec![format!("{name}*=UTF-8''{one}")];
-    }
-    let last = sections.len() - 1;
-    sections
-        .iter()
-        .enumerate()
-        .map(|(i, s)| {
-            let charset = if i == 0 { "UTF-8''" } else { "" };
-            let more = if i < last { ";" } else { "" };
-            format!("{name}*{i}*={charset}{s}{more}")
-        })
-        .collect()
-}
-
 /// `name: word word ...` folded at 76 characters between words, with its CRLF. A word too long for any line is
 /// cut (at a character boundary): it will hardly be read, but the message passes.
 pub fn fold(name: &str, words: &[String]) -> Vec<u8> {
@@ -292,17 +258,6 @@ mod tests {
         assert_eq!(one("Müller, A.", true), "=?UTF-8?Q?M=C3=BCller=2C_A=2E?=");
         assert_eq!(one("=?iso-8859-1?Q?M=FCller?=", false), "=?iso-8859-1?Q?M=FCller?=");
         assert_eq!(one(" ", true), "");
-    }
-
-    #[test]
-    fn parameters_are_coded_and_sectioned() {
-        assert_eq!(parameter("filename", "ü 1.pdf"), ["filename*=UTF-8''%C3%BC%201.pdf"]);
-        let long = parameter("name", &"レ".repeat(20));
-        assert!(
-            long.len() > 1 && long[0].starts_with("name*0*=UTF-8''%E3") && long[0].ends_with(';'),
-            "{long:?}"
-        );
-        assert!(!long.last().unwrap().ends_with(';'));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod failure;
 pub mod header;
 mod ids;
 mod message;
+pub mod parameters;
 mod reply;
 mod text;
 mod time;

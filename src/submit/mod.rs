@@ -4,6 +4,8 @@
 //! and has no credentials; every failure names its stage. Must not know: the queue's storage, schedules, whose
 //! fault a failure is.
 
+pub mod encode;
+
 use crate::mail::{Failure, Reply};
 use secrecy::SecretString;
 use std::time::Duration;
