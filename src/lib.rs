@@ -10,5 +10,6 @@ pub mod logs;
 pub mod mail;
 pub mod policy;
 pub mod queue;
+pub mod receive;
 pub mod sandbox;
 pub mod submit;

@@ -36,14 +36,17 @@ pub fn init(format: Format) -> std::io::Result<()> {
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal();
     let journal = || tracing_journald::layer().map(|l| l.with_syslog_identifier("mailferry".to_owned()));
     let done = match format {
-        Format::Json => {
-            registry.with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
-        }
+        Format::Json => registry
+            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+            .try_init(),
         Format::Journald => registry.with(journal()?).try_init(),
         Format::Auto if under_systemd && journal().is_ok() => registry.with(journal()?).try_init(),
         Format::Auto | Format::Text => {
             let ansi = std::io::stderr().is_terminal();
-            let text = tracing_subscriber::fmt::layer().with_target(false).with_ansi(ansi).with_writer(std::io::stderr);
+            let text = tracing_subscriber::fmt::layer()
+                .with_target(false)
+                .with_ansi(ansi)
+                .with_writer(std::io::stderr);
             registry.with(text).try_init()
         }
     };
@@ -54,7 +57,9 @@ pub fn init(format: Format) -> std::io::Result<()> {
 /// Sends the words of each line, without fields, to the receiver in place of a log: for the demo, which tells them.
 pub fn capture() -> mpsc::UnboundedReceiver<String> {
     let (lines, receiver) = mpsc::unbounded_channel();
-    drop(tracing_subscriber::registry().with(EnvFilter::new("mailferry=info")).with(Capture(lines)).try_init());
+    drop(
+        tracing_subscriber::registry().with(EnvFilter::new("mailferry=info")).with(Capture(lines)).try_init(),
+    );
     receiver
 }
 

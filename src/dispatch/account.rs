@@ -208,7 +208,14 @@ impl Actor {
                     let _ = post.send(Inbox::Report(r));
                 };
                 let account = Arc::clone(&self.account);
-                tokio::spawn(connection::run(conn, account, nth_address, inbox, reports, self.cut.subscribe()));
+                tokio::spawn(connection::run(
+                    conn,
+                    account,
+                    nth_address,
+                    inbox,
+                    reports,
+                    self.cut.subscribe(),
+                ));
             }
             Action::Send { conn, id } => {
                 let lease = self.leases.remove(&id).expect("the plan sends what was leased");
@@ -249,7 +256,8 @@ impl Actor {
             }
             Action::Return { id } => drop(self.leases.remove(&id)),
             Action::Persist(open) => {
-                let json = open.map(|o| serde_json::to_string(&o).expect("a plain struct of numbers and text"));
+                let json =
+                    open.map(|o| serde_json::to_string(&o).expect("a plain struct of numbers and text"));
                 self.remember(breaker_note(&self.id), json);
             }
             Action::Tell(fact) => {
@@ -274,7 +282,12 @@ impl Actor {
 }
 
 /// Settles, however long the disk refuses; `false` when the queue was closed first.
-async fn settle(queue: &dyn Queue, mut lease: Box<Lease>, settlement: Settlement, account: &AccountId) -> bool {
+async fn settle(
+    queue: &dyn Queue,
+    mut lease: Box<Lease>,
+    settlement: Settlement,
+    account: &AccountId,
+) -> bool {
     let id = lease.message.id;
     loop {
         match queue.settle(lease, settlement.clone()).await {

@@ -83,7 +83,7 @@ pub(super) async fn run(
         let usable = sent.usable;
         reports(Report::Sent(conn, lease, sent, host.clone()));
         if !usable {
-            connection.abort().await;
+            connection.quit().await;
             break;
         }
     }
@@ -101,7 +101,10 @@ pub(super) async fn run(
 pub(super) fn untouched(conn: ConnId, lease: Box<Lease>, host: &str) -> Report {
     let sent = Sent {
         outcomes: lease.message.pending().map(|_| Outcome::Untried).collect(),
-        failure: Some(Failure::new(Stage::Mail, Cause::Network("the connection was closed while idle".into()))),
+        failure: Some(Failure::new(
+            Stage::Mail,
+            Cause::Network("the connection was closed while idle".into()),
+        )),
         usable: false,
     };
     Report::Sent(conn, lease, sent, host.to_owned())

@@ -104,8 +104,14 @@ impl Dispatcher {
                 continue;
             }
             let (commands, inbox) = mpsc::unbounded_channel();
-            let actor =
-                Actor::new(account.clone(), settings, Arc::clone(&self.queue), self.clock, Arc::clone(&self.board)).await;
+            let actor = Actor::new(
+                account.clone(),
+                settings,
+                Arc::clone(&self.queue),
+                self.clock,
+                Arc::clone(&self.board),
+            )
+            .await;
             self.board.join(&account.id, commands.clone());
             let task = tokio::spawn(actor.run(inbox));
             self.lock().insert(account.id.clone(), Running { commands, task });

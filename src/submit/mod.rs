@@ -7,7 +7,7 @@
 mod capabilities;
 mod channel;
 mod connect;
-mod encode;
+pub mod encode;
 mod login;
 pub mod reply;
 mod transaction;

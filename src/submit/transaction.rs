@@ -13,6 +13,7 @@ use crate::mail::{Cause, Failure, Mailbox, QueuedMessage, Reply, Stage};
 use crate::policy::rewrite::Sender;
 use crate::queue::Body;
 use futures_util::FutureExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Commands in one write. RFC 2920 section 3.1 leaves it to the client not to fill both directions; a hundred and
 /// their answers fit in the smallest socket buffers in use.
@@ -25,14 +26,22 @@ impl Connection {
     /// Sends the message to its pending recipients, in one transaction.
     ///
     /// Failures are in the answer. Dropping the future leaves the connection good for nothing but `quit`.
-    pub async fn send(&mut self, message: &QueuedMessage, body: &Body, sender: &Sender) -> Sent {
+    /// `dotted` turns true just before the end of data is written: from then on only the server's answer, or its
+    /// timeout, tells the outcome, and whoever drops the future earns a duplicate.
+    pub async fn send(
+        &mut self,
+        message: &QueuedMessage,
+        body: &Body,
+        sender: &Sender,
+        dotted: &AtomicBool,
+    ) -> Sent {
         let recipients: Vec<&Mailbox> = message.pending().collect();
         let outcomes = vec![Outcome::Untried; recipients.len()];
         let was_orderly = std::mem::replace(&mut self.orderly, false);
         let mut transaction =
             Transaction { connection: self, recipients, outcomes, accepted: vec![], open: false };
         let result = if was_orderly {
-            transaction.run(message, body, sender).await
+            transaction.run(message, body, sender, dotted).await
         } else {
             Err(Stop::Lost(Failure::new(
                 Stage::Mail,
@@ -94,7 +103,13 @@ struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    async fn run(&mut self, message: &QueuedMessage, body: &Body, sender: &Sender) -> Result<(), Stop> {
+    async fn run(
+        &mut self,
+        message: &QueuedMessage,
+        body: &Body,
+        sender: &Sender,
+        dotted: &AtomicBool,
+    ) -> Result<(), Stop> {
         self.check_silence()?;
         let unreadable = |e: std::io::Error| Failure::new(Stage::Data, Cause::Body(e.to_string()));
         let to_8bit = self.connection.capabilities.has("8BITMIME");
@@ -117,6 +132,7 @@ impl Transaction<'_> {
             last.extend_from_slice(&chunk);
         }
         last.extend_from_slice(b".\r\n");
+        dotted.store(true, Ordering::SeqCst);
         self.body_part(&last).await?;
         self.end_of_data().await
     }
@@ -150,7 +166,7 @@ impl Transaction<'_> {
         }
         let mut from = sender.reverse_path(&message.reverse_path);
         if !utf8 && !from.is_ascii() {
-            from = &sender.mailbox;
+            from = sender.mailbox.clone();
         }
         if !utf8 && !from.is_ascii() {
             return Err(refused(Cause::NoSmtpUtf8));
