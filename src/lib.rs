@@ -7,4 +7,5 @@ pub mod events;
 pub mod mail;
 pub mod policy;
 pub mod queue;
+pub mod receive;
 pub mod submit;
