@@ -1,1 +1,3 @@
-//! placeholder
+//! Inbound SMTP.
+
+pub mod stamp;
