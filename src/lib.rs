@@ -3,6 +3,9 @@
 //! The rooms, lowest first; imports go downwards only (see ARCHITECTURE.md): [`mail`], [`policy`], [`events`],
 //! [`queue`], `receive`, [`submit`], `dispatch`, `control`, `daemon`.
 
+pub mod cli;
+pub mod config;
+pub mod control;
 pub mod events;
 pub mod mail;
 pub mod policy;
