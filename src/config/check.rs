@@ -438,7 +438,8 @@ fn accounts_go_together(
     let mut open = read.clone();
     open.retain(|(a, _)| a.senders.is_empty() && a.recipient_domains.is_empty());
     if open.len() > 1 {
-        let named: Vec<_> = clients.iter().filter_map(|(_, w)| w.account.as_ref()).map(|At(a, _)| a).collect();
+        let named: Vec<_> =
+            clients.iter().filter_map(|(_, w)| w.account.as_ref()).map(|At(a, _)| a).collect();
         open.retain(|(a, _)| !named.contains(&&a.id));
     }
     match open.as_slice() {

@@ -35,7 +35,14 @@ impl Tree {
             .iter()
             .map(|e| {
                 let (line, column) = lines.position(e.span().map_or(0, |s| s.start));
-                error(Place::Line(path.to_owned(), line, column), "", e.message().replace('\n', ", "))
+                let what = format!("not TOML: {}", e.message().replace('\n', ", "));
+                let hint = if what.contains("duplicate") {
+                    "a key and a [section] stand once; only [[sections]] in two brackets repeat"
+                } else {
+                    "a text stands in quotes: key = \"value\""
+                };
+                let hint = Some(hint.to_owned());
+                Problem { hint, ..error(Place::Line(path.to_owned(), line, column), "", what) }
             })
             .collect();
         let mut reader = Reader { path, lines, tables: BTreeMap::new(), problems: vec![] };

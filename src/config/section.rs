@@ -74,12 +74,12 @@ impl<'t> Findings<'t> {
 
 fn suggest(key: &str, known: &BTreeSet<String>) -> String {
     let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
-    let name_of = |k: &String| k.rsplit_once('.').map_or(k.clone(), |(_, n)| n.to_owned());
-    let section_of = |k: &String| k.rsplit_once('.').map_or(String::new(), |(s, _)| s.to_owned());
-    let near = known
+    let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
+    let here: BTreeSet<&str> =
+        known.iter().filter_map(|k| k.strip_prefix(&prefix)).filter_map(|k| k.split('.').next()).collect();
+    let near = here
         .iter()
-        .filter(|k| section_of(k) == section)
-        .map(|k| (distance(name, &name_of(k)), name_of(k)))
+        .map(|n| (distance(name, n), *n))
         .min()
         .filter(|(d, n)| *d <= n.len().min(name.len()).div_ceil(2).min(3));
     if let Some((_, near)) = near {
@@ -87,14 +87,14 @@ fn suggest(key: &str, known: &BTreeSet<String>) -> String {
     }
     let elsewhere: Vec<String> = known
         .iter()
-        .filter(|k| name_of(k) == name)
-        .map(|k| match section_of(k).as_str() {
-            "" => "the top of the file, before the first section".to_owned(),
-            s => format!("[{s}]"),
+        .filter_map(|k| match k.rsplit_once('.') {
+            Some((section, n)) if n == name => Some(format!("[{section}]")),
+            None if k == name => Some("the top of the file, before the first section".to_owned()),
+            _ => None,
         })
         .collect();
     if elsewhere.is_empty() {
-        let here: Vec<String> = known.iter().filter(|k| section_of(k) == section).map(name_of).collect();
+        let here: Vec<&str> = here.into_iter().collect();
         return format!("keys that may stand here: {}", here.join(", "));
     }
     format!("`{name}` belongs in {}", elsewhere.join(" or "))
@@ -398,6 +398,7 @@ mod tests {
             ("client.oauth", "keys that may stand here: account, from"),
             ("client.hostname", "`hostname` belongs in the top of the file, before the first section"),
             ("client.max_message_size", "`max_message_size` belongs in [receive]"),
+            ("recieve", "did you mean `receive`?"),
             ("hostnam", "did you mean `hostname`?"),
         ] {
             assert_eq!(suggest(typed, &known), hint, "{typed}");
