@@ -57,6 +57,7 @@ pub(super) struct Actor {
     post: mpsc::UnboundedSender<Inbox>,
     inbox: mpsc::UnboundedReceiver<Inbox>,
     cut: watch::Sender<bool>,
+    notices: notice::Budget,
 }
 
 impl Actor {
@@ -95,6 +96,7 @@ impl Actor {
             post,
             inbox,
             cut: watch::Sender::new(false),
+            notices: notice::Budget::default(),
         }
     }
 
@@ -234,19 +236,14 @@ impl Actor {
             }
             Action::Settle { id, mut settlement, notify, advice } => {
                 let lease = self.leases.remove(&id).expect("the plan settles what was leased");
-                settlement.notices = notice::compose(
-                    &lease,
-                    &settlement,
-                    notify,
-                    advice,
-                    &notice::From {
-                        account: &self.account,
-                        settings: &self.settings,
-                        place: &self.place,
-                        queue: self.queue.as_ref(),
-                        now,
-                    },
-                );
+                let writer = notice::Writer {
+                    account: &self.account,
+                    settings: &self.settings,
+                    place: &self.place,
+                    queue: self.queue.as_ref(),
+                    now,
+                };
+                settlement.notices = writer.compose(&lease, &settlement, notify, advice, &mut self.notices);
                 let (queue, post, account) = (Arc::clone(&self.queue), self.post.clone(), self.id.clone());
                 tokio::spawn(async move {
                     if settle(queue.as_ref(), lease, *settlement, &account).await {
@@ -304,7 +301,6 @@ async fn settle(
 
 fn limits(account: &Account, settings: &Settings) -> Limits {
     Limits {
-        account: account.id.clone(),
         smart_host: format!("{}:{}", account.smart_host.host, account.smart_host.port),
         max_connections: account.max_connections,
         messages_per_minute: account.messages_per_minute,

@@ -186,3 +186,8 @@ pub fn settlement_refused(id: QueueId, account: &AccountId, why: &str) {
 pub fn note_lost(name: &str, why: &str) {
     warn!(event = "note_lost", name, "cannot remember {name}: {why}");
 }
+
+/// More notices within the hour than anybody reads.
+pub fn notice_withheld(id: QueueId, account: &AccountId) {
+    warn!(event = "notice_withheld", %id, %account, "{id}: too many notices within the hour, this one is not mailed");
+}
