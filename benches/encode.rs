@@ -95,7 +95,7 @@ fn wire(c: &mut Criterion) {
 fn head(c: &mut Criterion) {
     let sender = sender();
     c.bench_function("rewrite a head", |b| {
-        b.iter(|| rewrite_head(black_box(HEAD.as_bytes()), &sender, None))
+        b.iter(|| rewrite_head(black_box(HEAD.as_bytes()), &sender, None));
     });
 }
 
