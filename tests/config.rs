@@ -181,6 +181,22 @@ fn what_cannot_go_together_is_refused_and_what_is_hardly_meant_is_pointed_out() 
             "mailferry.toml:9:1: queue.max_message_size: unknown key | `max_message_size` belongs in [client] or [receive]",
         ),
         (
+            "hostname = \"under_account\"\n".to_owned(),
+            "mailferry.toml:8:1: account.hostname: unknown key | `hostname` belongs in the top of the file, before the first section",
+        ),
+        (
+            "ca_file = \"/nonexistent/ca.crt\"\n".to_owned(),
+            "mailferry.toml:8:1: account.ca_file: cannot use /nonexistent/ca.crt: no such file | a PEM file with -----BEGIN CERTIFICATE-----",
+        ),
+        (
+            "login = \"someone\"\nmessages_per_minute = 120\n".to_owned(),
+            "mailferry.toml:9:1: warning: account.messages_per_minute: 120 is more than the 30 Exchange Online allows a mailbox",
+        ),
+        (
+            "tls = \"implicit\"\n".to_owned(),
+            "mailferry.toml:8:1: account.tls: Exchange Online speaks only STARTTLS | remove tls, and use port 587",
+        ),
+        (
             "[account]\nmailbox = \"x@y.example\"\n".to_owned(),
             "mailferry.toml:8:2: not TOML: duplicate key | a key and a [section] stand once; only [[sections]] in two brackets repeat",
         ),
@@ -317,6 +333,39 @@ fn secrets_come_from_files_credentials_and_variables_and_are_never_shown() {
             assert!(!format!("{settings:?}").contains("topsecret"));
         }
     }
+}
+
+#[test]
+fn a_host_name_is_checked_wherever_it_comes_from() {
+    for name in ["10.0.0.1", "under_score", "-x", "a..b", "relay.contoso.local.", ""] {
+        let text = format!("hostname = \"{name}\"\n{LISTEN}{CLIENT}{ACCOUNT}");
+        assert_eq!(
+            problems(&text, &env(&[])),
+            [format!(
+                "mailferry.toml:1:1: hostname: \"{name}\": is not a host name | for example \"relay.contoso.local\""
+            )]
+        );
+    }
+}
+
+#[test]
+fn a_certificate_needs_its_own_key() {
+    let (ours, theirs) = (secrets(), secrets());
+    let listener = |key: &Path| {
+        let crt = ours.path().join("relay.crt");
+        format!(
+            "[[listen]]\naddress = \"127.0.0.1:465\"\ntls = \"implicit\"\ncertificate = \"{}\"\nkey = \"{}\"\n{CLIENT}{ACCOUNT}",
+            crt.display(),
+            key.join("relay.key").display()
+        )
+    };
+    assert_eq!(problems(&listener(ours.path()), &env(&[])), [""; 0]);
+    assert_eq!(
+        problems(&listener(theirs.path()), &env(&[])),
+        [
+            "mailferry.toml:5:1: listen.key: is not the key of the certificate | they must be made together; the chain begins with our own"
+        ]
+    );
 }
 
 /// A directory with everything the samples name.

@@ -3,7 +3,7 @@
 //! Invariant: everything is read, whatever was wrong before it, so that one run finds all problems.
 
 use super::file::Tree;
-use super::secret::{certificates, private_key, secret};
+use super::secret::{certificates, key_fits, private_key, secret};
 use super::section::{Field, Findings, Section};
 use super::{
     Account, Env, Listen, ListenAuth, ListenTls, LogFormat, Place, Problem, Queue, Receive, Retry, Settings,
@@ -40,6 +40,24 @@ pub(super) fn check(tree: &Tree, env: &Env) -> (Result<Settings, Vec<Problem>>, 
     }
 }
 
+/// `[queue]` and the control socket alone, whatever is wrong elsewhere: what an admin's command needs, who may not
+/// be allowed to read the secrets.
+pub(super) fn check_queue_and_socket(tree: &Tree) -> Result<(Queue, PathBuf), Vec<Problem>> {
+    let findings = Findings::new(tree);
+    let mut root = findings.root();
+    let queue = queue(root.section("queue"));
+    let socket = control_socket(root.section("control"));
+    drop(root);
+    let mut problems = findings.finish();
+    problems.retain(|p| p.key.starts_with("queue.") || p.key.starts_with("control."));
+    problems.retain(|p| p.severity == Severity::Error);
+    if problems.is_empty() { Ok((queue, socket)) } else { Err(problems) }
+}
+
+fn control_socket(mut section: Section<'_>) -> PathBuf {
+    section.field("socket").path().unwrap_or_else(|| PathBuf::from("/run/mailferry/control.sock"))
+}
+
 fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
     let mut root = findings.root();
     let hostname = hostname(&root.field("hostname"));
@@ -51,7 +69,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
     let queue = queue(root.section("queue"));
     let retry = retry(root.section("retry"));
     let notify = addresses(&root.section("notify").field("to"));
-    let control_socket = root.section("control").field("socket").path();
+    let control_socket = control_socket(root.section("control"));
     let log = root.section("log").field("format").word(&[
         ("auto", LogFormat::Auto),
         ("text", LogFormat::Text),
@@ -85,7 +103,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         queue,
         retry,
         notify,
-        control_socket: control_socket.unwrap_or_else(|| PathBuf::from("/run/mailferry/control.sock")),
+        control_socket,
         log: log.unwrap_or(LogFormat::Auto),
         warnings: vec![],
     })
@@ -152,6 +170,12 @@ fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
         );
     }
     let certificate = if mode == ListenTls::Off { None } else { Some((files.0?, files.1?)) };
+    if certificate.as_ref().is_some_and(|(c, k)| !key_fits(c, k)) {
+        key.error(
+            "is not the key of the certificate",
+            "they must be made together; the chain begins with our own",
+        );
+    }
     Some(At(Listen { address: parsed?, tls: mode, certificate, auth: logins }, address.place()))
 }
 

@@ -108,7 +108,7 @@ fn not_found() -> Failed {
     Failed(StatusCode::NOT_FOUND, "no such message".to_owned())
 }
 
-fn bad(e: impl ToString) -> Failed {
+fn bad<E: ToString>(e: E) -> Failed {
     Failed(StatusCode::BAD_REQUEST, e.to_string())
 }
 
