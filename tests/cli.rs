@@ -1,5 +1,7 @@
 //! The command line from a shell's side: exit codes of sysexits, one lower-case line, a hint.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use assert_cmd::Command;
 use std::fs;
 use std::path::Path;

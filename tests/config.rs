@@ -1,5 +1,7 @@
 //! The configuration from an admin's side: what the file may say, and what is said about a file that is wrong.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 use mailferry::config::{self, Env, LogFormat, Settings};
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
@@ -117,6 +119,11 @@ fn a_file_that_is_not_toml_or_not_there_says_so() {
         missing[0].to_string(),
         "/nonexistent/m.toml: cannot read the configuration: no such file\nhint: name another file with --config"
     );
+    for text in ["\"queue.directory\" = \"/x\"", "\"account[999999999999]\" = 1"] {
+        assert_eq!(problems(text, &env(&[])).len(), 1, "{text}: a quoted key is no path");
+    }
+    let variable = problems("", &env(&[("MAILFERRY__ACCOUNT[999999999999]__LOGIN", "x")]));
+    assert_eq!(variable, ["environment MAILFERRY__ACCOUNT[999999999999]__LOGIN: no key is named like that"]);
     assert_eq!(
         problems("", &env(&[])),
         [
@@ -336,6 +343,18 @@ fn secrets_come_from_files_credentials_and_variables_and_are_never_shown() {
 }
 
 #[test]
+fn one_bracket_where_two_belong_is_explained() {
+    let text = format!("{LISTEN}{}{ACCOUNT}", CLIENT.replace("[[", "[").replace("]]", "]"));
+    assert_eq!(
+        problems(&text, &env(&[])),
+        [
+            "mailferry.toml: client: nobody may relay | add [[client]] with from = [\"10.0.5.0/24\"]",
+            "mailferry.toml:3:2: client: there can be several of these | write [[client]], with two brackets, for each of them",
+        ]
+    );
+}
+
+#[test]
 fn a_host_name_is_checked_wherever_it_comes_from() {
     for name in ["10.0.0.1", "under_score", "-x", "a..b", "relay.contoso.local.", ""] {
         let text = format!("hostname = \"{name}\"\n{LISTEN}{CLIENT}{ACCOUNT}");
@@ -431,7 +450,7 @@ fn every_key_is_documented_and_every_documented_key_is_known() {
                 }
             }
             toml::Value::Array(a) if a.iter().any(toml::Value::is_table) => {
-                a.iter().for_each(|v| walk(v, above, keys))
+                a.iter().for_each(|v| walk(v, above, keys));
             }
             _ => _ = keys.insert(above.to_owned()),
         }

@@ -1,6 +1,8 @@
 //! Status and queue over the unix socket: server, client and command line together, on a queue held in memory that
 //! has the admin's part of the contract only. (The real one has its own tests.)
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use mailferry::control::client::{Client, ClientError};
 use mailferry::control::report::{AccountState, Action, ChangeRequest, Select};

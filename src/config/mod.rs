@@ -4,6 +4,7 @@
 //! All problems are found at once, each with its place and its key. A key that is not read here is an error, so
 //! nothing is ever silently ignored. Must not know: what the rooms do with it.
 
+mod account;
 mod check;
 mod file;
 mod problem;
