@@ -490,7 +490,8 @@ async fn addresses_that_need_smtputf8_are_refused_only_where_it_is_not_offered()
     let (host, mut connection) = clear_host(|b| b).await;
     let sent = connection.send(&message, &body("x\r\n"), &own, &Default::default()).await;
     assert_eq!(outcomes(&sent), ["taken", "taken"]);
-    assert_eq!(mail_argument(&host), "<k\u{f6}pierer@contoso.com> SIZE=n SMTPUTF8");
+    // An international sender is never used: Exchange Online has no such mailboxes, and From could not follow.
+    assert_eq!(mail_argument(&host), "<scanner@contoso.com> SIZE=n SMTPUTF8");
 
     let (host, mut connection) = clear_host(|b| b.without("SMTPUTF8")).await;
     let sent = connection.send(&message, &body("x\r\n"), &own, &Default::default()).await;
