@@ -180,7 +180,8 @@ async fn one_content_under_several_intakes_is_stored_for_each(open: Open, path: 
         let mut draft = queue.draft(0).unwrap();
         draft.write(&vec![7; len]).await.unwrap();
         let second = queue.next_id();
-        let intakes = vec![intake(draft.id(), "a", "anna@contoso.com"), intake(second, "a", "bert@contoso.com")];
+        let intakes =
+            vec![intake(draft.id(), "a", "anna@contoso.com"), intake(second, "a", "bert@contoso.com")];
         let stored = queue.commit(draft, intakes).await.unwrap();
         assert_eq!(stored.len(), 2);
         let removed = Filter { ids: vec![stored[0].id()], ..Filter::default() };
@@ -278,7 +279,8 @@ async fn a_settlement_and_its_notices_are_stored_together(open: Open, path: &Pat
 }
 
 async fn many(queue: &Arc<dyn Queue>, client: &str, count: usize) -> Vec<QueueId> {
-    let notices = |_| Notice { intake: intake(queue.next_id(), client, "a@b.example"), content: b"x".to_vec() };
+    let notices =
+        |_| Notice { intake: intake(queue.next_id(), client, "a@b.example"), content: b"x".to_vec() };
     let stored = queue.post((0..count).map(notices).collect()).await.unwrap();
     stored.iter().map(mailferry::queue::Stored::id).collect()
 }
@@ -323,7 +325,10 @@ async fn held_messages_wait_for_their_release(open: Open, path: &Path) {
     let one = Filter { ids: vec![id], ..Filter::default() };
     assert_eq!(queue.change(one.clone(), Change::Hold, at(0)).await.unwrap(), [id]);
     assert!(matches!(queue.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
-    assert!(queue.change(one.clone(), Change::Retry, at(0)).await.unwrap().is_empty(), "retry is not release");
+    assert!(
+        queue.change(one.clone(), Change::Retry, at(0)).await.unwrap().is_empty(),
+        "retry is not release"
+    );
     assert_eq!(queue.change(one, Change::Release, at(0)).await.unwrap(), [id]);
     assert_eq!(lease(&queue, 0).await.message.id, id);
 }
@@ -378,7 +383,8 @@ async fn totals_are_right_over_a_restart(open: Open, path: &Path) {
     }
     let leased = lease(&queue, 0).await;
     settle(&queue, leased, taken(), Destination::Delivered).await;
-    let held = queue.list(Filter { state: Some(State::Queued), limit: 1, ..Filter::default() }).await.unwrap();
+    let held =
+        queue.list(Filter { state: Some(State::Queued), limit: 1, ..Filter::default() }).await.unwrap();
     let one = Filter { ids: vec![held[0].id], ..Filter::default() };
     queue.change(one, Change::Hold, at(0)).await.unwrap();
     let before = queue.totals().await.unwrap();
