@@ -1,5 +1,7 @@
 //! What every queue backend promises, a test a promise; run for each backend there is.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use mailferry::mail::{
     AccountId, Attempt, Cause, ClientName, Envelope, Failure, Progress, QueueId, Recipient, RelayTime, Reply,
     ReversePath, Stage, State, WallTime,
@@ -104,7 +106,7 @@ async fn lease(queue: &Arc<dyn Queue>, now: i64) -> Box<Lease> {
     }
 }
 
-fn settlement(lease: &Lease, progress: Progress, to: Destination) -> Settlement {
+fn settlement(lease: &Lease, progress: &Progress, to: Destination) -> Settlement {
     let recipients = lease.message.recipients.iter();
     Settlement {
         now: at(1_000),
@@ -128,7 +130,7 @@ fn taken() -> Progress {
 }
 
 async fn settle(queue: &Arc<dyn Queue>, lease: Box<Lease>, progress: Progress, to: Destination) {
-    let settlement = settlement(&lease, progress, to);
+    let settlement = settlement(&lease, &progress, to);
     queue.settle(lease, settlement).await.map_err(|(_, e)| e).unwrap();
 }
 
@@ -269,7 +271,7 @@ async fn a_settlement_and_its_notices_are_stored_together(open: Open, path: &Pat
     let queue = open(path);
     commit(&queue, "printers", b"x").await;
     let leased = lease(&queue, 0).await;
-    let mut dead = settlement(&leased, Progress::Pending, Destination::Dead);
+    let mut dead = settlement(&leased, &Progress::Pending, Destination::Dead);
     let notice = intake(queue.next_id(), "mailferry", "it@contoso.com");
     dead.notices = vec![Notice { intake: notice, content: b"sorry".to_vec() }];
     queue.settle(leased, dead).await.map_err(|(_, e)| e).unwrap();
@@ -403,7 +405,7 @@ async fn delivered_recipients_are_counted_by_account(open: Open, path: &Path) {
     for now in [1_000, 2_000, 700_000] {
         commit(&queue, "printers", b"x").await;
         let leased = lease(&queue, 0).await;
-        let delivered = Settlement { now: at(now), ..settlement(&leased, taken(), Destination::Delivered) };
+        let delivered = Settlement { now: at(now), ..settlement(&leased, &taken(), Destination::Delivered) };
         queue.settle(leased, delivered).await.map_err(|(_, e)| e).unwrap();
     }
     let queue = reopen(open, path, queue).await;
@@ -418,7 +420,7 @@ async fn the_first_and_last_attempts_are_kept(open: Open, path: &Path) {
     let id = commit(&queue, "printers", b"x").await;
     for n in 1..=60 {
         let leased = lease(&queue, 0).await;
-        let mut again = settlement(&leased, Progress::Pending, Destination::Queued(at(0)));
+        let mut again = settlement(&leased, &Progress::Pending, Destination::Queued(at(0)));
         again.attempt = Some(attempt(&n.to_string()));
         queue.settle(leased, again).await.map_err(|(_, e)| e).unwrap();
     }
@@ -473,7 +475,7 @@ async fn a_closed_queue_refuses_and_gives_leases_back(open: Open, path: &Path) {
     assert!(matches!(queue.commit(draft, intakes).await, Err(QueueError::Closed)));
     assert!(matches!(queue.draft(0), Err(QueueError::Closed)));
     assert!(matches!(queue.list(Filter::default()).await, Err(QueueError::Closed)));
-    let delivered = settlement(&leased, taken(), Destination::Delivered);
+    let delivered = settlement(&leased, &taken(), Destination::Delivered);
     let (leased, error) = queue.settle(leased, delivered).await.unwrap_err();
     assert!(matches!(error, QueueError::Closed));
     drop(leased);

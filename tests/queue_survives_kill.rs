@@ -1,5 +1,7 @@
 //! The promise itself: whatever was acknowledged before a SIGKILL is there after it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use mailferry::mail::{AccountId, ClientName, Envelope, QueueId, RelayTime, ReversePath, WallTime};
 use mailferry::queue::sqlite::SqliteQueue;
 use mailferry::queue::{Filter, Intake, Queue, Settings};
