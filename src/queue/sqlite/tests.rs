@@ -355,7 +355,75 @@ async fn a_large_backlog_opens_and_leases_at_once() {
     let start = Instant::now();
     queue.totals().await.unwrap();
     eprintln!("open {opened:?}, lease {each:?}, totals {:?}", start.elapsed());
+    queue.close().await;
+    // All of it deferred, and due by now: a lease makes some of it ready first.
+    let conn = Connection::open(tmp.path().join(DATABASE)).unwrap();
+    conn.execute("UPDATE message SET due = 0, next_attempt = 5", []).unwrap();
+    drop(conn);
+    let queue = open(tmp.path());
+    let start = Instant::now();
+    for _ in 0..20 {
+        let next = queue.lease(&account(), RelayTime::from_ms(4), vec![]).await.unwrap();
+        assert!(matches!(next, Next::NotBefore(at) if at == RelayTime::from_ms(5)));
+    }
+    let early = start.elapsed() / 20;
+    let start = Instant::now();
+    for _ in 0..20 {
+        let next = queue.lease(&account(), RelayTime::from_ms(5), vec![]).await.unwrap();
+        assert!(matches!(next, Next::Message(_)));
+    }
+    let due = start.elapsed() / 20;
+    eprintln!("lease with 50,000 deferred {early:?}, with 50,000 become due {due:?}");
+    assert!(early.as_millis() < 5 && due.as_millis() < 20, "{early:?} {due:?}");
     // Generous for a busy machine; a scan of 50,000 rows takes longer than this even on a quick one.
     assert!(opened.as_millis() < 200, "{opened:?}");
     assert!(each.as_millis() < 5, "{each:?}");
+}
+
+const FULL_DISK: &str = "MAILFERRY_TEST_FULL_DISK";
+
+/// On a real file system of 24 MiB, which takes a user namespace; where there is none the test says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_really_full_disk_refuses_mail_records_deliveries_and_recovers() {
+    let Some(directory) = std::env::var_os(FULL_DISK) else {
+        let tmp = tempfile::tempdir().unwrap();
+        let run = |args: &[&str]| {
+            let mut unshare = std::process::Command::new("unshare");
+            unshare.args(["-rm", "sh", "-c", "mount -t tmpfs -o size=24m tmpfs \"$0\" && exec \"$@\""]);
+            unshare.arg(tmp.path()).args(args).env(FULL_DISK, tmp.path()).output()
+        };
+        if !run(&["true"]).is_ok_and(|o| o.status.success()) {
+            eprintln!("not tested: no user namespaces here");
+            return;
+        }
+        let exe = std::env::current_exe().unwrap();
+        let name = "queue::sqlite::tests::a_really_full_disk_refuses_mail_records_deliveries_and_recovers";
+        let ran = run(&[exe.to_str().unwrap(), "--exact", name, "--nocapture"]).unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    };
+    let directory = Path::new(&directory);
+    let queue = open(directory);
+    queue.shared.disk.space.keep_ballast();
+    assert!(directory.join("ballast").exists());
+    let mut accepted = 0;
+    let refused = loop {
+        match commit(&queue, if accepted % 2 == 0 { 60_000 } else { LARGE }).await {
+            Ok(_) => accepted += 1,
+            Err(e) => break e,
+        }
+    };
+    assert!(matches!(refused, QueueError::Full(_)), "{refused}");
+    assert!(accepted > 10);
+    for _ in 0..accepted {
+        let leased = lease(&queue).await.unwrap();
+        settle(&queue, leased).await.map_err(|(_, e)| e).unwrap();
+    }
+    assert!(lease(&queue).await.is_none());
+    let again = Instant::now();
+    while commit(&queue, LARGE).await.is_err() {
+        assert!(again.elapsed().as_secs() < 5, "mail is taken again by itself");
+        tokio::task::yield_now().await;
+    }
 }
