@@ -87,8 +87,7 @@ fn commits(
 
 fn queue(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
-    let directory =
-        tempfile::tempdir_in(std::env::var("BENCH_DIR").unwrap_or_else(|_| ".".into())).expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let settings = Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
     let (queue, _) = SqliteQueue::open(&settings).expect("a new queue");
     let mut group = c.benchmark_group("queue");

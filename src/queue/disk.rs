@@ -139,7 +139,8 @@ impl Disk {
         }
     }
 
-    fn give_up(&self, why: &str) {
+    /// From here on `Queue::failed` says why.
+    pub(crate) fn give_up(&self, why: &str) {
         if self.failed.send_replace(Some(why.to_owned())).is_none() {
             crate::events::queue::given_up(why);
         }

@@ -310,7 +310,12 @@ fn start(shared: &Arc<Shared>, conn: Connection) -> std::io::Result<mpsc::Sender
         .spawn(move || upkeep::run(&beside, &to_do, first_id))?;
     let shared = Arc::clone(shared);
     std::thread::Builder::new().name("queue-writer".into()).spawn(move || {
-        writer::Writer::new(Arc::clone(&shared), conn, chores).run(&waiting);
+        let writer = writer::Writer::new(Arc::clone(&shared), conn, chores);
+        // Without a writer nothing is ever stored again: that must be loud, and must not keep the close waiting.
+        let run = std::panic::AssertUnwindSafe(|| writer.run(&waiting));
+        if std::panic::catch_unwind(run).is_err() {
+            shared.disk.give_up("the queue's writer stopped by a defect");
+        }
         // A panic there has been reported by its own thread.
         let _ = upkeep.join();
         shared.closed.send_replace(true);

@@ -20,7 +20,7 @@ const BUCKET_MS: i64 = 600_000;
 /// Kept longer than any limit looks back.
 const BUCKETS_KEPT_MS: i64 = 48 * 3_600_000;
 /// Deferred messages made ready at once: a lease waits for it.
-const PROMOTED_AT_ONCE: i64 = 64;
+const PROMOTED_AT_ONCE: i64 = 16;
 /// Rows pruned at once: commits wait for it.
 pub(super) const PRUNED_AT_ONCE: u32 = 500;
 /// Of many attempts, the first and the last are kept.
