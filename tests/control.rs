@@ -142,9 +142,9 @@ struct Crew {
 }
 
 impl Live for Crew {
-    fn accounts(&self) -> Vec<AccountLive> {
+    fn accounts(&self) -> BoxFuture<'_, Vec<AccountLive>> {
         let paused = *self.paused.lock().unwrap();
-        vec![AccountLive {
+        Box::pin(std::future::ready(vec![AccountLive {
             account: AccountId::new("scanner@contoso.com"),
             smart_host: "smtp.office365.com:587".to_owned(),
             state: if paused { AccountState::Paused } else { AccountState::Open },
@@ -154,7 +154,7 @@ impl Live for Crew {
             next_probe_at: None,
             connections: 1,
             sent_last_minute: 2,
-        }]
+        }]))
     }
     fn clients(&self) -> Vec<ClientLive> {
         vec![]

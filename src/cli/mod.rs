@@ -10,7 +10,9 @@ mod source;
 use crate::config::{self, Env, Problem, Settings};
 use crate::control::client::{Client, ClientError};
 use crate::control::report::{Action, At, ChangeRequest, Select, count};
+use crate::daemon;
 use crate::mail::{QueueId, State, WallTime};
+use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{Clock, Queue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
@@ -255,7 +257,10 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
     let env = config::environment();
     let path = line.config.as_deref();
     match line.command {
-        Command::Serve { sandbox } => serve(load(path, &env)?, sandbox),
+        Command::Serve { sandbox } => {
+            let file = path.unwrap_or(Path::new(config::DEFAULT_PATH));
+            serve(load(path, &env)?, sandbox, || config::load(file, &env))
+        }
         Command::Demo { once } => demo(once),
         Command::Check => check(&load(path, &env)?),
         Command::Status { json } => block_on(async {
@@ -440,20 +445,27 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
         .block_on(work)
 }
 
-// SEAM for the integrator, the next three: they stand in for rooms that are not in this tree.
-
-/// SEAM: open the queue directory without a daemon, with the clock it remembers (`retry` stamps messages with it).
-/// It must refuse while a daemon has the directory.
+/// The queue of a relay that does not run, with the clock it remembers (`retry` stamps messages with it).
 fn open_queue(queue: &config::Queue) -> anyhow::Result<(Arc<dyn Queue>, Clock)> {
-    anyhow::bail!("reading {} without the daemon is not built in", queue.directory.display())
+    let (queue, clock) = SqliteQueue::open(&daemon::queue_settings(queue))?;
+    Ok((queue, clock))
 }
 
-/// SEAM: call `crate::daemon::serve`; its error decides between 69, 75 and 70.
-fn serve(_settings: Settings, _sandbox: bool) -> Result<u8, Failure> {
-    Err(Failure::new(exit::SOFTWARE, "the daemon is not built in", ""))
+fn serve(
+    settings: Settings,
+    sandbox: bool,
+    again: impl Fn() -> Result<Settings, Vec<Problem>>,
+) -> Result<u8, Failure> {
+    daemon::serve(settings, sandbox, again).map(|()| 0).map_err(|e| ended(&e))
 }
 
-/// SEAM: call `crate::daemon::demo`.
-fn demo(_once: bool) -> Result<u8, Failure> {
-    Err(Failure::new(exit::SOFTWARE, "the demo is not built in", ""))
+fn demo(once: bool) -> Result<u8, Failure> {
+    // Something missing at the end is what the exit code is for; the summary has said it.
+    daemon::demo(once).map(|complete| if complete { 0 } else { 1 }).map_err(|e| ended(&e))
+}
+
+fn ended(exit: &daemon::Exit) -> Failure {
+    let words = exit.to_string();
+    let (what, hint) = words.split_once("\nhint: ").unwrap_or((&words, ""));
+    Failure::new(exit.code(), what, hint)
 }

@@ -7,11 +7,12 @@ use super::file::Tree;
 use super::secret::{certificates, key_fits, private_key, secret};
 use super::section::{Field, Findings, Section};
 use super::{
-    Account, Env, Listen, ListenAuth, ListenTls, LogFormat, Place, Problem, Queue, Receive, Retry, Settings,
+    Account, Env, Listen, ListenAuth, ListenTls, LogFormat, Place, Problem, Queue, Receive, Settings,
     Severity, User,
 };
 use crate::mail::{AccountId, AddressPattern, ClientName, Mailbox};
 use crate::policy::admission::{Client, LineEndings};
+use crate::policy::schedule::Retry;
 use encoding_rs::Encoding;
 use ipnet::IpNet;
 use std::collections::BTreeSet;

@@ -16,6 +16,7 @@ pub use problem::{Place, Problem, Severity};
 use crate::mail::{AccountId, AddressPattern, Mailbox};
 use crate::policy::admission::{Client, Clients};
 use crate::policy::route::{Route, Routes};
+use crate::policy::schedule::Retry;
 use crate::submit::SmartHost;
 use secrecy::SecretString;
 use std::collections::{BTreeSet, HashMap};
@@ -185,21 +186,6 @@ pub struct Queue {
     pub keep_history: Duration,
     /// Dead letters are kept so long.
     pub keep_dead: Duration,
-}
-
-/// `[retry]`. Every list has at least one entry; its last one repeats.
-#[derive(Debug, Clone)]
-pub struct Retry {
-    /// Between the attempts of one message.
-    pub delays: Vec<Duration>,
-    /// Between the probes of an account in trouble that passes.
-    pub account_delays: Vec<Duration>,
-    /// Between the probes of an account that needs a human.
-    pub hold_delays: Vec<Duration>,
-    /// The sender hears of a delay after this.
-    pub warn_after: Duration,
-    /// A message is given up after this.
-    pub expire_after: Duration,
 }
 
 /// How the log is written.

@@ -115,7 +115,7 @@ fn bad(e: &impl ToString) -> Failed {
 async fn status(State(relay): State<Relay>) -> Result<Json<Status>, Failed> {
     let totals = relay.queue.totals().await?;
     let queue = QueueStatus::of(&totals);
-    let (live, clients) = (relay.live.accounts(), relay.live.clients());
+    let (live, clients) = (relay.live.accounts().await, relay.live.clients());
     let needs_human = needs(&live, &clients, &queue);
     let now = relay.clock.now();
     let mut accounts = vec![];
