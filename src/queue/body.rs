@@ -19,6 +19,18 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// For a backend outside this crate: a draft that stays in memory.
+    #[doc(hidden)]
+    pub fn by_backend(id: QueueId) -> Self {
+        Self { id, memory: Vec::new() }
+    }
+
+    /// For a backend outside this crate: the content of such a draft.
+    #[doc(hidden)]
+    pub fn into_memory(self) -> Vec<u8> {
+        self.memory
+    }
+
     /// The id the message will have.
     pub fn id(&self) -> QueueId {
         self.id

@@ -45,6 +45,12 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// For a backend outside this crate: says that the message is durable.
+    #[doc(hidden)]
+    pub fn by_backend(id: QueueId) -> Self {
+        Self { id }
+    }
+
     /// The message's name.
     pub fn id(&self) -> QueueId {
         self.id
