@@ -235,9 +235,10 @@ impl Decoder {
                 self.at = At::BareLineStart;
             }
             b => {
+                let first = matches!(self.at, At::LineStart | At::BareLineStart);
                 self.at = At::Line;
                 if !is_removed(b) {
-                    self.lone_dot = b == b'.' && self.line_bytes == 0;
+                    self.lone_dot = first && b == b'.';
                     self.line_bytes += 1;
                     out.push(b);
                 }
@@ -390,7 +391,7 @@ mod tests {
     #[test]
     fn what_was_seen_is_told() {
         let (_, _, seen) = decoded(&[b"abc\nd\re\r\n\xe4\r\n.\r\n\xff"], false);
-        assert_eq!(seen.raw_bytes, 14);
+        assert_eq!(seen.raw_bytes, 15);
         assert!(seen.eight_bit);
         assert_eq!((seen.bare_lf, seen.bare_cr, seen.crlf, seen.longest_line_bytes), (1, 1, 2, 3));
         assert!(!decoded(&[b"a\r\n.\r\n\xff"], false).2.eight_bit, "that byte is behind the end of data");

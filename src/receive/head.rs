@@ -34,6 +34,9 @@ impl Splitter {
         while !self.done && taken < decoded.len() {
             let rest = &decoded[taken..];
             let n = memchr(b'\n', rest).map_or(rest.len(), |i| i + 1);
+            // So that a long line is judged at the same byte for every split of the input.
+            let had = self.head.len() - self.line_start;
+            let n = if had < NAME_LIMIT_BYTES { n.min(NAME_LIMIT_BYTES - had) } else { n };
             self.head.extend_from_slice(&rest[..n]);
             taken += n;
             if self.head.len() > LIMIT_BYTES {
@@ -43,7 +46,7 @@ impl Splitter {
             match line.strip_suffix(b"\r\n") {
                 Some(b"") => self.done = true,
                 Some(text) if self.continues(text) => self.line_start = self.head.len(),
-                None if line.len() < NAME_LIMIT_BYTES || self.continues(line) => {}
+                None if line.len() != NAME_LIMIT_BYTES || self.continues(line) => {}
                 _ => {
                     // No field: the head ended before this line, and this line is content.
                     let line = self.head.split_off(self.line_start);
