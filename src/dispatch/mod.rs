@@ -3,5 +3,167 @@
 //! Invariant: one owner an account, which alone decides; a message is settled durably before its connection takes
 //! the next. Must not know: SMTP's words, SQL, how anything is shown.
 
+mod account;
+mod board;
+mod connection;
+mod notice;
 mod plan;
 mod settle;
+
+pub use plan::Live;
+
+use crate::mail::{AccountId, Mailbox};
+use crate::policy::rewrite::Sender;
+use crate::policy::schedule::Retry;
+use crate::queue::{Clock, Queue};
+use crate::submit::{SmartHost, Trust};
+use account::{Actor, Command};
+use board::Board;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// An `[[account]]`, as far as sending goes.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// Its name.
+    pub id: AccountId,
+    /// Where and how it submits.
+    pub smart_host: SmartHost,
+    /// Whose certificates it believes.
+    pub trust: Trust,
+    /// As whom it may send.
+    pub sender: Sender,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Transactions a minute; 0: no limit.
+    pub messages_per_minute: u32,
+    /// Recipients in 24 hours; 0: no limit.
+    pub recipients_per_day: u32,
+}
+
+/// What every account shares.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The accounts.
+    pub accounts: Vec<Account>,
+    /// Delays and ages.
+    pub retry: Retry,
+    /// Our name in notices.
+    pub hostname: String,
+    /// The admins who are told of dead letters.
+    pub notify: Vec<Mailbox>,
+}
+
+/// The accounts at work.
+pub struct Dispatcher {
+    running: Mutex<BTreeMap<AccountId, Running>>,
+    queue: Arc<dyn Queue>,
+    clock: Clock,
+    board: Arc<Board>,
+}
+
+struct Running {
+    commands: mpsc::UnboundedSender<Command>,
+    task: JoinHandle<()>,
+}
+
+impl Dispatcher {
+    /// Starts an actor for every account.
+    pub async fn start(settings: &Settings, queue: Arc<dyn Queue>, clock: Clock) -> Arc<Self> {
+        let board = Arc::new(Board::default());
+        let this = Arc::new(Self { running: Mutex::default(), queue, clock, board });
+        this.reload(settings).await;
+        this
+    }
+
+    /// Applies new settings: known accounts change, new ones start, missing ones finish and rest. Mail of a missing
+    /// account stays queued.
+    pub async fn reload(&self, settings: &Settings) {
+        let mut gone: Vec<Running> = Vec::new();
+        {
+            let mut running = self.lock();
+            let names: Vec<AccountId> = running.keys().cloned().collect();
+            for name in names {
+                if !settings.accounts.iter().any(|a| a.id == name)
+                    && let Some(r) = running.remove(&name)
+                {
+                    gone.push(r);
+                }
+            }
+        }
+        for r in gone {
+            let _ = r.commands.send(Command::Drain);
+        }
+        for account in &settings.accounts {
+            let known = self.lock().get(&account.id).map(|r| r.commands.clone());
+            if let Some(commands) = known {
+                let _ = commands.send(Command::Reload(Box::new((account.clone(), settings.clone()))));
+                continue;
+            }
+            let (commands, inbox) = mpsc::unbounded_channel();
+            let actor = Actor::new(
+                account.clone(),
+                settings,
+                Arc::clone(&self.queue),
+                self.clock,
+                Arc::clone(&self.board),
+            )
+            .await;
+            self.board.join(&account.id, commands.clone());
+            let task = tokio::spawn(actor.run(inbox));
+            self.lock().insert(account.id.clone(), Running { commands, task });
+        }
+    }
+
+    /// What `status` shows, by account.
+    pub async fn live(&self) -> Vec<(AccountId, Live)> {
+        let ask: Vec<_> = self.lock().iter().map(|(id, r)| (id.clone(), r.commands.clone())).collect();
+        let mut all = Vec::with_capacity(ask.len());
+        for (id, commands) in ask {
+            let (answer, live) = oneshot::channel();
+            if commands.send(Command::Live(answer)).is_ok()
+                && let Ok(live) = live.await
+            {
+                all.push((id, live));
+            }
+        }
+        all
+    }
+
+    /// Stops or restarts an account, for good (it survives restarts). `false` when there is no such account.
+    pub fn pause(&self, account: &AccountId, paused: bool) -> bool {
+        self.send(account, Command::Pause(paused))
+    }
+
+    /// The admin says it is mended: probe now.
+    pub fn kick(&self, account: &AccountId) -> bool {
+        self.send(account, Command::Kick)
+    }
+
+    /// Finishes the transactions in flight and says goodbye; what has not reached its final dot within `bound` is
+    /// cut there, which leaves no doubt about its outcome.
+    pub async fn drain(&self, bound: Duration) {
+        let running: Vec<Running> = std::mem::take(&mut *self.lock()).into_values().collect();
+        for r in &running {
+            let _ = r.commands.send(Command::Drain);
+        }
+        let cut_at = tokio::time::Instant::now() + bound;
+        for mut r in running {
+            if tokio::time::timeout_at(cut_at, &mut r.task).await.is_err() {
+                let _ = r.commands.send(Command::Cut);
+                let _ = r.task.await;
+            }
+        }
+    }
+
+    fn send(&self, account: &AccountId, command: Command) -> bool {
+        self.lock().get(account).is_some_and(|r| r.commands.send(command).is_ok())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<AccountId, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

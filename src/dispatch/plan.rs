@@ -7,7 +7,7 @@
 
 use super::settle::{self, Moment, Notify};
 use crate::events::dispatch::Fact;
-use crate::mail::{AccountId, Failure, QueueId, QueuedMessage, RelayTime, WallTime};
+use crate::mail::{Failure, QueueId, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Kind, Open};
 use crate::policy::schedule::{self, Retry};
 use crate::policy::throttle::Throttle;
@@ -33,7 +33,6 @@ const MAX_SUSPECTS: usize = 32;
 /// What a plan needs to know of its account.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
-    pub(crate) account: AccountId,
     pub(crate) smart_host: String,
     pub(crate) max_connections: usize,
     pub(crate) messages_per_minute: u32,

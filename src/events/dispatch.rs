@@ -176,3 +176,18 @@ fn hints(advice: Option<Advice>, about: About<'_>) {
 fn ms(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// A settlement could not be written: the message is kept from being sent again until it is.
+pub fn settlement_refused(id: QueueId, account: &AccountId, why: &str) {
+    error!(event = "settlement_refused", %id, %account, "{id}: what became of it cannot be written yet: {why}");
+}
+
+/// A note for the next start could not be written.
+pub fn note_lost(name: &str, why: &str) {
+    warn!(event = "note_lost", name, "cannot remember {name}: {why}");
+}
+
+/// More notices within the hour than anybody reads.
+pub fn notice_withheld(id: QueueId, account: &AccountId) {
+    warn!(event = "notice_withheld", %id, %account, "{id}: too many notices within the hour, this one is not mailed");
+}

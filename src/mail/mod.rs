@@ -4,11 +4,14 @@
 //! Must not know: sockets, clocks, disks, settings, or any other module of this crate.
 
 mod address;
+pub mod address_list;
+pub mod encoded_word;
 mod envelope;
 mod failure;
 pub mod header;
 mod ids;
 mod message;
+pub mod parameters;
 mod reply;
 mod text;
 mod time;

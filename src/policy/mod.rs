@@ -4,10 +4,11 @@
 //! Must not know: how anything is stored, sent or shown.
 
 pub mod admission;
-pub mod route;
-
 pub mod advice;
 pub mod breaker;
+pub mod dsn;
+pub mod rewrite;
+pub mod route;
 pub mod schedule;
 pub mod throttle;
 pub mod verdict;

@@ -4,6 +4,19 @@
 //! and has no credentials; every failure names its stage. Must not know: the queue's storage, schedules, whose
 //! fault a failure is.
 
+mod capabilities;
+mod channel;
+mod connect;
+pub mod encode;
+mod login;
+pub mod reply;
+mod transaction;
+mod trust;
+
+pub use capabilities::Capabilities;
+pub use connect::{Connection, resolve};
+pub use trust::{Trust, TrustError};
+
 use crate::mail::{Failure, Reply};
 use secrecy::SecretString;
 use std::time::Duration;

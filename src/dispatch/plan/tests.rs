@@ -40,7 +40,6 @@ const SEND_MS: i64 = 50;
 
 fn limits() -> Limits {
     Limits {
-        account: AccountId::new("scanner@contoso.com"),
         smart_host: "smtp.office365.com:587".into(),
         max_connections: 2,
         messages_per_minute: 0,

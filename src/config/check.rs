@@ -1,0 +1,514 @@
+//! From a tree of values to settings: what each key means, its default, and what cannot go together.
+//!
+//! Invariant: everything is read, whatever was wrong before it, so that one run finds all problems.
+
+use super::file::Tree;
+use super::secret::{certificates, private_key, secret};
+use super::section::{Field, Findings, Section};
+use super::{
+    Account, Env, Listen, ListenAuth, ListenTls, LogFormat, Place, Problem, Queue, Receive, Retry, Settings,
+    Severity, User,
+};
+use crate::mail::{AccountId, AddressPattern, ClientName, Mailbox};
+use crate::policy::admission::{Client, LineEndings};
+use crate::submit::{Login, SmartHost, Tls};
+use encoding_rs::Encoding;
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// A thing and where it was configured.
+struct At<T>(T, Place);
+
+/// The settings, or all problems; and every key that was asked for.
+pub(super) fn check(tree: &Tree, env: &Env) -> (Result<Settings, Vec<Problem>>, BTreeSet<String>) {
+    let findings = Findings::new(tree);
+    let settings = read(&findings, env);
+    let known = findings.known();
+    let problems = findings.finish();
+    match settings {
+        Some(settings) if problems.iter().all(|p| p.severity == Severity::Warning) => {
+            (Ok(Settings { warnings: problems, ..settings }), known)
+        }
+        _ => (Err(problems), known),
+    }
+}
+
+fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
+    let mut root = findings.root();
+    let hostname = hostname(&root.field("hostname"));
+    let listen: Vec<_> = root.sections("listen").into_iter().map(listener).collect();
+    let receive = receive(root.section("receive"), env);
+    let clients: Vec<_> = root.sections("client").into_iter().map(client).collect();
+    let accounts: Vec<_> =
+        root.sections("account").into_iter().map(|s| account(s, env, hostname.as_deref())).collect();
+    let queue = queue(root.section("queue"));
+    let retry = retry(root.section("retry"));
+    let notify = addresses(&root.section("notify").field("to"));
+    let control_socket = root.section("control").field("socket").path();
+    let log = root.section("log").field("format").word(&[
+        ("auto", LogFormat::Auto),
+        ("text", LogFormat::Text),
+        ("json", LogFormat::Json),
+        ("journald", LogFormat::Journald),
+    ]);
+    drop(root);
+
+    for (there, key, what, hint) in [
+        (!listen.is_empty(), "listen", "nothing listens", "add [[listen]] with address = \"0.0.0.0:25\""),
+        (!clients.is_empty(), "client", "nobody may relay", "add [[client]] with from = [\"10.0.5.0/24\"]"),
+        (!accounts.is_empty(), "account", "mail has no way out", "add [[account]] with mailbox and password"),
+    ] {
+        if !there {
+            findings.error(findings.file(), key, what, hint);
+        }
+    }
+    let listen: Vec<_> = listen.into_iter().flatten().collect();
+    let clients: Vec<_> = clients.into_iter().flatten().collect();
+    listeners_go_together(findings, &listen, &receive);
+    clients_go_together(findings, &clients, &accounts);
+    let default = accounts_go_together(findings, &accounts, &clients);
+
+    Some(Settings {
+        hostname: hostname?,
+        listen: listen.into_iter().map(|At(l, _)| l).collect(),
+        receive,
+        clients: clients.into_iter().map(|(At(c, _), _)| c).collect(),
+        accounts: accounts.into_iter().map(|At(a, _)| a).collect::<Option<_>>()?,
+        default_account: default?,
+        queue,
+        retry,
+        notify,
+        control_socket: control_socket.unwrap_or_else(|| PathBuf::from("/run/mailferry/control.sock")),
+        log: log.unwrap_or(LogFormat::Auto),
+        warnings: vec![],
+    })
+}
+
+fn hostname(field: &Field<'_>) -> Option<String> {
+    if field.is_set() {
+        return field.parse("\"relay.contoso.local\"", |s| {
+            if is_host_name(s) { Ok(s.to_owned()) } else { Err("is not a host name") }
+        });
+    }
+    let system = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if is_host_name(&system) {
+        return Some(system);
+    }
+    field.error("the system's name is not a host name", "set hostname = \"relay.contoso.local\"");
+    None
+}
+
+/// RFC 1123 section 2.1: letters, digits and hyphens between dots. An address is no name.
+fn is_host_name(s: &str) -> bool {
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    s.len() <= 253 && s.split('.').all(label) && s.parse::<IpAddr>().is_err()
+}
+
+fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
+    let address = section.field("address");
+    let tls = section.field("tls");
+    let (certificate, key) = (section.field("certificate"), section.field("key"));
+    let auth = section.field("auth");
+
+    let example = "\"0.0.0.0:25\"";
+    if !address.is_set() {
+        address.error("is missing", format!("for example {example}"));
+    }
+    let parsed: Option<SocketAddr> =
+        address.parse(example, |s| s.parse().map_err(|_| "is not an IP address with a port"));
+    let mode = tls.word(&[
+        ("off", ListenTls::Off),
+        ("starttls", ListenTls::StartTls),
+        ("implicit", ListenTls::Implicit),
+    ]);
+    let mode = if tls.is_set() { mode? } else { ListenTls::Off };
+    let files = (certificates(&certificate), private_key(&key));
+    for (field, other) in [(&certificate, "key"), (&key, "certificate")] {
+        if mode == ListenTls::Off && field.is_set() {
+            field.error("is of no use with tls = \"off\"", "set tls = \"starttls\", or remove it");
+        } else if mode != ListenTls::Off && !field.is_set() {
+            field.error("is missing", format!("TLS needs certificate and {other}, both PEM files"));
+        }
+    }
+    let logins =
+        auth.word(&[("off", ListenAuth::Off), ("any", ListenAuth::Any), ("required", ListenAuth::Required)]);
+    let logins = if auth.is_set() { logins? } else { ListenAuth::Off };
+    if logins == ListenAuth::Required && mode == ListenTls::Off {
+        auth.warn(
+            "passwords cross the network in the clear",
+            "set tls = \"starttls\", if the devices can do it",
+        );
+    }
+    let certificate = if mode == ListenTls::Off { None } else { Some((files.0?, files.1?)) };
+    Some(At(Listen { address: parsed?, tls: mode, certificate, auth: logins }, address.place()))
+}
+
+fn listeners_go_together(findings: &Findings<'_>, listen: &[At<Listen>], receive: &Receive) {
+    for (i, At(one, place)) in listen.iter().enumerate() {
+        let taken = listen[..i].iter().any(|At(other, _)| {
+            let (a, b) = (one.address, other.address);
+            let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+            a.port() != 0
+                && a.port() == b.port()
+                && (a.ip() == b.ip() || (everywhere && a.is_ipv4() == b.is_ipv4()))
+        });
+        if taken {
+            let what = format!("{} is already taken by another listener", one.address);
+            findings.error(place.clone(), "listen.address", what, "remove one of them");
+        }
+        if one.auth == ListenAuth::Required && receive.users.is_empty() {
+            let hint = "add [[receive.users]] with name and password, or set auth = \"any\"";
+            findings.error(place.clone(), "listen.auth", "a login is required, and there are no users", hint);
+        }
+    }
+}
+
+fn receive(mut section: Section<'_>, env: &Env) -> Receive {
+    let users = section.sections("users");
+    let mut names = BTreeSet::new();
+    let users = users.into_iter().filter_map(|mut user| {
+        let (name, password) = (user.field("name"), user.field("password"));
+        for field in [&name, &password] {
+            if !field.is_set() {
+                field.error("is missing", "a user has a name and a password");
+            }
+        }
+        let password = secret(&password, env);
+        let text = name.text("\"scanner-3\"")?;
+        if text.is_empty() || !names.insert(text.clone()) {
+            name.error("must be a name that no other user has", "");
+        }
+        Some(User { name: text, password: password? })
+    });
+    let users = users.collect();
+    Receive {
+        users,
+        max_message_size_bytes: section.field("max_message_size").size().unwrap_or(35 * 1024 * 1024),
+        max_recipients: section.field("max_recipients").count().unwrap_or(500),
+        max_connections: section.field("max_connections").count().unwrap_or(1000),
+        max_connections_per_client: section.field("max_connections_per_client").count().unwrap_or(50),
+        idle_timeout: duration(&mut section, "idle_timeout", 10 * MINUTE),
+        data_timeout: duration(&mut section, "data_timeout", 5 * MINUTE),
+    }
+}
+
+fn duration(section: &mut Section<'_>, name: &str, default_s: u64) -> Duration {
+    section.field(name).duration().unwrap_or(Duration::from_secs(default_s))
+}
+
+/// A client, the places of its networks, and the account it asks for.
+type Found = (At<Client>, Wants);
+
+struct Wants {
+    networks: Vec<At<IpNet>>,
+    account: Option<At<AccountId>>,
+}
+
+fn client(mut section: Section<'_>) -> Option<Found> {
+    let from = section.field("from");
+    if !from.is_set() {
+        from.error("is missing", "the networks its devices are in, for example [\"10.0.5.0/24\"]");
+    }
+    let items = from.items();
+    let networks: Vec<At<IpNet>> =
+        items.iter().filter_map(|item| Some(At(network(item)?, item.place()))).collect();
+    if from.is_set() && items.is_empty() {
+        from.error("names no network", "for example [\"10.0.5.0/24\"]");
+    }
+    let name = section.field("name");
+    let place = if name.is_set() { name.place() } else { section.place() };
+    let name = match name.text("\"printers\"") {
+        Some(text) if text.trim().is_empty() || text.chars().any(char::is_control) => {
+            name.error("must be a name", "for example \"printers\"");
+            None
+        }
+        Some(text) => Some(text),
+        None => networks.first().map(|At(n, _)| n.to_string()),
+    };
+    let account = section.field("account");
+    let account = account
+        .text("\"scanner@contoso.com\"")
+        .map(|a| At(AccountId::new(a.to_lowercase()), account.place()));
+    let charset = section.field("charset").parse("\"shift_jis\"", |s| {
+        Encoding::for_label(s.as_bytes()).map(|e| e.name().to_lowercase()).ok_or("is not a character set")
+    });
+    let client = Client {
+        name: ClientName::new(name.unwrap_or_default()),
+        networks: networks.iter().map(|At(n, _)| *n).collect(),
+        account: account.as_ref().map(|At(a, _)| a.clone()),
+        allowed_recipients: patterns(&section.field("allowed_recipients")),
+        max_message_size_bytes: section.field("max_message_size").size(),
+        max_connections: section.field("max_connections").count(),
+        messages_per_minute: small(&section.field("messages_per_minute")),
+        charset,
+        line_endings: section
+            .field("line_endings")
+            .word(&[("crlf", LineEndings::Crlf), ("lf", LineEndings::Lf)])
+            .unwrap_or_default(),
+        silent_after: section.field("silent_after").duration(),
+    };
+    Some((At(client, place), Wants { networks, account }))
+}
+
+fn network(field: &Field<'_>) -> Option<IpNet> {
+    let net: IpNet = field.parse("\"10.0.5.0/24\" or \"10.0.6.7\"", |s| {
+        s.parse::<IpAddr>().map(IpNet::from).or_else(|_| s.parse()).map_err(|_| "is not a network")
+    })?;
+    if net.prefix_len() == 0 {
+        field.warn(
+            format!("{net} lets the whole world relay through this mailbox"),
+            "name the networks of the devices only",
+        );
+    } else if net.trunc() != net {
+        let hint =
+            format!("write \"{}\" for the network, or \"{}\" for the one device", net.trunc(), net.addr());
+        field.warn(format!("{net} means the whole network {}", net.trunc()), hint);
+    }
+    Some(net.trunc())
+}
+
+fn clients_go_together(findings: &Findings<'_>, clients: &[Found], accounts: &[At<Option<Account>>]) {
+    let mut names = BTreeSet::new();
+    let mut networks: Vec<(IpNet, &ClientName)> = vec![];
+    for (At(client, place), wants) in clients {
+        if !client.name.as_str().is_empty() && !names.insert(client.name.as_str()) {
+            let what = format!("there is another client named \"{}\"", client.name);
+            findings.error(place.clone(), "client.name", what, "give each its own name");
+        }
+        for At(network, place) in &wants.networks {
+            if let Some((_, other)) = networks.iter().find(|(n, _)| n == network) {
+                let what = format!("{network} already belongs to client \"{other}\"");
+                findings.error(place.clone(), "client.from", what, "remove it from one of them");
+            }
+            networks.push((*network, &client.name));
+        }
+        let Some(At(account, place)) = &wants.account else { continue };
+        let known: Vec<_> =
+            accounts.iter().filter_map(|At(a, _)| a.as_ref()).map(|a| a.id.as_str()).collect();
+        // An account that could not be read may be the one that is meant.
+        if accounts.iter().all(|At(a, _)| a.is_some()) && !known.contains(&account.as_str()) {
+            let what = format!("there is no account \"{account}\"");
+            let hint = format!("accounts go by their mailbox: {}", known.join(", "));
+            findings.error(place.clone(), "client.account", what, hint);
+        }
+    }
+}
+
+fn account(mut section: Section<'_>, env: &Env, hostname: Option<&str>) -> At<Option<Account>> {
+    let place = section.place();
+    let mailbox = section.field("mailbox");
+    if !mailbox.is_set() {
+        mailbox.error("is missing", "the licensed mailbox, for example \"scanner@contoso.com\"");
+    }
+    let address: Option<Mailbox> = mailbox.parse("\"scanner@contoso.com\"", str::parse);
+    let smart_host = smart_host(&mut section, env, hostname, address.as_ref());
+    let is_exchange_online = smart_host.as_ref().is_some_and(|h| h.host.ends_with(".office365.com"));
+    let mut limit = |name: &str, default: u32, most: u32| {
+        let field = section.field(name);
+        let value = small(&field).unwrap_or(default);
+        if is_exchange_online && value > most {
+            field.warn(format!("{value} is more than the {most} Exchange Online allows a mailbox"), "");
+        }
+        value
+    };
+    let max_connections = limit("max_connections", 2, 3);
+    let messages_per_minute = limit("messages_per_minute", 25, 30);
+    let recipients_per_day = limit("recipients_per_day", 10_000, 10_000);
+    let ca_file = certificates(&section.field("ca_file"));
+    let send_as = patterns(&section.field("send_as"));
+    let senders = patterns(&section.field("senders"));
+    let recipient_domains = section
+        .field("recipient_domains")
+        .items()
+        .iter()
+        .filter_map(|item| {
+            item.parse("\"partner.example\"", |s| format!("*@{}", s.strip_prefix("*@").unwrap_or(s)).parse())
+        })
+        .collect();
+    let account = address.zip(smart_host).map(|(mailbox, smart_host)| Account {
+        id: AccountId::new(mailbox.to_string().to_lowercase()),
+        mailbox,
+        smart_host,
+        ca_file,
+        send_as,
+        max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
+        messages_per_minute,
+        recipients_per_day,
+        senders,
+        recipient_domains,
+    });
+    At(account, if mailbox.is_set() { mailbox.place() } else { place })
+}
+
+fn smart_host(
+    section: &mut Section<'_>,
+    env: &Env,
+    hostname: Option<&str>,
+    mailbox: Option<&Mailbox>,
+) -> Option<SmartHost> {
+    let host_port = section.field("smarthost");
+    let tls_field = section.field("tls");
+    let password_field = section.field("password");
+    let login = section.field("login");
+    let connect_timeout = duration(section, "connect_timeout", 30);
+    let command_timeout = duration(section, "command_timeout", 5 * MINUTE);
+    let data_timeout = duration(section, "data_timeout", 10 * MINUTE);
+
+    let tls = tls_field.word(&[("starttls", Tls::StartTls), ("implicit", Tls::Implicit), ("off", Tls::Off)]);
+    let tls = if tls_field.is_set() { tls } else { Some(Tls::StartTls) };
+    let place = if host_port.is_set() {
+        host_port.parse("\"smtp.office365.com:587\"", split_host_port)
+    } else {
+        Some(("smtp.office365.com".to_owned(), 587))
+    };
+    let password = secret(&password_field, env);
+    let user = login.text("\"user name\"");
+    if password_field.is_set() && tls == Some(Tls::Off) {
+        tls_field.error(
+            "a password never leaves in the clear",
+            "set tls = \"starttls\" or \"implicit\", or remove the password",
+        );
+    }
+    if login.is_set() && !password_field.is_set() {
+        login.error("a login needs a password", "set password = { file = \"/path\" }");
+    } else if !host_port.is_set() && !password_field.is_set() {
+        password_field.error("is missing", "Exchange Online takes mail only from a mailbox that logs in: set password = { file = \"/etc/mailferry/scanner.password\" }");
+    }
+    if user.as_ref().is_some_and(|u| u.trim().is_empty() || u.contains(char::is_control)) {
+        login.error("must be a user name", "");
+    }
+    let (host, port) = place?;
+    let tls = tls?;
+    if host.ends_with(".office365.com") && tls != Tls::StartTls {
+        tls_field.error("Exchange Online speaks only STARTTLS", "remove tls, and use port 587");
+    }
+    let login = match (password, mailbox) {
+        (Some(password), Some(mailbox)) => {
+            Some(Login { user: user.unwrap_or_else(|| mailbox.to_string()), password })
+        }
+        _ => None,
+    };
+    let ehlo_name = hostname.unwrap_or_default().to_owned();
+    Some(SmartHost { host, port, tls, login, ehlo_name, connect_timeout, command_timeout, data_timeout })
+}
+
+/// `name:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
+fn split_host_port(s: &str) -> Result<(String, u16), &'static str> {
+    let (host, port) = s.rsplit_once(':').ok_or("has no port")?;
+    let port = port.parse().ok().filter(|p| *p != 0).ok_or("has no port that can be used")?;
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let is_address = match bare {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host.parse::<std::net::Ipv4Addr>().is_ok(),
+    };
+    if !is_address && !is_host_name(host) {
+        return Err("is not a host with a port");
+    }
+    Ok((bare.unwrap_or(host).to_lowercase(), port))
+}
+
+/// The default is the account without conditions. One that a client asks for by name needs no conditions either,
+/// so where there are several, it is the one that no client names.
+fn accounts_go_together(
+    findings: &Findings<'_>,
+    accounts: &[At<Option<Account>>],
+    clients: &[Found],
+) -> Option<AccountId> {
+    let read: Vec<(&Account, &Place)> =
+        accounts.iter().filter_map(|At(a, p)| Some((a.as_ref()?, p))).collect();
+    for (i, (account, place)) in read.iter().copied().enumerate() {
+        if read[..i].iter().any(|(other, _)| other.id == account.id) {
+            let what = format!("there is another account {}", account.id);
+            findings.error(place.clone(), "account.mailbox", what, "remove one of them");
+            return None;
+        }
+    }
+    let mut open = read.clone();
+    open.retain(|(a, _)| a.senders.is_empty() && a.recipient_domains.is_empty());
+    if open.len() > 1 {
+        let named: Vec<_> =
+            clients.iter().filter_map(|(_, w)| w.account.as_ref()).map(|At(a, _)| a).collect();
+        open.retain(|(a, _)| !named.contains(&&a.id));
+    }
+    match open.as_slice() {
+        [(default, _)] => Some(default.id.clone()),
+        [(first, _), (second, place), ..] => {
+            let what = format!("{} and {} would both be the default", first.id, second.id);
+            let hint = "give one of them senders = [..] or recipient_domains = [..], or name it in a client's account";
+            findings.error((*place).clone(), "account", what, hint);
+            None
+        }
+        [] if read.len() == accounts.len() && !read.is_empty() => {
+            let hint = "one account must have no senders, no recipient_domains, and no client of its own";
+            findings.error(findings.file(), "account", "no account takes what the others do not", hint);
+            None
+        }
+        [] => None,
+    }
+}
+
+fn queue(mut section: Section<'_>) -> Queue {
+    Queue {
+        directory: section.field("directory").path().unwrap_or_else(|| PathBuf::from("/var/lib/mailferry")),
+        min_free_space_bytes: section.field("min_free_space").size().unwrap_or(500 * 1024 * 1024),
+        keep_history: duration(&mut section, "keep_history", 30 * DAY),
+        keep_dead: duration(&mut section, "keep_dead", 30 * DAY),
+    }
+}
+
+fn retry(mut section: Section<'_>) -> Retry {
+    let mut delays = |name: &str, default_s: &[u64]| {
+        let field = section.field(name);
+        let items = field.items();
+        if field.is_set() && items.is_empty() {
+            field.error("is empty", "at least one delay; the last one repeats");
+        }
+        let read: Vec<Duration> = items.iter().filter_map(Field::duration).collect();
+        if field.is_set() { read } else { default_s.iter().copied().map(Duration::from_secs).collect() }
+    };
+    let message =
+        delays("delays", &[30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE]);
+    let account =
+        delays("account_delays", &[5, 10, 20, 40, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE]);
+    let hold = delays("hold_delays", &[MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE]);
+    let (warn, expire) = (section.field("warn_after"), section.field("expire_after"));
+    let warn_after = warn.duration().unwrap_or(Duration::from_secs(4 * HOUR));
+    let expire_after = expire.duration().unwrap_or(Duration::from_secs(5 * DAY));
+    if warn_after > expire_after {
+        let field = if warn.is_set() { &warn } else { &expire };
+        field.error(
+            format!(
+                "the warning after {} would come later than the end after {}",
+                humantime::format_duration(warn_after),
+                humantime::format_duration(expire_after)
+            ),
+            "make warn_after shorter than expire_after",
+        );
+    }
+    Retry { delays: message, account_delays: account, hold_delays: hold, warn_after, expire_after }
+}
+
+fn addresses(field: &Field<'_>) -> Vec<Mailbox> {
+    field.items().iter().filter_map(|item| item.parse("\"it@contoso.com\"", str::parse)).collect()
+}
+
+fn patterns(field: &Field<'_>) -> Vec<AddressPattern> {
+    let example = "\"scanner@contoso.com\" or \"*@contoso.com\"";
+    field.items().iter().filter_map(|item| item.parse(example, str::parse)).collect()
+}
+
+fn small(field: &Field<'_>) -> Option<u32> {
+    field.number(1..=1_000_000).and_then(|n| u32::try_from(n).ok())
+}

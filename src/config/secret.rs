@@ -1,0 +1,158 @@
+//! Secrets and certificates: what a configuration names and other files hold.
+//!
+//! Invariant: a secret is in memory only as `SecretString`, and no problem quotes one.
+
+use super::Env;
+use super::section::Field;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::SecretString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// More than any password or key; a path to a device or a mail folder ends here.
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
+const WAYS: &str = "write { file = \"/path\" }, { credential = \"name\" } (systemd) or { env = \"NAME\" }";
+
+/// Reads a secret: `{ file = .. }`, `{ credential = .. }`, `{ env = .. }`, or its own environment variable.
+pub(super) fn secret(field: &Field<'_>, env: &Env) -> Option<SecretString> {
+    if !field.is_set() {
+        return None;
+    }
+    if field.is_from_environment() && field.table().is_none() {
+        return checked(field, &field.text("a password")?);
+    }
+    let Some(mut ways) = field.table() else {
+        field.error("a secret does not belong into this file", WAYS);
+        return None;
+    };
+    let (file, credential, variable) = (ways.field("file"), ways.field("credential"), ways.field("env"));
+    match (file.is_set(), credential.is_set(), variable.is_set()) {
+        (true, false, false) => from_file(field, &file.path()?),
+        (false, true, false) => {
+            let name = credential.text("\"scanner\"")?;
+            if name.is_empty() || name.contains('/') || name == ".." {
+                credential.error("is not the name of a credential", "the name in LoadCredential=name:/path");
+                return None;
+            }
+            let Some(directory) = env.get("CREDENTIALS_DIRECTORY") else {
+                credential.error(
+                    "there are no credentials: CREDENTIALS_DIRECTORY is not set",
+                    format!("systemd sets it; the service needs LoadCredential={name}:/path"),
+                );
+                return None;
+            };
+            from_file(field, &Path::new(directory).join(name))
+        }
+        (false, false, true) => {
+            let name = variable.text("\"SCANNER_PASSWORD\"")?;
+            match env.get(&name).map(|v| v.to_str()) {
+                Some(Some(value)) => checked(field, value),
+                Some(None) => {
+                    field.error(format!("environment variable {name} is not valid UTF-8"), "");
+                    None
+                }
+                None => {
+                    field.error(format!("environment variable {name} is not set"), "set it for the service");
+                    None
+                }
+            }
+        }
+        _ => {
+            field.error("needs exactly one of file, credential and env", WAYS);
+            None
+        }
+    }
+}
+
+fn from_file(field: &Field<'_>, path: &Path) -> Option<SecretString> {
+    let shown = path.display();
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| {
+        let mode = file.metadata()?.permissions().mode();
+        file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text)?;
+        Ok(mode)
+    });
+    let mode = match read {
+        Ok(mode) => mode,
+        Err(e) => {
+            let hint = "the file must exist and the service's user must be able to read it";
+            field.error(format!("cannot read {shown}: {}", reason(&e)), hint);
+            return None;
+        }
+    };
+    // Reading by the group is how a file of root's reaches the service's user.
+    if mode & 0o037 != 0 {
+        field.warn(
+            format!("{shown} is open to others (mode {:03o})", mode & 0o777),
+            format!("chmod 600 {shown}"),
+        );
+    }
+    if text.len() as u64 > MAX_SECRET_BYTES {
+        field.error(format!("{shown} is too long for a secret"), "");
+        return None;
+    }
+    checked(field, &text)
+}
+
+fn checked(field: &Field<'_>, text: &str) -> Option<SecretString> {
+    // An editor ends the last line; a password that really ends in a newline cannot be typed anywhere.
+    let text = text.strip_suffix('\n').map_or(text, |t| t.strip_suffix('\r').unwrap_or(t));
+    if text.is_empty() {
+        field.error("the secret is empty", "");
+        return None;
+    }
+    if text.contains(['\n', '\r', '\0']) {
+        field.error("the secret has several lines", "one line, nothing else");
+        return None;
+    }
+    Some(SecretString::from(text))
+}
+
+/// Checks that a file of certificates can be used.
+pub(super) fn certificates(field: &Field<'_>) -> Option<PathBuf> {
+    let path = field.path()?;
+    let found = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let what = match found {
+        Ok(found) if !found.is_empty() => return Some(path),
+        Ok(_) => format!("{} holds no certificate", path.display()),
+        Err(e) => format!("cannot use {}: {}", path.display(), pem_reason(&e)),
+    };
+    field.error(what, "a PEM file with -----BEGIN CERTIFICATE-----");
+    None
+}
+
+/// Checks that a file holds a private key.
+pub(super) fn private_key(field: &Field<'_>) -> Option<PathBuf> {
+    let path = field.path()?;
+    match PrivateKeyDer::from_pem_file(&path) {
+        Ok(_) => Some(path),
+        Err(e) => {
+            let what = format!("cannot use {}: {}", path.display(), pem_reason(&e));
+            field.error(what, "a PEM file with -----BEGIN PRIVATE KEY-----, readable by the service's user");
+            None
+        }
+    }
+}
+
+fn pem_reason(e: &rustls::pki_types::pem::Error) -> String {
+    use rustls::pki_types::pem::Error;
+    match e {
+        Error::Io(e) => reason(e),
+        Error::NoItemsFound => "nothing of that kind is in it".to_owned(),
+        other => other.to_string().to_lowercase(),
+    }
+}
+
+/// The system's words without the number behind them.
+pub(super) fn reason(e: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match e.kind() {
+        ErrorKind::NotFound => "no such file".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        ErrorKind::InvalidData => "not valid UTF-8".to_owned(),
+        _ => e.to_string().to_lowercase(),
+    }
+}

@@ -1,0 +1,210 @@
+//! The server's end: HTTP/1.1 on a unix socket.
+//!
+//! Invariant: the socket is 0660 in a directory of 0750, so the file system says who may ask; another process's
+//! live socket is never taken over. Must not know: how a status looks to people.
+
+use super::Live;
+use super::report::{
+    AccountStatus, At, ChangeRequest, Changed, ClientStatus, Message, QueueStatus, Refusal, Select, Shown,
+    Status, Try, needs, sentence,
+};
+use crate::mail::{AccountId, QueueId, RelayTime, WallTime};
+use crate::queue::{Body, Clock, Queue, QueueError};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What the server asks.
+#[derive(Clone)]
+pub struct Relay {
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// The relay's clock.
+    pub clock: Clock,
+    /// The dispatcher and the receiver.
+    pub live: Arc<dyn Live>,
+    /// When the daemon started.
+    pub started_at: WallTime,
+}
+
+/// Opens the socket. A socket nobody listens on any more is replaced.
+///
+/// # Errors
+/// `AddrInUse` when another process answers there; else the file system's.
+pub fn bind(path: &FilePath) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent().filter(|d| !d.exists()) {
+        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "something else than a socket is there",
+            ));
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another mailferry is running"));
+        }
+        Ok(_) => std::fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    // Until here the directory kept strangers out, or root's umask did.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// Answers until `stop` resolves; requests under way are finished.
+///
+/// # Errors
+/// The socket's.
+pub async fn serve(
+    listener: UnixListener,
+    relay: Relay,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router(relay)).with_graceful_shutdown(stop).await
+}
+
+/// The routes.
+pub fn router(relay: Relay) -> Router {
+    Router::new()
+        .route("/status", get(status))
+        .route("/queue", get(list))
+        .route("/queue/change", post(change))
+        .route("/queue/{id}", get(show))
+        .route("/queue/{id}/body", get(body))
+        .route("/accounts/{mailbox}/{action}", post(account))
+        .with_state(relay)
+}
+
+struct Failed(StatusCode, String);
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        (self.0, Json(Refusal { error: self.1 })).into_response()
+    }
+}
+
+impl From<QueueError> for Failed {
+    fn from(e: QueueError) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, e.to_string())
+    }
+}
+
+fn not_found() -> Failed {
+    Failed(StatusCode::NOT_FOUND, "no such message".to_owned())
+}
+
+fn bad(e: impl ToString) -> Failed {
+    Failed(StatusCode::BAD_REQUEST, e.to_string())
+}
+
+async fn status(State(relay): State<Relay>) -> Result<Json<Status>, Failed> {
+    let totals = relay.queue.totals().await?;
+    let queue = QueueStatus::of(&totals);
+    let (live, clients) = (relay.live.accounts(), relay.live.clients());
+    let needs_human = needs(&live, &clients, &queue);
+    let now = relay.clock.now();
+    let mut accounts = vec![];
+    for account in live {
+        let delivered = relay.queue.delivered_since(&account.account, ago(now, 24 * HOUR)).await?;
+        accounts.push(AccountStatus::of(account, &totals, &delivered, ago(now, HOUR)));
+    }
+    Ok(Json(Status {
+        running: true,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: Some(At(relay.started_at)),
+        sentence: sentence(&needs_human, &accounts, &queue),
+        needs_human,
+        accounts,
+        clients: clients.into_iter().map(ClientStatus::from).collect(),
+        queue,
+        counters: relay.live.counters().into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
+    }))
+}
+
+fn ago(now: RelayTime, time: Duration) -> RelayTime {
+    RelayTime::from_ms(now.as_ms() - i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
+}
+
+async fn list(
+    State(relay): State<Relay>,
+    Query(select): Query<Select>,
+) -> Result<Json<Vec<Message>>, Failed> {
+    let found = relay.queue.list(select.filter().map_err(bad)?).await?;
+    let clock = Some((relay.clock.now(), WallTime::now()));
+    Ok(Json(found.iter().map(|m| Message::of(m, clock)).collect()))
+}
+
+async fn show(State(relay): State<Relay>, Path(id): Path<String>) -> Result<Json<Shown>, Failed> {
+    let id: QueueId = id.parse().map_err(bad)?;
+    let (message, attempts) = relay.queue.show(id).await?.ok_or_else(not_found)?;
+    let message = Message::of(&message, Some((relay.clock.now(), WallTime::now())));
+    Ok(Json(Shown { message, tries: attempts.into_iter().map(Try::from).collect() }))
+}
+
+async fn change(
+    State(relay): State<Relay>,
+    Json(request): Json<ChangeRequest>,
+) -> Result<Json<Changed>, Failed> {
+    if request.select.is_everything() && !request.all {
+        return Err(bad("no message is named"));
+    }
+    let filter = request.select.filter().map_err(bad)?;
+    let ids = relay.queue.change(filter, request.action.into(), relay.clock.now()).await?;
+    relay.live.kick();
+    Ok(Json(Changed { ids }))
+}
+
+async fn body(State(relay): State<Relay>, Path(id): Path<String>) -> Result<Response, Failed> {
+    let id: QueueId = id.parse().map_err(bad)?;
+    let body = relay.queue.body(id).await?.ok_or_else(not_found)?;
+    let gone =
+        |e: io::Error| Failed(StatusCode::INTERNAL_SERVER_ERROR, format!("the content is unreadable: {e}"));
+    let chunks = chunks(&body).await.map_err(gone)?;
+    Ok(([(CONTENT_TYPE, "message/rfc822")], axum::body::Body::from_stream(chunks)).into_response())
+}
+
+/// Head, then content. An error on the way breaks the transfer off, so that nobody takes a part for the whole.
+async fn chunks(
+    body: &Body,
+) -> io::Result<impl futures_util::Stream<Item = io::Result<Bytes>> + Send + use<>> {
+    let reader = body.open().await?;
+    let head = Bytes::copy_from_slice(body.head());
+    Ok(futures_util::stream::try_unfold((Some(head), reader), |(head, mut reader)| async move {
+        if let Some(head) = head {
+            return Ok(Some((head, (None, reader))));
+        }
+        Ok(reader.chunk().await?.map(|chunk| (chunk, (None, reader))))
+    }))
+}
+
+async fn account(
+    State(relay): State<Relay>,
+    Path((mailbox, action)): Path<(String, String)>,
+) -> Result<StatusCode, Failed> {
+    let account = AccountId::new(mailbox.to_lowercase());
+    let known = match action.as_str() {
+        "pause" => relay.live.pause(&account),
+        "resume" => relay.live.resume(&account),
+        _ => return Err(Failed(StatusCode::NOT_FOUND, "no such action".to_owned())),
+    };
+    if known {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Failed(StatusCode::NOT_FOUND, "no such account".to_owned()))
+    }
+}

@@ -1,0 +1,218 @@
+//! The client's end, for the command line.
+//!
+//! Invariant: one request a connection; an answer that is cut short is an error, never a shorter answer.
+
+use super::report::{ChangeRequest, Changed, Message, Refusal, Select, Shown, Status};
+use crate::mail::{Escaped, QueueId};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::path::{Path, PathBuf};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens: the daemon does not run.
+    #[error("mailferry is not running")]
+    NotRunning,
+    /// The socket is there, and not for this user.
+    #[error("permission denied at {0}")]
+    Denied(PathBuf),
+    /// No such message or account.
+    #[error("{0}")]
+    NotFound(String),
+    /// The daemon refused or could not.
+    #[error("{0}")]
+    Refused(String),
+    /// The connection broke, or what came is no answer.
+    #[error("no answer from the daemon: {0}")]
+    Broken(String),
+    /// What came could not be written where it belongs.
+    #[error("cannot write: {0}")]
+    Write(io::Error),
+}
+
+impl From<hyper::Error> for ClientError {
+    fn from(e: hyper::Error) -> Self {
+        Self::Broken(e.to_string())
+    }
+}
+
+/// Speaks to the daemon at a socket.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// For the socket at this path; nothing is opened yet.
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    /// Whether a daemon listens.
+    ///
+    /// # Errors
+    /// `Denied`, `Broken`.
+    pub async fn is_running(&self) -> Result<bool, ClientError> {
+        match self.connect().await {
+            Ok(_) => Ok(true),
+            Err(ClientError::NotRunning) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The whole relay at this moment.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.json(Method::GET, "/status", None).await
+    }
+
+    /// Messages, oldest first.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn list(&self, select: &Select) -> Result<Vec<Message>, ClientError> {
+        self.json(Method::GET, &format!("/queue?{}", query(select)), None).await
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// `NotFound`, or any.
+    pub async fn show(&self, id: QueueId) -> Result<Shown, ClientError> {
+        self.json(Method::GET, &format!("/queue/{id}"), None).await
+    }
+
+    /// Changes messages.
+    ///
+    /// # Errors
+    /// Any; then nothing was changed, or, after `Broken`, nobody knows.
+    pub async fn change(&self, request: &ChangeRequest) -> Result<Changed, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|e| ClientError::Broken(e.to_string()))?;
+        self.json(Method::POST, "/queue/change", Some(body)).await
+    }
+
+    /// Writes head and content of a message.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no message or its content is gone; any, with a part written.
+    pub async fn body(&self, id: QueueId, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), ClientError> {
+        let mut body = self.request(Method::GET, &format!("/queue/{id}/body"), None).await?.into_body();
+        while let Some(frame) = body.frame().await {
+            if let Ok(chunk) = frame?.into_data() {
+                to.write_all(&chunk).await.map_err(ClientError::Write)?;
+            }
+        }
+        to.flush().await.map_err(ClientError::Write)
+    }
+
+    /// Pauses or resumes an account.
+    ///
+    /// # Errors
+    /// `NotFound`, or any.
+    pub async fn set_paused(&self, mailbox: &str, paused: bool) -> Result<(), ClientError> {
+        let action = if paused { "pause" } else { "resume" };
+        let path = format!("/accounts/{}/{action}", percent(mailbox));
+        self.request(Method::POST, &path, None).await.map(|_| ())
+    }
+
+    async fn connect(&self) -> Result<UnixStream, ClientError> {
+        UnixStream::connect(&self.socket).await.map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning,
+            io::ErrorKind::PermissionDenied => ClientError::Denied(self.socket.clone()),
+            _ => ClientError::Broken(e.to_string()),
+        })
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<Vec<u8>>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let stream = TokioIo::new(self.connect().await?);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        if json.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let request = request
+            .body(Full::new(Bytes::from(json.unwrap_or_default())))
+            .map_err(|e| ClientError::Broken(e.to_string()))?;
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let bytes = answer.into_body().collect().await?.to_bytes();
+        let said = serde_json::from_slice::<Refusal>(&bytes)
+            .map_or_else(|_| Escaped(&bytes).to_string(), |refusal| refusal.error);
+        Err(if status == StatusCode::NOT_FOUND {
+            ClientError::NotFound(said)
+        } else {
+            ClientError::Refused(said)
+        })
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<Vec<u8>>,
+    ) -> Result<T, ClientError> {
+        let bytes = self.request(method, path, json).await?.into_body().collect().await?.to_bytes();
+        serde_json::from_slice(&bytes)
+            .map_err(|e| ClientError::Broken(format!("{e}: is the daemon of another version?")))
+    }
+}
+
+/// The selection as a query string.
+fn query(select: &Select) -> String {
+    let fields = match serde_json::to_value(select) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let pair = |(name, value): (String, serde_json::Value)| {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{name}={}", percent(&text))
+    };
+    fields.into_iter().map(pair).collect::<Vec<_>>().join("&")
+}
+
+/// RFC 3986 section 2.1, everything but unreserved characters.
+fn percent(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+            out.push(char::from(b));
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_survives_being_a_query() {
+        let select = Select {
+            client: Some("front desk & co".to_owned()),
+            state: Some(crate::mail::State::Dead),
+            ..Select::default()
+        };
+        assert_eq!(query(&select), "client=front%20desk%20%26%20co&limit=0&state=dead");
+    }
+}

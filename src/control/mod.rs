@@ -1,0 +1,73 @@
+//! How a running relay is asked and told: HTTP on a unix socket, spoken by `mailferry status` and `mailferry queue`.
+//!
+//! Invariant: only who may open the socket is heard; every text of a peer leaves escaped; nothing here decides, it
+//! reports and passes on. Must not know: SMTP, schedules, how the queue stores.
+
+pub mod api;
+pub mod client;
+pub mod report;
+
+use crate::mail::{AccountId, WallTime};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// The parts of a status that only the running daemon has. The dispatcher and the receiver provide them.
+pub trait Live: Send + Sync + 'static {
+    /// Every account, in configured order.
+    fn accounts(&self) -> Vec<AccountLive>;
+
+    /// Every client and address seen so far; a client that never came has one entry without address.
+    fn clients(&self) -> Vec<ClientLive>;
+
+    /// Counts since the start, by their stable names (`.._total`).
+    fn counters(&self) -> BTreeMap<&'static str, u64>;
+
+    /// Stops sending through the account until `resume`; false: there is no such account.
+    fn pause(&self, account: &AccountId) -> bool;
+
+    /// Sends again; false: there is no such account.
+    fn resume(&self, account: &AccountId) -> bool;
+
+    /// Messages may have become due by the admin's hand.
+    fn kick(&self);
+}
+
+/// An account at this moment.
+#[derive(Debug, Clone)]
+pub struct AccountLive {
+    /// Which.
+    pub account: AccountId,
+    /// `host:port`.
+    pub smart_host: String,
+    /// Whether mail flows.
+    pub state: report::AccountState,
+    /// Why it does not, in one escaped line; empty when it does.
+    pub reason: String,
+    /// What a human can do about it, if only a human can.
+    pub hint: Option<String>,
+    /// Since when it has been so.
+    pub since: Option<WallTime>,
+    /// When it is tried next.
+    pub next_probe_at: Option<WallTime>,
+    /// Open connections.
+    pub connections: usize,
+    /// Messages sent in the last minute.
+    pub sent_last_minute: u32,
+}
+
+/// One address of a client.
+#[derive(Debug, Clone)]
+pub struct ClientLive {
+    /// The `[[client]]`.
+    pub name: String,
+    /// Its address; none when nothing ever came.
+    pub address: Option<IpAddr>,
+    /// When it was last connected.
+    pub last_seen_at: Option<WallTime>,
+    /// Messages taken since the start.
+    pub messages_total: u64,
+    /// What went wrong last, one escaped line; empty: nothing.
+    pub last_problem: String,
+    /// It has been silent longer than its `silent_after`.
+    pub is_silent: bool,
+}

@@ -1,0 +1,318 @@
+//! The actor of one account: next event, apply, act.
+//!
+//! Invariant: it alone owns the account's plan and leases. A lease is here, at a connection, or in a settlement;
+//! an unsettled one goes back to the queue when it is dropped. A settlement that the disk refuses is repeated until
+//! it is taken, and its message stays leased so long: it cannot be sent twice.
+//! Must not know: why the plan wants what it wants.
+
+use super::board::Board;
+use super::connection::{self, Order, Report};
+use super::notice;
+use super::plan::{Action, ConnId, Event, Limits, Live, Plan};
+use super::{Account, Settings};
+use crate::events;
+use crate::events::dispatch::Fact;
+use crate::mail::{AccountId, Failure, QueueId, RelayTime, WallTime};
+use crate::policy::breaker::{Breaker, Open};
+use crate::policy::throttle::Throttle;
+use crate::queue::{Clock, Lease, Next, Queue, QueueError, Settlement};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Between tries to settle while the disk refuses.
+const SETTLE_RETRY: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What others tell the actor.
+pub(super) enum Command {
+    Pause(bool),
+    Kick,
+    TenantHeld(Failure),
+    Reload(Box<(Account, Settings)>),
+    Live(oneshot::Sender<Live>),
+    Drain,
+    /// End what has not reached its final dot.
+    Cut,
+}
+
+enum Inbox {
+    Leased(Result<Next, QueueError>),
+    Report(Report),
+    Settled(QueueId),
+}
+
+pub(super) struct Actor {
+    id: AccountId,
+    account: Arc<Account>,
+    settings: Settings,
+    place: String,
+    plan: Plan,
+    queue: Arc<dyn Queue>,
+    clock: Clock,
+    board: Arc<Board>,
+    leases: BTreeMap<QueueId, Box<Lease>>,
+    conns: BTreeMap<ConnId, mpsc::UnboundedSender<Order>>,
+    post: mpsc::UnboundedSender<Inbox>,
+    inbox: mpsc::UnboundedReceiver<Inbox>,
+    cut: watch::Sender<bool>,
+    notices: notice::Budget,
+}
+
+impl Actor {
+    /// Reads what the account remembers of its last run.
+    pub(super) async fn new(
+        account: Account,
+        settings: &Settings,
+        queue: Arc<dyn Queue>,
+        clock: Clock,
+        board: Arc<Board>,
+    ) -> Self {
+        let now = clock.now();
+        let day_ago = RelayTime::from_ms(now.as_ms() - i64::try_from(DAY.as_millis()).expect("a day fits"));
+        let delivered = queue.delivered_since(&account.id, day_ago).await.unwrap_or_default();
+        let throttle = Throttle::new(account.messages_per_minute, account.recipients_per_day, delivered);
+        let open: Option<Open> = queue
+            .note(&breaker_note(&account.id))
+            .await
+            .ok()
+            .flatten()
+            .and_then(|json| serde_json::from_str(&json).ok());
+        let paused = queue.note(&pause_note(&account.id)).await.ok().flatten().is_some();
+        let limits = limits(&account, settings);
+        let (post, inbox) = mpsc::unbounded_channel();
+        Self {
+            id: account.id.clone(),
+            place: limits.smart_host.clone(),
+            plan: Plan::new(limits, Breaker::resume(open), throttle, paused),
+            account: Arc::new(account),
+            settings: settings.clone(),
+            queue,
+            clock,
+            board,
+            leases: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            post,
+            inbox,
+            cut: watch::Sender::new(false),
+            notices: notice::Budget::default(),
+        }
+    }
+
+    /// Works until it is drained and at rest.
+    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let arrivals = self.queue.arrivals(&self.id);
+        let mut draining = false;
+        self.take(Event::Rung);
+        while !(draining && self.plan.is_at_rest()) {
+            let now = self.clock.now();
+            let wake = self.plan.wake_at(now).map(|t| t.since(now));
+            let sleep = async {
+                match wake {
+                    // A millisecond more: the clock counts whole ones, and waking early would only mean sleeping again.
+                    Some(d) => tokio::time::sleep(d + Duration::from_millis(1)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(message) = self.inbox.recv() => self.receive(message),
+                command = commands.recv() => match command {
+                    Some(Command::Live(answer)) => {
+                        let _ = answer.send(self.plan.live(now));
+                    }
+                    Some(Command::Cut) => {
+                        self.cut.send_replace(true);
+                    }
+                    Some(Command::Drain) | None => {
+                        draining = true;
+                        self.take(Event::Drain);
+                    }
+                    Some(Command::Pause(paused)) => {
+                        let value = paused.then(|| "paused".to_owned());
+                        self.remember(pause_note(&self.id), value);
+                        self.take(Event::Paused(paused));
+                    }
+                    Some(Command::Kick) => self.take(Event::Kick),
+                    Some(Command::TenantHeld(failure)) => self.take(Event::TenantHeld(failure)),
+                    Some(Command::Reload(new)) => {
+                        let (account, settings) = *new;
+                        let limits = limits(&account, &settings);
+                        self.place.clone_from(&limits.smart_host);
+                        self.account = Arc::new(account);
+                        self.settings = settings;
+                        self.take(Event::Limits(Box::new(limits)));
+                    }
+                },
+                () = arrivals.notified() => self.take(Event::Rung),
+                () = sleep => self.take(Event::Woken),
+            }
+        }
+    }
+
+    fn receive(&mut self, message: Inbox) {
+        match message {
+            Inbox::Leased(Ok(Next::Message(lease))) => {
+                let message = lease.message.clone();
+                self.leases.insert(message.id, lease);
+                self.take(Event::Leased(message));
+            }
+            Inbox::Leased(Ok(Next::NotBefore(t))) => self.take(Event::NothingDue(Some(t))),
+            Inbox::Leased(Ok(Next::Empty)) => self.take(Event::NothingDue(None)),
+            Inbox::Leased(Err(_)) => self.take(Event::LeaseFailed),
+            Inbox::Settled(id) => self.take(Event::Settled(id)),
+            Inbox::Report(Report::Opened(conn)) => self.take(Event::Opened(conn)),
+            Inbox::Report(Report::OpenFailed(conn, failure)) => {
+                self.conns.remove(&conn);
+                self.look_around();
+                self.take(Event::OpenFailed(conn, failure));
+            }
+            Inbox::Report(Report::Closed(conn)) => {
+                self.conns.remove(&conn);
+                self.take(Event::Closed(conn));
+            }
+            Inbox::Report(Report::Sent(conn, lease, sent, host)) => {
+                let id = lease.message.id;
+                if sent.failure.is_some() {
+                    self.look_around();
+                }
+                self.leases.insert(id, lease);
+                self.take(Event::Sent(conn, id, sent, host));
+            }
+        }
+    }
+
+    fn look_around(&mut self) {
+        let works = self.board.another_works(&self.id, &self.place, self.clock.now());
+        self.plan.set_another_works(works);
+    }
+
+    fn take(&mut self, event: Event) {
+        let now = self.clock.now();
+        for action in self.plan.handle(event, now, WallTime::now(), fastrand::f64()) {
+            self.act(action, now);
+        }
+    }
+
+    fn act(&mut self, action: Action, now: RelayTime) {
+        match action {
+            Action::Lease { except } => {
+                let (lease, post) = (self.queue.lease(&self.id, now, except), self.post.clone());
+                tokio::spawn(async move {
+                    let _ = post.send(Inbox::Leased(lease.await));
+                });
+            }
+            Action::Open { conn, nth_address } => {
+                let (orders, inbox) = mpsc::unbounded_channel();
+                self.conns.insert(conn, orders);
+                let post = self.post.clone();
+                let reports = move |r| {
+                    let _ = post.send(Inbox::Report(r));
+                };
+                let account = Arc::clone(&self.account);
+                tokio::spawn(connection::run(
+                    conn,
+                    account,
+                    nth_address,
+                    inbox,
+                    reports,
+                    self.cut.subscribe(),
+                ));
+            }
+            Action::Send { conn, id } => {
+                let lease = self.leases.remove(&id).expect("the plan sends what was leased");
+                let unsent = match self.conns.get(&conn) {
+                    Some(orders) => orders.send(Order::Send(lease)).err().map(|e| e.0),
+                    None => Some(Order::Send(lease)),
+                };
+                if let Some(Order::Send(lease)) = unsent {
+                    let _ = self.post.send(Inbox::Report(connection::untouched(conn, lease, &self.place)));
+                }
+            }
+            Action::Close { conn } => {
+                if let Some(orders) = self.conns.get(&conn) {
+                    let _ = orders.send(Order::Close);
+                }
+            }
+            Action::Settle { id, mut settlement, notify, advice } => {
+                let lease = self.leases.remove(&id).expect("the plan settles what was leased");
+                let writer = notice::Writer {
+                    account: &self.account,
+                    settings: &self.settings,
+                    place: &self.place,
+                    queue: self.queue.as_ref(),
+                    now,
+                };
+                settlement.notices = writer.compose(&lease, &settlement, notify, advice, &mut self.notices);
+                let (queue, post, account) = (Arc::clone(&self.queue), self.post.clone(), self.id.clone());
+                tokio::spawn(async move {
+                    if settle(queue.as_ref(), lease, *settlement, &account).await {
+                        let _ = post.send(Inbox::Settled(id));
+                    }
+                });
+            }
+            Action::Return { id } => drop(self.leases.remove(&id)),
+            Action::Persist(open) => {
+                let json =
+                    open.map(|o| serde_json::to_string(&o).expect("a plain struct of numbers and text"));
+                self.remember(breaker_note(&self.id), json);
+            }
+            Action::Tell(fact) => {
+                if matches!(fact, Fact::Delivered { .. } | Fact::Recovered { .. }) {
+                    self.board.works(&self.id, &self.place, now);
+                }
+                fact.tell(&self.id, &self.place);
+            }
+            Action::HoldTenant(failure) => self.board.hold_tenant(&self.id, &failure),
+        }
+    }
+
+    /// A lost note costs one early probe after a restart, so its failure is only logged.
+    fn remember(&self, name: String, value: Option<String>) {
+        let done = self.queue.set_note(&name, value);
+        tokio::spawn(async move {
+            if let Err(error) = done.await {
+                events::dispatch::note_lost(&name, &error.to_string());
+            }
+        });
+    }
+}
+
+/// Settles, however long the disk refuses; `false` when the queue was closed first.
+async fn settle(
+    queue: &dyn Queue,
+    mut lease: Box<Lease>,
+    settlement: Settlement,
+    account: &AccountId,
+) -> bool {
+    let id = lease.message.id;
+    loop {
+        match queue.settle(lease, settlement.clone()).await {
+            Ok(()) => return true,
+            Err((_, QueueError::Closed)) => return false,
+            Err((again, error)) => {
+                events::dispatch::settlement_refused(id, account, &error.to_string());
+                lease = again;
+                tokio::time::sleep(SETTLE_RETRY).await;
+            }
+        }
+    }
+}
+
+fn limits(account: &Account, settings: &Settings) -> Limits {
+    Limits {
+        smart_host: format!("{}:{}", account.smart_host.host, account.smart_host.port),
+        max_connections: account.max_connections,
+        messages_per_minute: account.messages_per_minute,
+        recipients_per_day: account.recipients_per_day,
+        retry: settings.retry.clone(),
+    }
+}
+
+fn breaker_note(account: &AccountId) -> String {
+    format!("breaker/{account}")
+}
+
+fn pause_note(account: &AccountId) -> String {
+    format!("paused/{account}")
+}

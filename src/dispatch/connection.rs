@@ -1,0 +1,119 @@
+//! The task of one connection: opens it, sends what it is given, says goodbye.
+//!
+//! Invariant: every order is answered by exactly one report, and the last report is `Closed` or `OpenFailed`; a
+//! lease that was handed over always comes back. Must not know: why it was told to.
+
+use super::Account;
+use super::plan::ConnId;
+use crate::mail::{Cause, Failure, Stage};
+use crate::queue::Lease;
+use crate::submit::{self, Connection, Outcome, Sent};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{mpsc, watch};
+
+/// What a connection is told.
+pub(super) enum Order {
+    /// Send this message.
+    Send(Box<Lease>),
+    /// Say QUIT, wait for the peer to close.
+    Close,
+}
+
+/// What a connection tells.
+pub(super) enum Report {
+    /// Logged in.
+    Opened(ConnId),
+    /// Could not be made; gone.
+    OpenFailed(ConnId, Failure),
+    /// A transaction ended; the lease comes back. The last item is the address it was tried at.
+    Sent(ConnId, Box<Lease>, Sent, String),
+    /// Gone, and the peer knows.
+    Closed(ConnId),
+}
+
+/// Runs one connection to its end. `cut` turning true ends it at once, unless a final dot is awaiting its answer.
+pub(super) async fn run(
+    conn: ConnId,
+    account: Arc<Account>,
+    nth_address: usize,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    reports: impl Fn(Report) + Send,
+    mut cut: watch::Receiver<bool>,
+) {
+    let open = async {
+        let addresses = submit::resolve(&account.smart_host).await?;
+        let address = addresses[nth_address % addresses.len()];
+        Connection::open(&account.smart_host, &account.trust, address).await
+    };
+    let opened = tokio::select! {
+        opened = open => opened,
+        _ = cut.wait_for(|c| *c) => Err(Failure::new(Stage::Connect, Cause::Network("stopping".into()))),
+    };
+    let mut connection = match opened {
+        Ok(connection) => connection,
+        Err(failure) => return reports(Report::OpenFailed(conn, failure)),
+    };
+    let host = connection.address().to_string();
+    reports(Report::Opened(conn));
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            cause = connection.closed_by_peer() => {
+                tracing::debug!(event = "closed_by_peer", %host, "the smart host closed an idle connection: {cause:?}");
+                break;
+            }
+        };
+        let Some(Order::Send(lease)) = order else {
+            tokio::select! {
+                () = connection.quit() => {}
+                _ = cut.wait_for(|c| *c) => {}
+            }
+            break;
+        };
+        let dotted = Arc::new(AtomicBool::new(false));
+        let sent = tokio::select! {
+            sent = connection.send(&lease.message, &lease.body, &account.sender, &dotted) => sent,
+            () = cut_before_dot(&mut cut, &dotted) => Sent {
+                outcomes: lease.message.pending().map(|_| Outcome::Untried).collect(),
+                failure: Some(Failure::new(Stage::Data, Cause::Network("stopping".into()))),
+                usable: false,
+            },
+        };
+        let usable = sent.usable;
+        reports(Report::Sent(conn, lease, sent, host.clone()));
+        if !usable {
+            connection.quit().await;
+            break;
+        }
+    }
+    // An order that crossed our end in the mail: the message was not touched.
+    orders.close();
+    while let Some(order) = orders.recv().await {
+        if let Order::Send(lease) = order {
+            reports(untouched(conn, lease, &host));
+        }
+    }
+    reports(Report::Closed(conn));
+}
+
+/// The report on a message whose connection was gone before it began.
+pub(super) fn untouched(conn: ConnId, lease: Box<Lease>, host: &str) -> Report {
+    let sent = Sent {
+        outcomes: lease.message.pending().map(|_| Outcome::Untried).collect(),
+        failure: Some(Failure::new(
+            Stage::Mail,
+            Cause::Network("the connection was closed while idle".into()),
+        )),
+        usable: false,
+    };
+    Report::Sent(conn, lease, sent, host.to_owned())
+}
+
+/// Resolves when the connection may be cut: told to, and the final dot not sent. After the dot only the answer, or
+/// its timeout, ends the transaction: cutting there would make a duplicate.
+async fn cut_before_dot(cut: &mut watch::Receiver<bool>, dotted: &AtomicBool) {
+    if cut.wait_for(|c| *c).await.is_err() || dotted.load(Ordering::SeqCst) {
+        std::future::pending::<()>().await;
+    }
+}

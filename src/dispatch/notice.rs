@@ -1,0 +1,150 @@
+//! Who is told when a message is given up or late, and that a flood of failures does not become a flood of mail.
+//!
+//! Invariant: a notice has the null reverse-path and is never answered by another; at most `AN_HOUR` leave an
+//! account an hour, what is beyond stands in the log and in `queue list --state dead`.
+//! Must not know: the words of a notice (`policy::dsn` has them).
+
+use super::settle::Notify;
+use super::{Account, Settings};
+use crate::events;
+use crate::mail::{ClientName, Envelope, Failure, Mailbox, Progress, RelayTime, ReversePath, WallTime};
+use crate::policy::advice::{About, Advice};
+use crate::policy::dsn::{self, Kind, Report};
+use crate::policy::verdict::{Action, judge};
+use crate::queue::{Intake, Lease, Notice, Queue, Settlement};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The client that notices come from.
+const CLIENT: &str = "mailferry";
+const AN_HOUR: usize = 30;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// When notices left.
+#[derive(Debug, Default)]
+pub(super) struct Budget(VecDeque<RelayTime>);
+
+impl Budget {
+    fn take(&mut self, now: RelayTime) -> bool {
+        while self.0.front().is_some_and(|t| now.since(*t) >= HOUR) {
+            self.0.pop_front();
+        }
+        let free = self.0.len() < AN_HOUR;
+        if free {
+            self.0.push_back(now);
+        }
+        free
+    }
+}
+
+/// What a notice is made with.
+pub(super) struct Writer<'a> {
+    pub(super) account: &'a Account,
+    pub(super) settings: &'a Settings,
+    pub(super) place: &'a str,
+    pub(super) queue: &'a dyn Queue,
+    pub(super) now: RelayTime,
+}
+
+impl Writer<'_> {
+    /// The notices about a message: one to its sender, where it may be answered, and one to the admins.
+    pub(super) fn compose(
+        &self,
+        lease: &Lease,
+        settlement: &Settlement,
+        notify: Notify,
+        advice: Option<Advice>,
+        budget: &mut Budget,
+    ) -> Vec<Notice> {
+        let message = &lease.message;
+        if notify == Notify::Nobody || message.client.as_str() == CLIENT {
+            return vec![];
+        }
+        let failures: Vec<(&Mailbox, Option<&Failure>)> = settlement
+            .recipients
+            .iter()
+            .zip(&message.recipients)
+            .filter(|(_, before)| before.progress == Progress::Pending)
+            .filter_map(|(after, _)| match (&after.progress, notify) {
+                (Progress::Failed(f), Notify::Failed) => Some((&after.mailbox, Some(f))),
+                (Progress::Pending, Notify::Delayed) => Some((&after.mailbox, None)),
+                _ => None,
+            })
+            .collect();
+        let kind = match notify {
+            Notify::Delayed => {
+                Kind::Delayed { until: later(message.received_at, self.settings.retry.expire_after) }
+            }
+            _ if failures.iter().all(|(_, f)| f.is_some_and(|f| judge(f).action == Action::Bounce)) => {
+                Kind::Failed
+            }
+            _ => Kind::Expired,
+        };
+        let about = About { mailbox: self.account.id.as_str(), smart_host: self.place };
+        let advice = advice.map(|a| a.remedy(about)).unwrap_or_default();
+        let sender = message.reverse_path.mailbox().filter(|_| dsn::may_answer(message, lease.body.head()));
+        let mut readers: Vec<Vec<Mailbox>> = sender.map(|s| vec![s.clone()]).into_iter().collect();
+        let admins: Vec<Mailbox> =
+            self.settings.notify.iter().filter(|a| sender.is_none_or(|s| !s.is_same(a))).cloned().collect();
+        if !admins.is_empty() {
+            readers.push(admins);
+        }
+        let mut notices = Vec::with_capacity(readers.len());
+        for to in readers {
+            if !budget.take(self.now) {
+                events::dispatch::notice_withheld(message.id, &self.account.id);
+                break;
+            }
+            let id = self.queue.next_id();
+            let now = WallTime::now();
+            let written = Report {
+                kind,
+                id,
+                message,
+                original_head: lease.body.head(),
+                failures: &failures,
+                advice: &advice,
+                hostname: &self.settings.hostname,
+                from: &self.account.sender.mailbox,
+                to: &to,
+                now,
+            }
+            .write();
+            let envelope = Envelope {
+                reverse_path: ReversePath::Null,
+                recipients: to,
+                client: ClientName::new(CLIENT),
+                peer: None,
+            };
+            let intake = Intake {
+                id,
+                account: self.account.id.clone(),
+                envelope,
+                head: written.head,
+                charset: None,
+                received_at: now,
+                now: self.now,
+            };
+            notices.push(Notice { intake, content: written.content });
+        }
+        notices
+    }
+}
+
+fn later(t: WallTime, d: Duration) -> WallTime {
+    WallTime::from_ms(t.as_ms().saturating_add(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_failures_does_not_become_a_flood_of_mail() {
+        let mut budget = Budget::default();
+        let at = |s: i64| RelayTime::from_ms(s * 1000);
+        assert_eq!((0..2000).filter(|_| budget.take(at(0))).count(), AN_HOUR);
+        assert!(!budget.take(at(3599)));
+        assert!(budget.take(at(3600)));
+    }
+}

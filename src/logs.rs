@@ -1,0 +1,84 @@
+//! Where log lines go: the journal under systemd, text on a terminal, JSON on request.
+//!
+//! Invariant: a line is a fact of `events` with its fields; nothing is formatted here that was not escaped there.
+//! Must not know: what any line means.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use tokio::sync::mpsc;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// What a log line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// The journal's own protocol when systemd reads us, text otherwise.
+    #[default]
+    Auto,
+    /// One line of text.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// The journal's own protocol, with fields.
+    Journald,
+}
+
+/// Sends log lines where `format` says, from `info` on; `MAILFERRY_LOG` takes a filter as in `debug`.
+/// Later calls change nothing: a process has one log.
+///
+/// # Errors
+/// The journal was asked for and is not there.
+pub fn init(format: Format) -> std::io::Result<()> {
+    let filter = EnvFilter::try_from_env("MAILFERRY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal();
+    let journal = || tracing_journald::layer().map(|l| l.with_syslog_identifier("mailferry".to_owned()));
+    let done = match format {
+        Format::Json => registry
+            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+            .try_init(),
+        Format::Journald => registry.with(journal()?).try_init(),
+        Format::Auto if under_systemd && journal().is_ok() => registry.with(journal()?).try_init(),
+        Format::Auto | Format::Text => {
+            let ansi = std::io::stderr().is_terminal();
+            let text = tracing_subscriber::fmt::layer()
+                .with_target(false)
+                .with_ansi(ansi)
+                .with_writer(std::io::stderr);
+            registry.with(text).try_init()
+        }
+    };
+    drop(done);
+    Ok(())
+}
+
+/// Sends the words of each line, without fields, to the receiver in place of a log: for the demo, which tells them.
+pub fn capture() -> mpsc::UnboundedReceiver<String> {
+    let (lines, receiver) = mpsc::unbounded_channel();
+    drop(
+        tracing_subscriber::registry().with(EnvFilter::new("mailferry=info")).with(Capture(lines)).try_init(),
+    );
+    receiver
+}
+
+struct Capture(mpsc::UnboundedSender<String>);
+
+impl<S: tracing::Subscriber> Layer<S> for Capture {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut words = Words(String::new());
+        event.record(&mut words);
+        let _ = self.0.send(words.0);
+    }
+}
+
+struct Words(String);
+
+impl Visit for Words {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.0, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Inbound SMTP.
+
+pub mod stamp;

@@ -1,0 +1,189 @@
+//! Opening, keeping and closing a connection to the smart host.
+//!
+//! Invariant: STARTTLS, where it is asked for, happened before anything but EHLO was said, and nothing said before
+//! it is believed after it; a password is spoken only inside verified TLS; every failure names its stage.
+//! Must not know: messages; how long a connection should live.
+
+use super::capabilities::Capabilities;
+use super::channel::Channel;
+use super::{SmartHost, Tls, Trust, login};
+use crate::events;
+use crate::mail::{Cause, Failure, Reply, Stage};
+use mail_send::SmtpClient;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// From QUIT to the server's close, at most.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Every address of the smart host, as the system's resolver orders them.
+///
+/// # Errors
+/// At `Stage::Connect`: no such name, no answer in time.
+pub async fn resolve(host: &SmartHost) -> Result<Vec<SocketAddr>, Failure> {
+    let failed = |cause| Failure::new(Stage::Connect, cause);
+    let name = host.host.trim_start_matches('[').trim_end_matches(']');
+    let found = tokio::time::timeout(host.connect_timeout, tokio::net::lookup_host((name, host.port)))
+        .await
+        .map_err(|_| failed(Cause::Timeout))?
+        .map_err(|e| failed(Cause::Network(format!("cannot resolve {name}: {e}"))))?;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in found {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(failed(Cause::Network(format!("cannot resolve {name}: it has no address"))));
+    }
+    Ok(addresses)
+}
+
+/// A connection that is signed in (where there is a login) and ready for `send`.
+pub struct Connection {
+    pub(super) channel: Channel,
+    pub(super) capabilities: Capabilities,
+    pub(super) command_timeout: Duration,
+    pub(super) data_timeout: Duration,
+    /// False while a transaction is on its way and after one that left the dialogue in disorder: a future dropped
+    /// in the middle of a body must not be followed by a command.
+    pub(super) orderly: bool,
+    address: SocketAddr,
+    opened_at: Instant,
+}
+
+impl Connection {
+    /// Connects to one of the host's addresses, up to and with AUTH.
+    ///
+    /// # Errors
+    /// Whatever stopped it, with the stage it had come to. A login with `Tls::Off` is refused at `Stage::Tls`
+    /// before a packet is sent.
+    pub async fn open(host: &SmartHost, trust: &Trust, address: SocketAddr) -> Result<Self, Failure> {
+        if host.login.is_some() && host.tls == Tls::Off {
+            return Err(Failure::new(Stage::Tls, Cause::NoStartTls));
+        }
+        let name = host.host.trim_start_matches('[').trim_end_matches(']');
+        let mut channel = connect(host, address).await.map_err(at(Stage::Connect))?;
+        if host.tls == Tls::Implicit {
+            channel = channel.into_tls(trust.connector().await?, name).await.map_err(at(Stage::Tls))?;
+        }
+        let banner = channel.reply(host.connect_timeout).await.map_err(at(Stage::Connect))?;
+        expect_positive(banner).map_err(at(Stage::Connect))?;
+
+        let mut capabilities = ehlo(&mut channel, host).await?;
+        if host.tls == Tls::StartTls {
+            if !capabilities.has("STARTTLS") {
+                return Err(Failure::new(Stage::Tls, Cause::NoStartTls));
+            }
+            start_tls(&mut channel, host.command_timeout).await.map_err(at(Stage::Tls))?;
+            channel = channel.into_tls(trust.connector().await?, name).await.map_err(at(Stage::Tls))?;
+            // RFC 3207 section 4.2: what was announced in the clear is forgotten.
+            capabilities = ehlo(&mut channel, host).await?;
+        }
+        if let Some(login) = &host.login {
+            login::sign_in(&mut channel, &capabilities, login, host.command_timeout)
+                .await
+                .map_err(at(Stage::Auth))?;
+        }
+        events::submit::connected(&host.host, address, channel.tls().as_deref(), host.login.is_some());
+        Ok(Self {
+            channel,
+            capabilities,
+            command_timeout: host.command_timeout,
+            data_timeout: host.data_timeout,
+            orderly: true,
+            address,
+            opened_at: Instant::now(),
+        })
+    }
+
+    /// What the server announced, after TLS.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// The address it goes to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// When it became ready.
+    pub fn opened_at(&self) -> Instant {
+        self.opened_at
+    }
+
+    /// TLS version and cipher suite, for people; none in the clear.
+    pub fn tls(&self) -> Option<String> {
+        self.channel.tls()
+    }
+
+    /// Resolves when the idle connection is of no more use: the server closed it, or said something nobody asked
+    /// for (`421 4.4.2` when it tires of waiting). May be dropped and called again; nothing is lost by that.
+    pub async fn closed_by_peer(&mut self) -> Cause {
+        self.channel.disturbance().await
+    }
+
+    /// Says QUIT (unless the dialogue is in disorder) and resolves when the server has closed, or after five seconds: only then has it stopped counting
+    /// this connection, and the next one does not earn a `432 4.3.2` of our own making.
+    pub async fn quit(mut self) {
+        let goodbye = async {
+            if self.orderly && self.channel.write(b"QUIT\r\n", GOODBYE).await.is_ok() {
+                // 221, or what else it has to say; the close is what counts.
+                let _ = self.channel.reply(GOODBYE).await;
+            }
+            self.channel.close().await;
+        };
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+async fn connect(host: &SmartHost, address: SocketAddr) -> Result<Channel, Cause> {
+    let client = SmtpClient::connect(address, host.connect_timeout).await.map_err(|e| match e {
+        mail_send::Error::Timeout => Cause::Timeout,
+        mail_send::Error::Io(e) => Cause::Network(e.to_string()),
+        other => Cause::Network(other.to_string()),
+    })?;
+    // Nagle would hold the end of a message back until the server acknowledges what went before.
+    client.stream.set_nodelay(true).map_err(|e| Cause::Network(e.to_string()))?;
+    Ok(Channel::new(client))
+}
+
+/// No HELO for a server that refuses EHLO: without extensions there is neither TLS nor AUTH.
+async fn ehlo(channel: &mut Channel, host: &SmartHost) -> Result<Capabilities, Failure> {
+    let command = format!("EHLO {}\r\n", host.ehlo_name);
+    let reply = exchange(channel, command.as_bytes(), host.command_timeout).await.map_err(at(Stage::Ehlo))?;
+    Ok(Capabilities::read(&reply))
+}
+
+async fn start_tls(channel: &mut Channel, patience: Duration) -> Result<(), Cause> {
+    exchange(channel, b"STARTTLS\r\n", patience).await?;
+    if channel.is_silent() {
+        Ok(())
+    } else {
+        // Said in the clear to be believed inside TLS (CVE-2011-0411): somebody on the way said it.
+        Err(Cause::Unparsable("more than the answer to STARTTLS arrived in the clear".to_owned()))
+    }
+}
+
+async fn exchange(channel: &mut Channel, command: &[u8], patience: Duration) -> Result<Reply, Cause> {
+    channel.write(command, patience).await?;
+    expect_positive(channel.reply(patience).await?)
+}
+
+fn expect_positive(reply: Reply) -> Result<Reply, Cause> {
+    match reply.code / 100 {
+        2 => Ok(reply),
+        4 | 5 => Err(Cause::Reply(reply)),
+        _ => Err(Cause::Unparsable(reply.to_string())),
+    }
+}
+
+fn at(stage: Stage) -> impl Fn(Cause) -> Failure {
+    move |cause| Failure::new(stage, cause)
+}

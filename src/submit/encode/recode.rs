@@ -1,0 +1,241 @@
+//! A message made fit to leave: parts with lines over 998 bytes, or with 8-bit where it may not leave, are encoded
+//! again; raw part heads are encoded. Two walks: the first decides part by part, the second writes.
+//!
+//! Invariant: a part for which nothing is necessary leaves byte for byte (but for lone CR, LF and NUL); what
+//! leaves in its place decodes to the same content. Must not know: dot-stuffing, chunks, the connection.
+
+use super::mime::{Leaf, Transfer, Visitor};
+use super::transfer::{Coder, Coding};
+use crate::mail::encoded_word::MAX_LINE_BYTES;
+use crate::mail::header;
+use crate::policy::rewrite::encode_head;
+
+/// Parts whose decision is remembered; those behind are encoded as if it were necessary.
+const MAX_PARTS: usize = 10_000;
+
+/// What is done to one leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Decision {
+    coding: Coding,
+    /// The new Content-Transfer-Encoding.
+    label: Option<&'static str>,
+}
+
+fn decide(leaf: Leaf, signed: bool, too_long: bool, has_8bit: bool, to_8bit: bool) -> Decision {
+    let keep = |coding| Decision { coding, label: None };
+    let relabel = |coding, label| Decision { coding, label: Some(label) };
+    if !too_long && (to_8bit || !has_8bit) {
+        return match leaf.transfer {
+            Transfer::Identity { labelled_8bit: false } if has_8bit && !signed => {
+                relabel(Coding::Copy, "8bit")
+            }
+            _ => keep(Coding::Copy),
+        };
+    }
+    match leaf.transfer {
+        Transfer::Base64 => keep(Coding::Rewrap),
+        Transfer::QuotedPrintable => keep(Coding::SoftBreak),
+        Transfer::Other => keep(Coding::Cut { to_8bit }),
+        Transfer::Identity { .. } if leaf.is_text => relabel(Coding::QuotedPrintable, "quoted-printable"),
+        Transfer::Identity { .. } => relabel(Coding::Base64, "base64"),
+    }
+}
+
+/// The first walk.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    to_8bit: bool,
+    current: Option<(Leaf, bool)>,
+    column: usize,
+    too_long: bool,
+    has_8bit: bool,
+    valid_utf8: Utf8,
+    findings: Findings,
+}
+
+/// What the first walk tells the second.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Findings {
+    decisions: Vec<Decision>,
+    /// The message is one leaf with 8-bit content: whether that is UTF-8.
+    pub(super) raw_text_is_utf8: Option<bool>,
+}
+
+impl Survey {
+    pub(super) fn new(to_8bit: bool) -> Self {
+        Self { to_8bit, ..Self::default() }
+    }
+
+    pub(super) fn findings(self) -> Findings {
+        self.findings
+    }
+}
+
+impl Visitor for Survey {
+    fn head(&mut self, _: &[u8], leaf: Option<Leaf>, signed: bool) {
+        self.current = leaf.map(|l| (l, signed));
+        (self.column, self.too_long, self.has_8bit) = (0, false, false);
+        self.valid_utf8 = Utf8::default();
+    }
+
+    fn leaf(&mut self, text: &[u8], ends_line: bool) {
+        self.column += text.len();
+        self.too_long |= self.column > MAX_LINE_BYTES;
+        if !text.is_ascii() {
+            self.has_8bit = true;
+        }
+        self.valid_utf8.push(text);
+        if ends_line {
+            self.valid_utf8.push(b"\n");
+            self.column = 0;
+        }
+    }
+
+    fn leaf_end(&mut self) {
+        let Some((leaf, signed)) = self.current.take() else { return };
+        if self.findings.decisions.len() < MAX_PARTS {
+            let decision = decide(leaf, signed, self.too_long, self.has_8bit, self.to_8bit);
+            self.findings.decisions.push(decision);
+        }
+        if self.has_8bit {
+            self.findings.raw_text_is_utf8 = Some(self.valid_utf8.so_far);
+        }
+    }
+
+    fn opaque(&mut self, _: &[u8], _: bool) {}
+}
+
+/// Whether text that comes in pieces is UTF-8.
+#[derive(Debug)]
+struct Utf8 {
+    so_far: bool,
+    cut: Vec<u8>,
+}
+
+impl Default for Utf8 {
+    fn default() -> Self {
+        Self { so_far: true, cut: Vec::new() }
+    }
+}
+
+impl Utf8 {
+    fn push(&mut self, text: &[u8]) {
+        if !self.so_far || self.cut.is_empty() && text.is_ascii() {
+            return;
+        }
+        self.cut.extend_from_slice(text);
+        match std::str::from_utf8(&self.cut) {
+            Ok(_) => self.cut.clear(),
+            Err(e) if e.error_len().is_none() => {
+                self.cut.drain(..e.valid_up_to());
+            }
+            Err(_) => self.so_far = false,
+        }
+    }
+}
+
+/// The second walk.
+#[derive(Debug)]
+pub(super) struct Rewriter {
+    to_8bit: bool,
+    charset: Option<String>,
+    findings: Findings,
+    next_leaf: usize,
+    root_done: bool,
+    coder: Coder,
+    opaque: Coder,
+    /// What leaves, before dot-stuffing.
+    pub(super) out: Vec<u8>,
+}
+
+impl Rewriter {
+    pub(super) fn new(findings: Findings, charset: Option<&str>, to_8bit: bool) -> Self {
+        Self {
+            to_8bit,
+            charset: charset.map(str::to_owned),
+            findings,
+            next_leaf: 0,
+            root_done: false,
+            coder: Coder::new(Coding::Copy),
+            opaque: Coder::new(Coding::Cut { to_8bit }),
+            out: Vec::new(),
+        }
+    }
+
+    fn part_head(&self, head: &[u8], signed: bool) -> Vec<u8> {
+        let fits = head.split(|b| *b == b'\n').all(|line| line.len() <= MAX_LINE_BYTES + 1);
+        // A signature covers the heads of its parts.
+        let mut head = if signed && self.to_8bit && fits {
+            head.to_vec()
+        } else {
+            encode_head(head, self.charset.as_deref())
+        };
+        if !self.to_8bit {
+            head.iter_mut().filter(|b| !b.is_ascii()).for_each(|b| *b = b'?');
+        }
+        head
+    }
+
+    /// A message with a coded or 8-bit content is a MIME message and says so; raw text gets a charset.
+    fn complete_root(&self, head: &mut Vec<u8>, has_label: bool) {
+        let mut missing = Vec::new();
+        if has_label && header::first(head, "MIME-Version").is_none() {
+            missing.extend_from_slice(b"MIME-Version: 1.0\r\n");
+        }
+        if has_label && header::first(head, "Content-Type").is_none() {
+            let charset = match (self.findings.raw_text_is_utf8, self.charset.as_deref()) {
+                (None, _) => "us-ascii".to_owned(),
+                (Some(_), Some(label)) if encoding_rs::Encoding::for_label(label.as_bytes()).is_some() => {
+                    label.to_ascii_lowercase()
+                }
+                (Some(true), _) => "utf-8".to_owned(),
+                (Some(false), _) => "windows-1252".to_owned(),
+            };
+            missing.extend_from_slice(format!("Content-Type: text/plain; charset={charset}\r\n").as_bytes());
+        }
+        let end = head.len() - 2;
+        head.splice(end..end, missing);
+    }
+}
+
+impl Visitor for Rewriter {
+    fn head(&mut self, head: &[u8], leaf: Option<Leaf>, signed: bool) {
+        let is_root = !std::mem::replace(&mut self.root_done, true);
+        let mut head = if is_root { head.to_vec() } else { self.part_head(head, signed) };
+        if let Some(leaf) = leaf {
+            let forced = || decide(leaf, signed, true, true, self.to_8bit);
+            let decision = self.findings.decisions.get(self.next_leaf).copied().unwrap_or_else(forced);
+            self.next_leaf += 1;
+            if let Some(label) = decision.label {
+                head = relabelled(&head, label);
+            }
+            if is_root {
+                self.complete_root(&mut head, decision.label.is_some());
+            }
+            self.coder = Coder::new(decision.coding);
+        }
+        self.out.extend(head);
+    }
+
+    fn leaf(&mut self, text: &[u8], ends_line: bool) {
+        self.coder.push(text, ends_line, &mut self.out);
+    }
+
+    fn leaf_end(&mut self) {
+        self.coder.finish(&mut self.out);
+    }
+
+    fn opaque(&mut self, text: &[u8], ends_line: bool) {
+        self.opaque.push(text, ends_line, &mut self.out);
+    }
+}
+
+/// The head with this Content-Transfer-Encoding and no other.
+fn relabelled(head: &[u8], label: &str) -> Vec<u8> {
+    let mut out: Vec<u8> = Vec::with_capacity(head.len() + 48);
+    for field in header::fields(head).filter(|f| !f.is("Content-Transfer-Encoding")) {
+        out.extend_from_slice(field.raw);
+    }
+    out.extend_from_slice(format!("Content-Transfer-Encoding: {label}\r\n\r\n").as_bytes());
+    out
+}

@@ -1,0 +1,423 @@
+//! The configuration from an admin's side: what the file may say, and what is said about a file that is wrong.
+
+use mailferry::config::{self, Env, LogFormat, Settings};
+use secrecy::ExposeSecret;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+const LISTEN: &str = "[[listen]]\naddress = \"127.0.0.1:25\"\n";
+const CLIENT: &str = "[[client]]\nfrom = [\"10.0.5.0/24\"]\n";
+const ACCOUNT: &str = "[[account]]\nmailbox = \"scanner@contoso.com\"\npassword = { env = \"PW\" }\n";
+
+fn env(pairs: &[(&str, &str)]) -> Env {
+    [("PW", "123456")].iter().chain(pairs).map(|(k, v)| ((*k).to_owned(), (*v).into())).collect()
+}
+
+/// Every problem with the place of the file cut off its front, its hint behind a bar.
+fn problems(text: &str, env: &Env) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mailferry.toml");
+    fs::write(&path, text).unwrap();
+    let problems = match config::load(&path, env) {
+        Ok(settings) => settings.warnings,
+        Err(problems) => problems,
+    };
+    let here = format!("{}/", dir.path().display());
+    problems.iter().map(|p| p.to_string().replace(&here, "").replace("\nhint: ", " | ")).collect()
+}
+
+fn load(text: &str, env: &Env) -> Settings {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mailferry.toml");
+    fs::write(&path, text).unwrap();
+    config::load(&path, env).unwrap_or_else(|p| panic!("{}", p[0]))
+}
+
+#[test]
+fn one_listener_one_network_and_one_account_are_enough() {
+    let s = load(&format!("{LISTEN}{CLIENT}{ACCOUNT}"), &env(&[]));
+    assert_eq!(s.listen[0].address.to_string(), "127.0.0.1:25");
+    assert_eq!(s.clients[0].name.as_str(), "10.0.5.0/24");
+    assert_eq!(s.accounts[0].smart_host.host, "smtp.office365.com");
+    assert_eq!(s.accounts[0].smart_host.port, 587);
+    assert_eq!(s.accounts[0].smart_host.ehlo_name, s.hostname);
+    let login = s.accounts[0].smart_host.login.as_ref().unwrap();
+    assert_eq!((login.user.as_str(), login.password.expose_secret()), ("scanner@contoso.com", "123456"));
+    assert_eq!(s.default_account.as_str(), "scanner@contoso.com");
+    assert_eq!(s.receive.max_message_size_bytes, 35 << 20);
+    assert_eq!((s.accounts[0].max_connections, s.accounts[0].messages_per_minute), (2, 25));
+    assert_eq!(s.retry.delays.len(), 7);
+    assert_eq!(s.retry.expire_after, Duration::from_secs(5 * 86_400));
+    assert_eq!(s.control_socket, Path::new("/run/mailferry/control.sock"));
+    assert_eq!(s.log, LogFormat::Auto);
+    assert!(s.warnings.is_empty());
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once_with_its_place() {
+    let text = "\
+hostnme = \"x\"
+[[listen]]
+address = \"25\"
+tls = \"on\"
+[receive]
+max_message_size = 0
+idle_timeout = 10
+max_recipients = \"many\"
+[[client]]
+acount = \"a@b.example\"
+from = [\"10.0.5.0/24\",
+        \"10.0.5.0/33\"]
+[[account]]
+mailbox = \"scanner\"
+password = \"hunter2\"
+messages_per_minute = 0
+[retry]
+delays = []
+warn_after = \"6 days\"
+[control]
+page = \"127.0.0.1:8025\"
+[quue]
+";
+    assert_eq!(
+        problems(text, &env(&[])),
+        [
+            "mailferry.toml:1:1: hostnme: unknown key | did you mean `hostname`?",
+            "mailferry.toml:3:1: listen.address: \"25\": is not an IP address with a port | for example \"0.0.0.0:25\"",
+            "mailferry.toml:4:1: listen.tls: \"on\" is not one of \"off\", \"starttls\", \"implicit\"",
+            "mailferry.toml:6:1: receive.max_message_size: must be more than nothing | for example \"35 MiB\"",
+            "mailferry.toml:7:1: receive.idle_timeout: has no unit | for example \"30 s\", \"5 min\", \"4 h\" or \"5 days\"",
+            "mailferry.toml:8:1: receive.max_recipients: must be a whole number | without quotes, for example 50",
+            "mailferry.toml:10:1: client.acount: unknown key | did you mean `account`?",
+            "mailferry.toml:12:9: client.from: \"10.0.5.0/33\": is not a network | for example \"10.0.5.0/24\" or \"10.0.6.7\"",
+            "mailferry.toml:14:1: account.mailbox: \"scanner\": not an address: expected name@domain | for example \"scanner@contoso.com\"",
+            "mailferry.toml:15:1: account.password: a secret does not belong into this file | write { file = \"/path\" }, { credential = \"name\" } (systemd) or { env = \"NAME\" }",
+            "mailferry.toml:16:1: account.messages_per_minute: is out of range | from 1 to 1000000",
+            "mailferry.toml:18:1: retry.delays: is empty | at least one delay; the last one repeats",
+            "mailferry.toml:19:1: retry.warn_after: the warning after 6days would come later than the end after 5days | make warn_after shorter than expire_after",
+            "mailferry.toml:21:1: control.page: unknown key | keys that may stand here: socket",
+            "mailferry.toml:22:2: quue: unknown key | did you mean `queue`?",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_is_not_toml_or_not_there_says_so() {
+    assert_eq!(
+        problems("[[listen]]\naddress = 127.0.0.1:25\n", &env(&[])).first().map(String::as_str),
+        Some(
+            "mailferry.toml:2:16: not TOML: invalid float, expected nothing | a text stands in quotes: key = \"value\""
+        )
+    );
+    let missing = config::load(Path::new("/nonexistent/m.toml"), &env(&[])).unwrap_err();
+    assert_eq!(
+        missing[0].to_string(),
+        "/nonexistent/m.toml: cannot read the configuration: no such file\nhint: name another file with --config"
+    );
+    assert_eq!(
+        problems("", &env(&[])),
+        [
+            "mailferry.toml: account: mail has no way out | add [[account]] with mailbox and password",
+            "mailferry.toml: client: nobody may relay | add [[client]] with from = [\"10.0.5.0/24\"]",
+            "mailferry.toml: listen: nothing listens | add [[listen]] with address = \"0.0.0.0:25\"",
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_go_together_is_refused_and_what_is_hardly_meant_is_pointed_out() {
+    let second = ACCOUNT.replace("scanner", "payroll");
+    // What is added to a working file of seven lines, and what is said about it.
+    for (added, said) in [
+        (
+            "[[listen]]\naddress = \"0.0.0.0:25\"\n".to_owned(),
+            "mailferry.toml:9:1: listen.address: 0.0.0.0:25 is already taken by another listener | remove one of them",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:26\"\nauth = \"required\"\ntls = \"starttls\"\n".to_owned(),
+            "mailferry.toml:8:1: listen.certificate: is missing | TLS needs certificate and key, both PEM files",
+        ),
+        (
+            "[[client]]\nname = \"b\"\nfrom = [\"10.0.5.0/24\"]\n".to_owned(),
+            "mailferry.toml:10:9: client.from: 10.0.5.0/24 already belongs to client \"10.0.5.0/24\" | remove it from one of them",
+        ),
+        (
+            "[[client]]\nfrom = [\"0.0.0.0/0\"]\n".to_owned(),
+            "mailferry.toml:9:9: warning: client.from: 0.0.0.0/0 lets the whole world relay through this mailbox | name the networks of the devices only",
+        ),
+        (
+            "[[client]]\nfrom = [\"10.0.6.7/24\"]\n".to_owned(),
+            "mailferry.toml:9:9: warning: client.from: 10.0.6.7/24 means the whole network 10.0.6.0/24 | write \"10.0.6.0/24\" for the network, or \"10.0.6.7\" for the one device",
+        ),
+        (
+            "[[client]]\nfrom = [\"10.9.0.1\"]\naccount = \"nobody@contoso.com\"\n".to_owned(),
+            "mailferry.toml:10:1: client.account: there is no account \"nobody@contoso.com\" | accounts go by their mailbox: scanner@contoso.com",
+        ),
+        (
+            second.clone(),
+            "mailferry.toml:9:1: account: scanner@contoso.com and payroll@contoso.com would both be the default | give one of them senders = [..] or recipient_domains = [..], or name it in a client's account",
+        ),
+        (
+            ACCOUNT.to_owned(),
+            "mailferry.toml:9:1: account.mailbox: there is another account scanner@contoso.com | remove one of them",
+        ),
+        (
+            format!("{second}senders = [\"a@b.example\"]\nsmarthost = \"mail.example.net:25\"\ntls = \"off\"\n"),
+            "mailferry.toml:13:1: account.tls: a password never leaves in the clear | set tls = \"starttls\" or \"implicit\", or remove the password",
+        ),
+        (
+            "[[account]]\nmailbox = \"b@contoso.com\"\nsenders = [\"b@contoso.com\"]\n".to_owned(),
+            "mailferry.toml:8:1: account.password: is missing | Exchange Online takes mail only from a mailbox that logs in: set password = { file = \"/etc/mailferry/scanner.password\" }",
+        ),
+        (
+            "[[account]]\nmailbox = \"b@contoso.com\"\nsenders = [\"*@b.example\"]\nsmarthost = \"mail.example.net\"\n".to_owned(),
+            "mailferry.toml:11:1: account.smarthost: \"mail.example.net\": has no port | for example \"smtp.office365.com:587\"",
+        ),
+        (
+            "[queue]\nmax_message_size = \"1 MiB\"\n".to_owned(),
+            "mailferry.toml:9:1: queue.max_message_size: unknown key | `max_message_size` belongs in [client] or [receive]",
+        ),
+        (
+            "[account]\nmailbox = \"x@y.example\"\n".to_owned(),
+            "mailferry.toml:8:2: not TOML: duplicate key | a key and a [section] stand once; only [[sections]] in two brackets repeat",
+        ),
+        ("[log]\nformat = \"syslog\"\n".to_owned(),
+            "mailferry.toml:9:1: log.format: \"syslog\" is not one of \"auto\", \"text\", \"json\", \"journald\""),
+        ("[notify]\nto = \"it@contoso.com\"\n".to_owned(),
+            "mailferry.toml:9:1: notify.to: must be a list | write [ ] around it, even if there is only one"),
+    ] {
+        let said_of = problems(&format!("{LISTEN}{CLIENT}{ACCOUNT}{added}"), &env(&[]));
+        assert_eq!(said_of.first().map(String::as_str), Some(said), "{added}\n{said_of:#?}");
+    }
+}
+
+#[test]
+fn an_account_that_a_client_names_needs_no_conditions() {
+    let second = ACCOUNT.replace("scanner", "payroll");
+    let client = "[[client]]\nfrom = [\"10.0.9.1\"]\naccount = \"Payroll@contoso.com\"\n";
+    let s = load(&format!("{LISTEN}{CLIENT}{client}{second}{ACCOUNT}"), &env(&[]));
+    assert_eq!(s.default_account.as_str(), "scanner@contoso.com");
+    assert_eq!(s.routes().routes.len(), 1);
+}
+
+#[test]
+fn logins_need_users() {
+    let listen = "[[listen]]\naddress = \"127.0.0.1:25\"\nauth = \"required\"\n";
+    assert_eq!(
+        problems(&format!("{listen}{CLIENT}{ACCOUNT}"), &env(&[])),
+        [
+            "mailferry.toml:2:1: listen.auth: a login is required, and there are no users | add [[receive.users]] with name and password, or set auth = \"any\"",
+            "mailferry.toml:3:1: warning: listen.auth: passwords cross the network in the clear | set tls = \"starttls\", if the devices can do it",
+        ]
+    );
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_is_checked_the_same_way() {
+    let text = format!("{LISTEN}{CLIENT}{ACCOUNT}");
+    let s = load(
+        &text,
+        &env(&[
+            ("MAILFERRY__HOSTNAME", "relay.contoso.local"),
+            ("MAILFERRY__RECEIVE__MAX_RECIPIENTS", "7"),
+            ("MAILFERRY__RETRY__DELAYS", "1 s, 2 s"),
+            ("MAILFERRY__ACCOUNT__0__MAILBOX", "other@contoso.com"),
+            ("MAILFERRY__ACCOUNT__0__PASSWORD", "0012"),
+            ("MAILFERRY__CLIENT__1__FROM", "10.0.6.0/24,10.0.7.0/24"),
+            ("MAILFERRY_UNRELATED", "x"),
+        ]),
+    );
+    assert_eq!((s.hostname.as_str(), s.receive.max_recipients), ("relay.contoso.local", 7));
+    assert_eq!(s.retry.delays, [Duration::from_secs(1), Duration::from_secs(2)]);
+    assert_eq!(s.accounts[0].id.as_str(), "other@contoso.com");
+    assert_eq!(s.clients[1].networks.len(), 2);
+    let password = &s.accounts[0].smart_host.login.as_ref().unwrap().password;
+    assert_eq!(password.expose_secret(), "0012", "never guessed into a number");
+
+    assert_eq!(
+        problems(
+            &text,
+            &env(&[
+                ("MAILFERRY__QUEUE__DIRECTRY", "/x"),
+                ("MAILFERRY__RECEIVE__MAX_RECIPIENTS", "many"),
+                ("MAILFERRY__CLIENT__3__NAME", "x"),
+                ("MAILFERRY__CLIENT__999__NAME", "x"),
+            ])
+        ),
+        ["environment MAILFERRY__CLIENT__999__NAME: there can be no entry 999; they count from 0"]
+    );
+    assert_eq!(
+        problems(
+            &text,
+            &env(&[("MAILFERRY__QUEUE__DIRECTRY", "/x"), ("MAILFERRY__RECEIVE__MAX_RECIPIENTS", "many")])
+        ),
+        [
+            "environment MAILFERRY__QUEUE__DIRECTRY: queue.directry: unknown key | did you mean `directory`?",
+            "environment MAILFERRY__RECEIVE__MAX_RECIPIENTS: receive.max_recipients: is out of range | from 1 to 1000000",
+        ]
+    );
+}
+
+#[test]
+fn secrets_come_from_files_credentials_and_variables_and_are_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str, mode: u32| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    write("good", "topsecret\n", 0o600);
+    write("group", "topsecret\r\n", 0o640);
+    write("open", "topsecret", 0o644);
+    write("empty", "\n", 0o600);
+    write("lines", "topsecret\nmore\n", 0o600);
+    let at = dir.path().display().to_string();
+    let env = env(&[("CREDENTIALS_DIRECTORY", &at), ("EMPTY", "")]);
+    for (password, said) in [
+        (format!("{{ file = \"{at}/good\" }}"), None),
+        (format!("{{ file = \"{at}/group\" }}"), None),
+        ("{ credential = \"good\" }".to_owned(), None),
+        (
+            format!("{{ file = \"{at}/open\" }}"),
+            Some(format!("mailferry.toml:7:1: warning: account.password: {at}/open is open to others (mode 644) | chmod 600 {at}/open")),
+        ),
+        (format!("{{ file = \"{at}/empty\" }}"), Some("mailferry.toml:7:1: account.password: the secret is empty".to_owned())),
+        (
+            format!("{{ file = \"{at}/lines\" }}"),
+            Some("mailferry.toml:7:1: account.password: the secret has several lines | one line, nothing else".to_owned()),
+        ),
+        (
+            format!("{{ file = \"{at}/none\" }}"),
+            Some(format!("mailferry.toml:7:1: account.password: cannot read {at}/none: no such file | the file must exist and the service's user must be able to read it")),
+        ),
+        (
+            "{ credential = \"../good\" }".to_owned(),
+            Some("mailferry.toml:7:14: account.password.credential: is not the name of a credential | the name in LoadCredential=name:/path".to_owned()),
+        ),
+        (
+            "{ env = \"NOT_SET\" }".to_owned(),
+            Some("mailferry.toml:7:1: account.password: environment variable NOT_SET is not set | set it for the service".to_owned()),
+        ),
+        ("{ env = \"EMPTY\" }".to_owned(), Some("mailferry.toml:7:1: account.password: the secret is empty".to_owned())),
+        (
+            "{ env = \"PW\", file = \"x\" }".to_owned(),
+            Some("mailferry.toml:7:1: account.password: needs exactly one of file, credential and env | write { file = \"/path\" }, { credential = \"name\" } (systemd) or { env = \"NAME\" }".to_owned()),
+        ),
+    ] {
+        let account = format!("[[account]]\nmailbox = \"scanner@contoso.com\"\npassword = {password}\n");
+        let text = format!("{LISTEN}{CLIENT}{account}");
+        assert_eq!(problems(&text, &env), said.clone().into_iter().collect::<Vec<_>>(), "{password}");
+        if said.is_none() {
+            let settings = load(&text, &env);
+            let login = settings.accounts[0].smart_host.login.as_ref().unwrap();
+            assert_eq!(login.password.expose_secret(), "topsecret");
+            assert!(!format!("{settings:?}").contains("topsecret"));
+        }
+    }
+}
+
+/// A directory with everything the samples name.
+fn secrets() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(vec!["relay.contoso.local".to_owned()]).unwrap();
+    for (name, text) in [
+        ("scanner.password", "secret\n".to_owned()),
+        ("payroll.password", "secret\n".to_owned()),
+        ("scanner-3.password", "secret\n".to_owned()),
+        ("smarthost.password", "secret\n".to_owned()),
+        ("relay.crt", signed.cert.pem()),
+        ("ca.crt", signed.cert.pem()),
+        ("relay.key", signed.signing_key.serialize_pem()),
+    ] {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    dir
+}
+
+fn sample(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+    fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn every_sample_is_a_working_configuration() {
+    let dir = secrets();
+    let there = format!("{}/", dir.path().display());
+    for name in [
+        "mailferry.toml",
+        "examples/one-printer-network.toml",
+        "examples/two-mailboxes.toml",
+        "examples/another-smart-host.toml",
+    ] {
+        let text = sample(name).replace("/etc/mailferry/", &there);
+        assert_eq!(problems(&text, &Env::new()), [""; 0], "{name}");
+        load(&text, &Env::new());
+    }
+}
+
+/// `config/mailferry.toml` with everything that is commented out set.
+fn every_key() -> String {
+    let is_setting = |l: &str| l.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
+    sample("mailferry.toml")
+        .lines()
+        .map(|l| l.strip_prefix('#').filter(|l| is_setting(l)).unwrap_or(l))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn every_key_is_documented_and_every_documented_key_is_known() {
+    fn walk(value: &toml::Value, above: &str, keys: &mut BTreeSet<String>) {
+        match value {
+            toml::Value::Table(_) if above.ends_with("password") => _ = keys.insert(above.to_owned()),
+            toml::Value::Table(t) => {
+                for (k, v) in t {
+                    let key = if above.is_empty() { k.clone() } else { format!("{above}.{k}") };
+                    walk(v, &key, keys);
+                }
+            }
+            toml::Value::Array(a) if a.iter().any(toml::Value::is_table) => {
+                a.iter().for_each(|v| walk(v, above, keys))
+            }
+            _ => _ = keys.insert(above.to_owned()),
+        }
+    }
+    let mut documented = BTreeSet::new();
+    walk(&toml::Value::Table(every_key().parse().unwrap()), "", &mut documented);
+    assert_eq!(documented, config::known_keys());
+}
+
+#[test]
+fn the_defaults_in_the_documentation_are_the_defaults() {
+    let dir = secrets();
+    let there = format!("{}/", dir.path().display());
+    let defaults = load(&sample("mailferry.toml").replace("/etc/mailferry/", &there), &Env::new());
+    // These have no default to show, or contradict one another when all are set.
+    let no_default = ["certificate", "key", "senders", "recipient_domains"];
+    let text: Vec<String> = every_key()
+        .lines()
+        .filter(|l| !no_default.contains(&l.split(' ').next().unwrap_or("")))
+        .map(|l| l.replace("/etc/mailferry/", &there))
+        .collect();
+    let shown = load(&text.join("\n"), &Env::new());
+    assert_eq!(format!("{:?}", shown.listen), format!("{:?}", defaults.listen));
+    assert_eq!(format!("{:?}", shown.queue), format!("{:?}", defaults.queue));
+    assert_eq!(format!("{:?}", shown.retry), format!("{:?}", defaults.retry));
+    let limits = |s: &Settings| format!("{:?}", config::Receive { users: vec![], ..s.receive.clone() });
+    assert_eq!(limits(&shown), limits(&defaults));
+    let host = |s: &Settings| {
+        let mut a = s.accounts[0].clone();
+        a.ca_file = None;
+        a.send_as = vec![];
+        a.smart_host.ehlo_name = String::new();
+        format!("{a:?}")
+    };
+    assert_eq!(host(&shown), host(&defaults));
+    assert_eq!((shown.control_socket, shown.log), (defaults.control_socket, defaults.log));
+    assert_eq!(shown.clients[0].line_endings, defaults.clients[0].line_endings);
+}
