@@ -25,21 +25,31 @@ fatal() { echo "real_clients: $*" >&2; exit 69; }
 
 # Packages. A policy-rc.d of ours keeps the package from starting the system's Postfix, for as long as it installs.
 
+policy=/usr/sbin/policy-rc.d
+policy_is_ours=
+
 install_packages() {
-    local missing=() package policy=/usr/sbin/policy-rc.d ours=
+    local missing=() package
     for package in postfix sasl2-bin libsasl2-modules libsasl2-modules-db swaks libnet-ssleay-perl \
         libauthen-sasl-perl curl msmtp openssl python3; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
     done
     [ ${#missing[@]} -eq 0 ] && return
     if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' > "$policy" && chmod 755 "$policy" && ours=yes
+        policy_is_ours=yes
+        printf '#!/bin/sh\nexit 101\n' > "$policy" && chmod 755 "$policy"
     fi
     echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" > "$work/apt.log" 2>&1
-    local code=$?
-    [ -z "$ours" ] || rm -f "$policy"
-    [ $code = 0 ] || { tail -5 "$work/apt.log" >&2; fatal "could not install ${missing[*]}"; }
+    local install=(apt-get install -y --no-install-recommends "${missing[@]}")
+    export DEBIAN_FRONTEND=noninteractive
+    { "${install[@]}" || { apt-get update && "${install[@]}"; }; } > "$work/apt.log" 2>&1 ||
+        { tail -5 "$work/apt.log" >&2; fatal "could not install ${missing[*]}"; }
+    remove_policy
+}
+
+remove_policy() {
+    [ -z "$policy_is_ours" ] || rm -f "$policy"
+    policy_is_ours=
 }
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/real-clients-XXXXXX")
@@ -49,6 +59,7 @@ failed=0
 passed=0
 
 finish() {
+    remove_policy
     [ -z "$relay" ] || { kill "$relay" 2>/dev/null; wait "$relay" 2>/dev/null; }
     [ ! -e "$work/postfix/queue/pid/master.pid" ] || postfix -c "$work/postfix/etc" stop >/dev/null 2>&1
     if [ "$failed" = 0 ] && [ "$passed" -gt 0 ]; then rm -rf "$work"; else echo "kept: $work" >&2; fi
