@@ -402,16 +402,16 @@ def report(options, clients, journal, kills, figures, loaded, drained, smart_hos
     lost = journal.missing(clients.accepted)
     duplicates, unexplained, longest = judge_duplicates(journal, kills)
     delivered_ids = {check_id for check_id, _ in journal.copies}
-    inexcusable = len(unexplained)
     return {
         "signal": "TERM" if options.sigterm else "KILL", "cycles": options.cycles,
         "accepted": len(clients.accepted), "delivered": len(clients.accepted) - len(lost), "lost": len(lost),
-        "damaged": len(journal.damaged), "duplicates": len(duplicates), "duplicates_unexplained": inexcusable,
+        "damaged": len(journal.damaged), "duplicates": len(duplicates), "duplicates_unexplained": len(unexplained),
         "copy_to_kill_max_ms": round(longest * 1000),
         "delivered_without_250": len(delivered_ids - clients.accepted.keys()), "without_id": journal.unknown,
         "refusals": dict(clients.refusals.most_common(5)), "bad_exits": figures["bad_exits"],
         "killed_before_ready": figures["killed_before_ready"],
-        "ready_median_ms": round(statistics.median(figures["ready_ms"])), "ready_max_ms": round(max(figures["ready_ms"])),
+        "ready_median_ms": round(statistics.median(figures["ready_ms"])),
+        "ready_max_ms": round(max(figures["ready_ms"])),
         "stop_max_ms": round(max(figures["stop_ms"])), "loaded_s": round(loaded, 1), "drain_s": round(drained, 1),
         "smart_host": smart_host, "lost_ids": lost[:5], "unexplained_ids": sorted(unexplained)[:5]}
 
@@ -442,6 +442,9 @@ def main():
     except Broken as broken:
         print(f"FAIL: {broken}\nkept: {directory}", file=sys.stderr)
         return 1
+    except (KeyboardInterrupt, SystemExit):
+        shutil.rmtree(directory)
+        raise
     bad = [name for name in ("lost", "damaged", "duplicates_unexplained", "bad_exits") if result[name]]
     print(json.dumps(result))
     print(f"{'FAIL (' + ', '.join(bad) + ')' if bad else 'PASS'}: {result['cycles']} times SIG{result['signal']}, "

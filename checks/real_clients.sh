@@ -85,8 +85,9 @@ X
 read -r submission_port reference_port plain_port any_port tls_port < <(free_ports 5)
 
 wait_port() { # PORT: until it answers with a banner, 30 s at most
-    timeout 30 bash -c 'until { exec 3<>/dev/tcp/127.0.0.1/'"$1"' && read -r -t 5 line <&3 && [[ $line == 220* ]]; } 2>/dev/null
-        do sleep 0.1; done'
+    timeout 30 bash -c '
+        until { exec 3<>"/dev/tcp/127.0.0.1/$0" && read -r -t 5 line <&3 && [[ $line == 220* ]]; } 2>/dev/null
+            do sleep 0.1; done' "$1"
 }
 
 # The smart host. `submission` is for the relay; `reference` takes anything from loopback, for --direct and to
@@ -298,7 +299,8 @@ for mechanism in LOGIN PLAIN; do
 done
 
 client swaks-tls "STARTTLS, 4 KB" 1 -- \
-    "${swaks[@]}" --server "localhost:$tls_port" --tls --tls-verify --tls-ca-path "$ca" --data "@$(sent_to_swaks swaks-tls 4096)"
+    "${swaks[@]}" --server "localhost:$tls_port" --tls --tls-verify --tls-ca-path "$ca" \
+    --data "@$(sent_to_swaks swaks-tls 4096)"
 
 curl=(curl --silent --show-error --verbose --mail-from "$user")
 client curl "100 KB to three recipients" 3 -- \
@@ -323,8 +325,8 @@ client msmtp-auth "AUTH LOGIN, 4 KB" 1 -- \
     bash -c 'msmtp_file "$@"' - "$(sent msmtp-auth 4096)" --host=127.0.0.1 --port="$any_port" --tls=off --auth=login \
     --user="$user" --passwordeval='printf %s "$password"'
 client msmtp-tls "STARTTLS, 100 KB" 1 -- \
-    bash -c 'msmtp_file "$@"' - "$(sent msmtp-tls 100000)" --host=localhost --port="$tls_port" --tls=on --tls-starttls=on \
-    --tls-trust-file="$ca" --auth=off
+    bash -c 'msmtp_file "$@"' - "$(sent msmtp-tls 100000)" --host=localhost --port="$tls_port" --tls=on \
+    --tls-starttls=on --tls-trust-file="$ca" --auth=off
 
 for number in $(seq 20); do sent smtplib 8192 > /dev/null; mv "$work/sent/smtplib" "$work/sent/smtplib.$number"; done
 cat > "$work/send_by_smtplib.py" <<'X'

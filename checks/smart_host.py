@@ -113,7 +113,8 @@ class Account:
         whole = not digest or hashlib.sha256(body).hexdigest() == digest
         # RFC 5321 2.3.8 and 4.5.3.1.6: no lone CR or LF, no NUL, no line above 998 octets.
         bare = content.replace(b"\r\n", b"")
-        clean = not any(octet in bare for octet in (b"\r", b"\n", b"\0")) and max(map(len, content.split(b"\r\n"))) <= 998
+        longest = max(map(len, content.split(b"\r\n")))
+        clean = longest <= 998 and not any(octet in bare for octet in (b"\r", b"\n", b"\0"))
         if not whole:
             os.makedirs(self.damaged, exist_ok=True)
             with open(os.path.join(self.damaged, f"{time.time_ns()}.eml"), "wb") as file:
