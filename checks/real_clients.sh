@@ -22,7 +22,7 @@ esac
 fatal() { echo "real_clients: $*" >&2; exit 69; }
 [ "$(id -u)" = 0 ] || fatal "needs root, because Postfix does"
 [ -n "$direct" ] || [ -x "$binary" ] || fatal "no relay at $binary; hint: cargo build --release"
-binary=$(realpath "$binary") # the directory changes below
+binary=$(realpath -m "$binary") # the directory changes below
 
 # Packages. A policy-rc.d of ours keeps the package from starting the system's Postfix, for as long as it installs.
 
