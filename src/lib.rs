@@ -1,12 +1,13 @@
 //! mailferry: a local SMTP relay between devices that speak plain SMTP and a smart host that demands more.
 //!
 //! The rooms, lowest first; imports go downwards only (see ARCHITECTURE.md): [`mail`], [`policy`], [`events`],
-//! [`queue`], [`receive`], [`submit`], [`dispatch`], [`control`], `daemon`, [`cli`]; beside them [`config`],
+//! [`queue`], [`receive`], [`submit`], [`dispatch`], [`control`], [`daemon`], [`cli`]; beside them [`config`],
 //! [`logs`], [`sandbox`] and [`demo`].
 
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod demo;
 pub mod dispatch;
 pub mod events;

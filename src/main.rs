@@ -1,1 +1,5 @@
-fn main() {}
+//! The `mailferry` command.
+
+fn main() -> std::process::ExitCode {
+    mailferry::cli::run(std::env::args_os())
+}

@@ -1,5 +1,7 @@
 //! The configuration from an admin's side: what the file may say, and what is said about a file that is wrong.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 use mailferry::config::{self, Env, LogFormat, Settings};
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
@@ -117,6 +119,11 @@ fn a_file_that_is_not_toml_or_not_there_says_so() {
         missing[0].to_string(),
         "/nonexistent/m.toml: cannot read the configuration: no such file\nhint: name another file with --config"
     );
+    for text in ["\"queue.directory\" = \"/x\"", "\"account[999999999999]\" = 1"] {
+        assert_eq!(problems(text, &env(&[])).len(), 1, "{text}: a quoted key is no path");
+    }
+    let variable = problems("", &env(&[("MAILFERRY__ACCOUNT[999999999999]__LOGIN", "x")]));
+    assert_eq!(variable, ["environment MAILFERRY__ACCOUNT[999999999999]__LOGIN: no key is named like that"]);
     assert_eq!(
         problems("", &env(&[])),
         [
@@ -179,6 +186,22 @@ fn what_cannot_go_together_is_refused_and_what_is_hardly_meant_is_pointed_out() 
         (
             "[queue]\nmax_message_size = \"1 MiB\"\n".to_owned(),
             "mailferry.toml:9:1: queue.max_message_size: unknown key | `max_message_size` belongs in [client] or [receive]",
+        ),
+        (
+            "hostname = \"under_account\"\n".to_owned(),
+            "mailferry.toml:8:1: account.hostname: unknown key | `hostname` belongs in the top of the file, before the first section",
+        ),
+        (
+            "ca_file = \"/nonexistent/ca.crt\"\n".to_owned(),
+            "mailferry.toml:8:1: account.ca_file: cannot use /nonexistent/ca.crt: no such file | a PEM file with -----BEGIN CERTIFICATE-----",
+        ),
+        (
+            "login = \"someone\"\nmessages_per_minute = 120\n".to_owned(),
+            "mailferry.toml:9:1: warning: account.messages_per_minute: 120 is more than the 30 Exchange Online allows a mailbox",
+        ),
+        (
+            "tls = \"implicit\"\n".to_owned(),
+            "mailferry.toml:8:1: account.tls: Exchange Online speaks only STARTTLS | remove tls, and use port 587",
         ),
         (
             "[account]\nmailbox = \"x@y.example\"\n".to_owned(),
@@ -319,6 +342,51 @@ fn secrets_come_from_files_credentials_and_variables_and_are_never_shown() {
     }
 }
 
+#[test]
+fn one_bracket_where_two_belong_is_explained() {
+    let text = format!("{LISTEN}{}{ACCOUNT}", CLIENT.replace("[[", "[").replace("]]", "]"));
+    assert_eq!(
+        problems(&text, &env(&[])),
+        [
+            "mailferry.toml: client: nobody may relay | add [[client]] with from = [\"10.0.5.0/24\"]",
+            "mailferry.toml:3:2: client: there can be several of these | write [[client]], with two brackets, for each of them",
+        ]
+    );
+}
+
+#[test]
+fn a_host_name_is_checked_wherever_it_comes_from() {
+    for name in ["10.0.0.1", "under_score", "-x", "a..b", "relay.contoso.local.", ""] {
+        let text = format!("hostname = \"{name}\"\n{LISTEN}{CLIENT}{ACCOUNT}");
+        assert_eq!(
+            problems(&text, &env(&[])),
+            [format!(
+                "mailferry.toml:1:1: hostname: \"{name}\": is not a host name | for example \"relay.contoso.local\""
+            )]
+        );
+    }
+}
+
+#[test]
+fn a_certificate_needs_its_own_key() {
+    let (ours, theirs) = (secrets(), secrets());
+    let listener = |key: &Path| {
+        let crt = ours.path().join("relay.crt");
+        format!(
+            "[[listen]]\naddress = \"127.0.0.1:465\"\ntls = \"implicit\"\ncertificate = \"{}\"\nkey = \"{}\"\n{CLIENT}{ACCOUNT}",
+            crt.display(),
+            key.join("relay.key").display()
+        )
+    };
+    assert_eq!(problems(&listener(ours.path()), &env(&[])), [""; 0]);
+    assert_eq!(
+        problems(&listener(theirs.path()), &env(&[])),
+        [
+            "mailferry.toml:5:1: listen.key: is not the key of the certificate | they must be made together; the chain begins with our own"
+        ]
+    );
+}
+
 /// A directory with everything the samples name.
 fn secrets() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -382,7 +450,7 @@ fn every_key_is_documented_and_every_documented_key_is_known() {
                 }
             }
             toml::Value::Array(a) if a.iter().any(toml::Value::is_table) => {
-                a.iter().for_each(|v| walk(v, above, keys))
+                a.iter().for_each(|v| walk(v, above, keys));
             }
             _ => _ = keys.insert(above.to_owned()),
         }

@@ -1,1 +1,471 @@
-//! x
+//! The command line: what an admin types, and what is said back.
+//!
+//! Invariant: an error is one lower-case line, then `hint: ...`; the exit code is one of sysexits; nothing that
+//! changes messages runs on all of them unless `--all` says so. Must not know: how anything works.
+
+mod export;
+mod print;
+mod source;
+
+use crate::config::{self, Env, Problem, Settings};
+use crate::control::client::{Client, ClientError};
+use crate::control::report::{Action, At, ChangeRequest, Select, count};
+use crate::daemon;
+use crate::mail::{QueueId, State, WallTime};
+use crate::queue::sqlite::SqliteQueue;
+use crate::queue::{Clock, Queue};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::tz::TimeZone;
+use source::Source;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Exit codes, from sysexits.h.
+mod exit {
+    pub(super) const USAGE: u8 = 64;
+    pub(super) const NO_INPUT: u8 = 66;
+    pub(super) const UNAVAILABLE: u8 = 69;
+    pub(super) const SOFTWARE: u8 = 70;
+    pub(super) const CANNOT_CREATE: u8 = 73;
+    pub(super) const IO: u8 = 74;
+    pub(super) const TRY_LATER: u8 = 75;
+    pub(super) const NO_PERMISSION: u8 = 77;
+    pub(super) const CONFIG: u8 = 78;
+}
+
+/// A local SMTP relay between devices and Exchange Online.
+#[derive(Debug, Parser)]
+#[command(name = "mailferry", version, max_term_width = 100, disable_help_subcommand = true)]
+struct CommandLine {
+    /// The configuration [default: /etc/mailferry/mailferry.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay
+    Serve {
+        /// Send to a stand-in for the smart host on this machine: nothing leaves it
+        #[arg(long)]
+        sandbox: bool,
+    },
+    /// Show the whole job on a stand-in for Exchange Online: an outage, waiting, delivery
+    Demo {
+        /// Exit when the story is told
+        #[arg(long)]
+        once: bool,
+    },
+    /// Say whether the configuration is right; nothing is opened
+    Check,
+    /// Say how the relay is: first one sentence, then accounts, queue and devices
+    Status {
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at the messages and act on them
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Stop and start sending through a mailbox
+    #[command(subcommand)]
+    Account(AccountCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum QueueCommand {
+    /// List messages, oldest first
+    List {
+        #[command(flatten)]
+        select: Selection,
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one message with its attempts
+    Show {
+        /// Its id
+        id: QueueId,
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try now; dead letters are queued again
+    Retry(Acting),
+    /// Set aside until released
+    Hold(Acting),
+    /// Let held messages go
+    Release(Acting),
+    /// Delete for good
+    Remove(Acting),
+    /// Write messages to files: one .eml and one .json each, nothing is overwritten
+    Export {
+        #[command(flatten)]
+        select: Selection,
+        /// The directory; made when it is not there
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AccountCommand {
+    /// Stop sending through this mailbox; its mail waits
+    Pause {
+        /// The account's mailbox
+        mailbox: String,
+    },
+    /// Send through it again
+    Resume {
+        /// The account's mailbox
+        mailbox: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Acting {
+    #[command(flatten)]
+    select: Selection,
+    /// Every message
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Args)]
+struct Selection {
+    /// Only these messages
+    ids: Vec<QueueId>,
+    /// Only in this state
+    #[arg(long)]
+    state: Option<StateWord>,
+    /// Only of this account
+    #[arg(long, value_name = "MAILBOX")]
+    account: Option<String>,
+    /// Only from this client, or this address of a device
+    #[arg(long, value_name = "NAME|IP")]
+    client: Option<String>,
+    /// Only from or to this address, or a part of it
+    #[arg(long)]
+    address: Option<String>,
+    /// Only received since: "2 h" (ago), "2026-11-23", "2026-11-23T12:00:00Z"
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<WallTime>,
+    /// At most so many
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    limit: usize,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StateWord {
+    Queued,
+    Held,
+    Dead,
+    Delivered,
+}
+
+impl Selection {
+    fn select(&self) -> Select {
+        Select {
+            ids: self.ids.iter().map(QueueId::to_string).collect::<Vec<_>>().join(","),
+            state: self.state.map(|s| match s {
+                StateWord::Queued => State::Queued,
+                StateWord::Held => State::Held,
+                StateWord::Dead => State::Dead,
+                StateWord::Delivered => State::Delivered,
+            }),
+            account: self.account.clone(),
+            client: self.client.clone(),
+            address: self.address.clone(),
+            since: self.since.map(At),
+            limit: self.limit,
+        }
+    }
+}
+
+/// A moment as people say it: so long ago, a day, or RFC 3339.
+fn since(text: &str) -> Result<WallTime, String> {
+    let now = WallTime::now();
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok(WallTime::from_ms(
+            now.as_ms().saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)),
+        ));
+    }
+    let moment = text.parse::<jiff::Timestamp>().or_else(|_| {
+        let local = text.parse::<jiff::civil::DateTime>();
+        local.and_then(|t| t.to_zoned_datetime(TimeZone::system())).map(|t| t.timestamp())
+    });
+    moment
+        .map(|t| WallTime::from_ms(t.as_millisecond()))
+        .map_err(|_| "not a time; for example \"2 h\", 2026-11-23 or 2026-11-23T12:00:00Z".to_owned())
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+    hint: String,
+}
+
+impl Failure {
+    fn new(code: u8, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: hint.into() }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(e: ClientError) -> Self {
+        let (code, hint) = match &e {
+            ClientError::NotRunning => (exit::UNAVAILABLE, "start it with: systemctl start mailferry"),
+            ClientError::Denied(_) => {
+                (exit::NO_PERMISSION, "run it as root, or as a member of group mailferry")
+            }
+            ClientError::NotFound(_) => (exit::NO_INPUT, ""),
+            ClientError::Refused(_) => (exit::TRY_LATER, "see the log: journalctl -u mailferry"),
+            ClientError::Broken(_) => (exit::TRY_LATER, "see whether it is still running, and try again"),
+            ClientError::Write(_) => (exit::IO, "see whether the disk is full"),
+        };
+        Self::new(code, e.to_string(), hint)
+    }
+}
+
+/// Runs the command line and says what came of it.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let line = match CommandLine::try_parse_from(args) {
+        Ok(line) => line,
+        Err(e) => {
+            // Help and version are no errors, and go to stdout. If nobody reads them, there is nobody to tell.
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match execute(line) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            say(&failure.message, &failure.hint);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn execute(line: CommandLine) -> Result<u8, Failure> {
+    let env = config::environment();
+    let path = line.config.as_deref();
+    match line.command {
+        Command::Serve { sandbox } => {
+            let file = path.unwrap_or(Path::new(config::DEFAULT_PATH));
+            serve(load(path, &env)?, sandbox, || config::load(file, &env))
+        }
+        Command::Demo { once } => demo(once),
+        Command::Check => check(&load(path, &env)?),
+        Command::Status { json } => block_on(async {
+            let source = open(path, &env).await?;
+            let status = source.status().await;
+            source.close().await;
+            let status = status?;
+            out(&if json { as_json(&status)? } else { print::status(&status, &TimeZone::system()) })?;
+            Ok(if status.running { 0 } else { exit::UNAVAILABLE })
+        }),
+        Command::Queue(command) => block_on(async {
+            let source = open(path, &env).await?;
+            let done = queue(&source, command).await;
+            source.close().await;
+            done.map(|()| 0)
+        }),
+        Command::Account(command) => block_on(async {
+            let (_, socket) = config::load_queue_and_socket(path, &env).map_err(|p| wrong(&p))?;
+            let (mailbox, paused) = match command {
+                AccountCommand::Pause { mailbox } => (mailbox, true),
+                AccountCommand::Resume { mailbox } => (mailbox, false),
+            };
+            Client::new(&socket).set_paused(&mailbox, paused).await?;
+            out(&format!(
+                "{mailbox}: {}\n",
+                if paused { "paused; its mail waits" } else { "sending again" }
+            ))?;
+            Ok(0)
+        }),
+    }
+}
+
+fn load(path: Option<&Path>, env: &Env) -> Result<Settings, Failure> {
+    let settings =
+        config::load(path.unwrap_or(Path::new(config::DEFAULT_PATH)), env).map_err(|p| wrong(&p))?;
+    for warning in &settings.warnings {
+        say(&warning.to_string(), "");
+    }
+    Ok(settings)
+}
+
+/// Tells every problem, and makes the last line of it.
+fn wrong(problems: &[Problem]) -> Failure {
+    let errors = problems.iter().filter(|p| p.severity == config::Severity::Error).count();
+    for problem in problems {
+        say(&problem.to_string(), "");
+    }
+    let errors = count(u64::try_from(errors).unwrap_or(u64::MAX), "problem");
+    Failure::new(exit::CONFIG, format!("the configuration has {errors}; nothing was opened"), "")
+}
+
+fn check(settings: &Settings) -> Result<u8, Failure> {
+    let n = |n: usize, what: &str| count(u64::try_from(n).unwrap_or(u64::MAX), what);
+    out(&format!(
+        "the configuration is right: {}, {}, {}\n",
+        n(settings.listen.len(), "listener"),
+        n(settings.clients.len(), "client"),
+        n(settings.accounts.len(), "account"),
+    ))?;
+    Ok(0)
+}
+
+async fn open(path: Option<&Path>, env: &Env) -> Result<Source, Failure> {
+    let (queue, socket) = config::load_queue_and_socket(path, env).map_err(|p| wrong(&p))?;
+    let client = Client::new(&socket);
+    if client.is_running().await? {
+        return Ok(Source::Daemon(client));
+    }
+    let (queue, clock) = open_queue(&queue).map_err(|e| {
+        let hint = "start it with: systemctl start mailferry; to read its queue meanwhile, run this as root";
+        Failure::new(
+            exit::UNAVAILABLE,
+            format!("mailferry is not running, and its queue cannot be read: {e:#}"),
+            hint,
+        )
+    })?;
+    Ok(Source::Directory { queue, clock })
+}
+
+async fn queue(source: &Source, command: QueueCommand) -> Result<(), Failure> {
+    let zone = TimeZone::system();
+    match command {
+        QueueCommand::List { select, json } => {
+            let found = source.list(&select.select()).await?;
+            out(&if json { as_json(&found)? } else { print::list(&found, &zone) })?;
+            missing(&select.ids, &found.iter().map(|m| m.id).collect::<Vec<_>>())
+        }
+        QueueCommand::Show { id, json } => {
+            let shown = source.show(id).await?;
+            out(&if json { as_json(&shown)? } else { print::shown(&shown, &zone) })
+        }
+        QueueCommand::Retry(acting) => act(source, Action::Retry, &acting).await,
+        QueueCommand::Hold(acting) => act(source, Action::Hold, &acting).await,
+        QueueCommand::Release(acting) => act(source, Action::Release, &acting).await,
+        QueueCommand::Remove(acting) => act(source, Action::Remove, &acting).await,
+        QueueCommand::Export { select, to } => {
+            let found = source.list(&select.select()).await?;
+            missing(&select.ids, &found.iter().map(|m| m.id).collect::<Vec<_>>())?;
+            out(&export::export(source, &found, &to).await?)
+        }
+    }
+}
+
+async fn act(source: &Source, action: Action, acting: &Acting) -> Result<(), Failure> {
+    let select = acting.select.select();
+    if select.is_everything() && !acting.all {
+        let hint = "name them by id, --state, --client, --address or --since, or say --all";
+        return Err(Failure::new(exit::USAGE, "which messages?", hint));
+    }
+    let changed =
+        source.change(&ChangeRequest { select: select.clone(), action, all: acting.all }).await?.ids;
+    let did = match action {
+        Action::Retry => "to be tried now",
+        Action::Hold => "held",
+        Action::Release => "released",
+        Action::Remove => "removed",
+    };
+    let n = u64::try_from(changed.len()).unwrap_or(u64::MAX);
+    out(&format!("{}: {did}\n", count(n, "message")))?;
+    let left: Vec<QueueId> = acting.select.ids.iter().copied().filter(|id| !changed.contains(id)).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let names = left.iter().map(QueueId::to_string).collect::<Vec<_>>().join(",");
+    let there = source.list(&Select { ids: names, ..Select::default() }).await?;
+    missing(&left, &there.iter().map(|m| m.id).collect::<Vec<_>>())?;
+    Err(Failure::new(
+        exit::TRY_LATER,
+        format!("not changed: {}", ids(&left)),
+        "it is being sent at this moment, or its state does not allow it; see: mailferry queue show",
+    ))
+}
+
+fn missing(named: &[QueueId], found: &[QueueId]) -> Result<(), Failure> {
+    let missing: Vec<QueueId> = named.iter().copied().filter(|id| !found.contains(id)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        exit::NO_INPUT,
+        format!("no such message: {}", ids(&missing)),
+        "it may have been delivered and forgotten; see: mailferry queue list",
+    ))
+}
+
+fn ids(ids: &[QueueId]) -> String {
+    ids.iter().map(QueueId::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn as_json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value)
+        .map(|json| json + "\n")
+        .map_err(|e| Failure::new(exit::SOFTWARE, format!("cannot be written as json: {e}"), ""))
+}
+
+/// Writes to stdout. A reader who has seen enough (`| head`) is no error.
+fn out(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(exit::IO, format!("cannot write: {e}"), ""))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes to stderr. If that fails, there is nowhere left to say so.
+fn say(message: &str, hint: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "{message}");
+    if !hint.is_empty() {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .map_err(|e| {
+            Failure::new(exit::SOFTWARE, format!("cannot start: {e}"), "see whether memory is left")
+        })?
+        .block_on(work)
+}
+
+/// The queue of a relay that does not run, with the clock it remembers (`retry` stamps messages with it).
+fn open_queue(queue: &config::Queue) -> anyhow::Result<(Arc<dyn Queue>, Clock)> {
+    let (queue, clock) = SqliteQueue::open(&daemon::queue_settings(queue))?;
+    Ok((queue, clock))
+}
+
+fn serve(
+    settings: Settings,
+    sandbox: bool,
+    again: impl Fn() -> Result<Settings, Vec<Problem>>,
+) -> Result<u8, Failure> {
+    daemon::serve(settings, sandbox, again).map(|()| 0).map_err(|e| ended(&e))
+}
+
+fn demo(once: bool) -> Result<u8, Failure> {
+    // Something missing at the end is what the exit code is for; the summary has said it.
+    daemon::demo(once).map(|complete| if complete { 0 } else { 1 }).map_err(|e| ended(&e))
+}
+
+fn ended(exit: &daemon::Exit) -> Failure {
+    let words = exit.to_string();
+    let (what, hint) = words.split_once("\nhint: ").unwrap_or((&words, ""));
+    Failure::new(exit.code(), what, hint)
+}

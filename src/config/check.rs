@@ -2,16 +2,17 @@
 //!
 //! Invariant: everything is read, whatever was wrong before it, so that one run finds all problems.
 
+use super::account::{account, accounts_go_together};
 use super::file::Tree;
-use super::secret::{certificates, private_key, secret};
+use super::secret::{certificates, key_fits, private_key, secret};
 use super::section::{Field, Findings, Section};
 use super::{
-    Account, Env, Listen, ListenAuth, ListenTls, LogFormat, Place, Problem, Queue, Receive, Retry, Settings,
+    Account, Env, Listen, ListenAuth, ListenTls, LogFormat, Place, Problem, Queue, Receive, Settings,
     Severity, User,
 };
 use crate::mail::{AccountId, AddressPattern, ClientName, Mailbox};
 use crate::policy::admission::{Client, LineEndings};
-use crate::submit::{Login, SmartHost, Tls};
+use crate::policy::schedule::Retry;
 use encoding_rs::Encoding;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -24,7 +25,7 @@ const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
 /// A thing and where it was configured.
-struct At<T>(T, Place);
+pub(super) struct At<T>(pub(super) T, pub(super) Place);
 
 /// The settings, or all problems; and every key that was asked for.
 pub(super) fn check(tree: &Tree, env: &Env) -> (Result<Settings, Vec<Problem>>, BTreeSet<String>) {
@@ -40,6 +41,24 @@ pub(super) fn check(tree: &Tree, env: &Env) -> (Result<Settings, Vec<Problem>>, 
     }
 }
 
+/// `[queue]` and the control socket alone, whatever is wrong elsewhere: what an admin's command needs, who may not
+/// be allowed to read the secrets.
+pub(super) fn check_queue_and_socket(tree: &Tree) -> Result<(Queue, PathBuf), Vec<Problem>> {
+    let findings = Findings::new(tree);
+    let mut root = findings.root();
+    let queue = queue(root.section("queue"));
+    let socket = control_socket(root.section("control"));
+    drop(root);
+    let mut problems = findings.finish();
+    problems.retain(|p| p.key.starts_with("queue.") || p.key.starts_with("control."));
+    problems.retain(|p| p.severity == Severity::Error);
+    if problems.is_empty() { Ok((queue, socket)) } else { Err(problems) }
+}
+
+fn control_socket(mut section: Section<'_>) -> PathBuf {
+    section.field("socket").path().unwrap_or_else(|| PathBuf::from("/run/mailferry/control.sock"))
+}
+
 fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
     let mut root = findings.root();
     let hostname = hostname(&root.field("hostname"));
@@ -51,7 +70,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
     let queue = queue(root.section("queue"));
     let retry = retry(root.section("retry"));
     let notify = addresses(&root.section("notify").field("to"));
-    let control_socket = root.section("control").field("socket").path();
+    let control_socket = control_socket(root.section("control"));
     let log = root.section("log").field("format").word(&[
         ("auto", LogFormat::Auto),
         ("text", LogFormat::Text),
@@ -85,7 +104,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         queue,
         retry,
         notify,
-        control_socket: control_socket.unwrap_or_else(|| PathBuf::from("/run/mailferry/control.sock")),
+        control_socket,
         log: log.unwrap_or(LogFormat::Auto),
         warnings: vec![],
     })
@@ -106,7 +125,7 @@ fn hostname(field: &Field<'_>) -> Option<String> {
 }
 
 /// RFC 1123 section 2.1: letters, digits and hyphens between dots. An address is no name.
-fn is_host_name(s: &str) -> bool {
+pub(super) fn is_host_name(s: &str) -> bool {
     let label = |l: &str| {
         (1..=63).contains(&l.len())
             && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
@@ -152,6 +171,12 @@ fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
         );
     }
     let certificate = if mode == ListenTls::Off { None } else { Some((files.0?, files.1?)) };
+    if certificate.as_ref().is_some_and(|(c, k)| !key_fits(c, k)) {
+        key.error(
+            "is not the key of the certificate",
+            "they must be made together; the chain begins with our own",
+        );
+    }
     Some(At(Listen { address: parsed?, tls: mode, certificate, auth: logins }, address.place()))
 }
 
@@ -204,16 +229,16 @@ fn receive(mut section: Section<'_>, env: &Env) -> Receive {
     }
 }
 
-fn duration(section: &mut Section<'_>, name: &str, default_s: u64) -> Duration {
+pub(super) fn duration(section: &mut Section<'_>, name: &str, default_s: u64) -> Duration {
     section.field(name).duration().unwrap_or(Duration::from_secs(default_s))
 }
 
 /// A client, the places of its networks, and the account it asks for.
-type Found = (At<Client>, Wants);
+pub(super) type Found = (At<Client>, Wants);
 
-struct Wants {
+pub(super) struct Wants {
     networks: Vec<At<IpNet>>,
-    account: Option<At<AccountId>>,
+    pub(super) account: Option<At<AccountId>>,
 }
 
 fn client(mut section: Section<'_>) -> Option<Found> {
@@ -306,159 +331,6 @@ fn clients_go_together(findings: &Findings<'_>, clients: &[Found], accounts: &[A
     }
 }
 
-fn account(mut section: Section<'_>, env: &Env, hostname: Option<&str>) -> At<Option<Account>> {
-    let place = section.place();
-    let mailbox = section.field("mailbox");
-    if !mailbox.is_set() {
-        mailbox.error("is missing", "the licensed mailbox, for example \"scanner@contoso.com\"");
-    }
-    let address: Option<Mailbox> = mailbox.parse("\"scanner@contoso.com\"", str::parse);
-    let smart_host = smart_host(&mut section, env, hostname, address.as_ref());
-    let is_exchange_online = smart_host.as_ref().is_some_and(|h| h.host.ends_with(".office365.com"));
-    let mut limit = |name: &str, default: u32, most: u32| {
-        let field = section.field(name);
-        let value = small(&field).unwrap_or(default);
-        if is_exchange_online && value > most {
-            field.warn(format!("{value} is more than the {most} Exchange Online allows a mailbox"), "");
-        }
-        value
-    };
-    let max_connections = limit("max_connections", 2, 3);
-    let messages_per_minute = limit("messages_per_minute", 25, 30);
-    let recipients_per_day = limit("recipients_per_day", 10_000, 10_000);
-    let ca_file = certificates(&section.field("ca_file"));
-    let send_as = patterns(&section.field("send_as"));
-    let senders = patterns(&section.field("senders"));
-    let recipient_domains = section
-        .field("recipient_domains")
-        .items()
-        .iter()
-        .filter_map(|item| {
-            item.parse("\"partner.example\"", |s| format!("*@{}", s.strip_prefix("*@").unwrap_or(s)).parse())
-        })
-        .collect();
-    let account = address.zip(smart_host).map(|(mailbox, smart_host)| Account {
-        id: AccountId::new(mailbox.to_string().to_lowercase()),
-        mailbox,
-        smart_host,
-        ca_file,
-        send_as,
-        max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
-        messages_per_minute,
-        recipients_per_day,
-        senders,
-        recipient_domains,
-    });
-    At(account, if mailbox.is_set() { mailbox.place() } else { place })
-}
-
-fn smart_host(
-    section: &mut Section<'_>,
-    env: &Env,
-    hostname: Option<&str>,
-    mailbox: Option<&Mailbox>,
-) -> Option<SmartHost> {
-    let host_port = section.field("smarthost");
-    let tls_field = section.field("tls");
-    let password_field = section.field("password");
-    let login = section.field("login");
-    let connect_timeout = duration(section, "connect_timeout", 30);
-    let command_timeout = duration(section, "command_timeout", 5 * MINUTE);
-    let data_timeout = duration(section, "data_timeout", 10 * MINUTE);
-
-    let tls = tls_field.word(&[("starttls", Tls::StartTls), ("implicit", Tls::Implicit), ("off", Tls::Off)]);
-    let tls = if tls_field.is_set() { tls } else { Some(Tls::StartTls) };
-    let place = if host_port.is_set() {
-        host_port.parse("\"smtp.office365.com:587\"", split_host_port)
-    } else {
-        Some(("smtp.office365.com".to_owned(), 587))
-    };
-    let password = secret(&password_field, env);
-    let user = login.text("\"user name\"");
-    if password_field.is_set() && tls == Some(Tls::Off) {
-        tls_field.error(
-            "a password never leaves in the clear",
-            "set tls = \"starttls\" or \"implicit\", or remove the password",
-        );
-    }
-    if login.is_set() && !password_field.is_set() {
-        login.error("a login needs a password", "set password = { file = \"/path\" }");
-    } else if !host_port.is_set() && !password_field.is_set() {
-        password_field.error("is missing", "Exchange Online takes mail only from a mailbox that logs in: set password = { file = \"/etc/mailferry/scanner.password\" }");
-    }
-    if user.as_ref().is_some_and(|u| u.trim().is_empty() || u.contains(char::is_control)) {
-        login.error("must be a user name", "");
-    }
-    let (host, port) = place?;
-    let tls = tls?;
-    if host.ends_with(".office365.com") && tls != Tls::StartTls {
-        tls_field.error("Exchange Online speaks only STARTTLS", "remove tls, and use port 587");
-    }
-    let login = match (password, mailbox) {
-        (Some(password), Some(mailbox)) => {
-            Some(Login { user: user.unwrap_or_else(|| mailbox.to_string()), password })
-        }
-        _ => None,
-    };
-    let ehlo_name = hostname.unwrap_or_default().to_owned();
-    Some(SmartHost { host, port, tls, login, ehlo_name, connect_timeout, command_timeout, data_timeout })
-}
-
-/// `name:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
-fn split_host_port(s: &str) -> Result<(String, u16), &'static str> {
-    let (host, port) = s.rsplit_once(':').ok_or("has no port")?;
-    let port = port.parse().ok().filter(|p| *p != 0).ok_or("has no port that can be used")?;
-    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    let is_address = match bare {
-        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => host.parse::<std::net::Ipv4Addr>().is_ok(),
-    };
-    if !is_address && !is_host_name(host) {
-        return Err("is not a host with a port");
-    }
-    Ok((bare.unwrap_or(host).to_lowercase(), port))
-}
-
-/// The default is the account without conditions. One that a client asks for by name needs no conditions either,
-/// so where there are several, it is the one that no client names.
-fn accounts_go_together(
-    findings: &Findings<'_>,
-    accounts: &[At<Option<Account>>],
-    clients: &[Found],
-) -> Option<AccountId> {
-    let read: Vec<(&Account, &Place)> =
-        accounts.iter().filter_map(|At(a, p)| Some((a.as_ref()?, p))).collect();
-    for (i, (account, place)) in read.iter().copied().enumerate() {
-        if read[..i].iter().any(|(other, _)| other.id == account.id) {
-            let what = format!("there is another account {}", account.id);
-            findings.error(place.clone(), "account.mailbox", what, "remove one of them");
-            return None;
-        }
-    }
-    let mut open = read.clone();
-    open.retain(|(a, _)| a.senders.is_empty() && a.recipient_domains.is_empty());
-    if open.len() > 1 {
-        let named: Vec<_> =
-            clients.iter().filter_map(|(_, w)| w.account.as_ref()).map(|At(a, _)| a).collect();
-        open.retain(|(a, _)| !named.contains(&&a.id));
-    }
-    match open.as_slice() {
-        [(default, _)] => Some(default.id.clone()),
-        [(first, _), (second, place), ..] => {
-            let what = format!("{} and {} would both be the default", first.id, second.id);
-            let hint = "give one of them senders = [..] or recipient_domains = [..], or name it in a client's account";
-            findings.error((*place).clone(), "account", what, hint);
-            None
-        }
-        [] if read.len() == accounts.len() && !read.is_empty() => {
-            let hint = "one account must have no senders, no recipient_domains, and no client of its own";
-            findings.error(findings.file(), "account", "no account takes what the others do not", hint);
-            None
-        }
-        [] => None,
-    }
-}
-
 fn queue(mut section: Section<'_>) -> Queue {
     Queue {
         directory: section.field("directory").path().unwrap_or_else(|| PathBuf::from("/var/lib/mailferry")),
@@ -504,11 +376,11 @@ fn addresses(field: &Field<'_>) -> Vec<Mailbox> {
     field.items().iter().filter_map(|item| item.parse("\"it@contoso.com\"", str::parse)).collect()
 }
 
-fn patterns(field: &Field<'_>) -> Vec<AddressPattern> {
+pub(super) fn patterns(field: &Field<'_>) -> Vec<AddressPattern> {
     let example = "\"scanner@contoso.com\" or \"*@contoso.com\"";
     field.items().iter().filter_map(|item| item.parse(example, str::parse)).collect()
 }
 
-fn small(field: &Field<'_>) -> Option<u32> {
+pub(super) fn small(field: &Field<'_>) -> Option<u32> {
     field.number(1..=1_000_000).and_then(|n| u32::try_from(n).ok())
 }

@@ -5,6 +5,7 @@
 
 use super::Env;
 use super::problem::{Place, Problem, Severity};
+use crate::mail::Escaped;
 use config::{Config, ConfigError, Environment, Map, Source, Value, ValueKind};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -15,6 +16,9 @@ use toml::de::{DeTable, DeValue};
 const PREFIX: &str = "MAILFERRY__";
 /// `MAILFERRY__ACCOUNT__63__MAILBOX`: a larger index is a typing error, and would allocate every one below it.
 const MAX_INDEX: usize = 63;
+
+/// The layering crate reads these in a key as a path, and would allocate `account[999999999999]`.
+const NOT_IN_KEYS: [char; 3] = ['[', ']', '.'];
 
 /// Both layers merged.
 pub(super) struct Tree {
@@ -124,6 +128,9 @@ fn environment(env: &Env, problems: &mut Vec<Problem>) -> Map<String, Value> {
                     format!("there can be no entry {index}; they count from 0"),
                 )),
                 Ok(index) => path.push_str(&format!("[{index}]")),
+                Err(_) if part.contains(NOT_IN_KEYS) => {
+                    problems.push(error(Place::Environment(name.clone()), "", "no key is named like that"));
+                }
                 Err(_) if path.is_empty() => path.push_str(part),
                 Err(_) => path.push_str(&format!(".{part}")),
             }
@@ -161,6 +168,13 @@ impl Reader<'_> {
             } else {
                 format!("{above}.{}", name.get_ref())
             };
+            if name.get_ref().contains(NOT_IN_KEYS) {
+                let (line, column) = self.lines.position(name.span().start);
+                let place = Place::Line(self.path.to_owned(), line, column);
+                let shown = Escaped(key.as_bytes()).to_string();
+                self.problems.push(error(place, &shown, "no key is named like that"));
+                continue;
+            }
             // A value is reported where its key stands; that is where the eye looks.
             let value = self.value(value, name.span(), &key);
             map.insert(name.get_ref().to_string(), value);

@@ -4,6 +4,7 @@
 //! All problems are found at once, each with its place and its key. A key that is not read here is an error, so
 //! nothing is ever silently ignored. Must not know: what the rooms do with it.
 
+mod account;
 mod check;
 mod file;
 mod problem;
@@ -15,6 +16,7 @@ pub use problem::{Place, Problem, Severity};
 use crate::mail::{AccountId, AddressPattern, Mailbox};
 use crate::policy::admission::{Client, Clients};
 use crate::policy::route::{Route, Routes};
+use crate::policy::schedule::Retry;
 use crate::submit::SmartHost;
 use secrecy::SecretString;
 use std::collections::{BTreeSet, HashMap};
@@ -186,21 +188,6 @@ pub struct Queue {
     pub keep_dead: Duration,
 }
 
-/// `[retry]`. Every list has at least one entry; its last one repeats.
-#[derive(Debug, Clone)]
-pub struct Retry {
-    /// Between the attempts of one message.
-    pub delays: Vec<Duration>,
-    /// Between the probes of an account in trouble that passes.
-    pub account_delays: Vec<Duration>,
-    /// Between the probes of an account that needs a human.
-    pub hold_delays: Vec<Duration>,
-    /// The sender hears of a delay after this.
-    pub warn_after: Duration,
-    /// A message is given up after this.
-    pub expire_after: Duration,
-}
-
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -219,18 +206,39 @@ pub enum LogFormat {
 /// # Errors
 /// Everything that is wrong, errors and warnings, in the order of the file.
 pub fn load(path: &Path, env: &Env) -> Result<Settings, Vec<Problem>> {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let text = std::fs::read_to_string(&path).map_err(|e| {
-        vec![Problem {
-            place: Place::File(path.clone()),
-            key: String::new(),
-            what: format!("cannot read the configuration: {}", secret::reason(&e)),
-            hint: Some("name another file with --config".to_owned()),
-            severity: Severity::Error,
-        }]
-    })?;
-    let tree = file::Tree::new(&path, &text, env)?;
-    check::check(&tree, env).0
+    let path = absolute(path);
+    let text = std::fs::read_to_string(&path).map_err(|e| vec![unreadable(&path, &e)])?;
+    check::check(&file::Tree::new(&path, &text, env)?, env).0
+}
+
+/// `[queue]` and the control socket alone. No secret is read, and nothing else in the file matters, so that
+/// `status` works for who may use the socket and no more. Without a path, the default file need not be readable.
+///
+/// # Errors
+/// What is wrong with the file as TOML or with these two sections.
+pub fn load_queue_and_socket(path: Option<&Path>, env: &Env) -> Result<(Queue, PathBuf), Vec<Problem>> {
+    let (path, may_be_missing) = path.map_or((Path::new(DEFAULT_PATH), true), |p| (p, false));
+    let path = absolute(path);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(_) if may_be_missing => String::new(),
+        Err(e) => return Err(vec![unreadable(&path, &e)]),
+    };
+    check::check_queue_and_socket(&file::Tree::new(&path, &text, env)?)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn unreadable(path: &Path, e: &std::io::Error) -> Problem {
+    Problem {
+        place: Place::File(path.to_owned()),
+        key: String::new(),
+        what: format!("cannot read the configuration: {}", secret::reason(e)),
+        hint: Some("name another file with --config".to_owned()),
+        severity: Severity::Error,
+    }
 }
 
 /// Every key there is, as `section.key`.

@@ -93,6 +93,9 @@ fn suggest(key: &str, known: &BTreeSet<String>) -> String {
             _ => None,
         })
         .collect();
+    if elsewhere.is_empty() && here.is_empty() {
+        return String::new();
+    }
     if elsewhere.is_empty() {
         let here: Vec<&str> = here.into_iter().collect();
         return format!("keys that may stand here: {}", here.join(", "));

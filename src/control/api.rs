@@ -108,14 +108,14 @@ fn not_found() -> Failed {
     Failed(StatusCode::NOT_FOUND, "no such message".to_owned())
 }
 
-fn bad(e: impl ToString) -> Failed {
+fn bad(e: &impl ToString) -> Failed {
     Failed(StatusCode::BAD_REQUEST, e.to_string())
 }
 
 async fn status(State(relay): State<Relay>) -> Result<Json<Status>, Failed> {
     let totals = relay.queue.totals().await?;
     let queue = QueueStatus::of(&totals);
-    let (live, clients) = (relay.live.accounts(), relay.live.clients());
+    let (live, clients) = (relay.live.accounts().await, relay.live.clients());
     let needs_human = needs(&live, &clients, &queue);
     let now = relay.clock.now();
     let mut accounts = vec![];
@@ -144,13 +144,13 @@ async fn list(
     State(relay): State<Relay>,
     Query(select): Query<Select>,
 ) -> Result<Json<Vec<Message>>, Failed> {
-    let found = relay.queue.list(select.filter().map_err(bad)?).await?;
+    let found = relay.queue.list(select.filter().map_err(|e| bad(&e))?).await?;
     let clock = Some((relay.clock.now(), WallTime::now()));
     Ok(Json(found.iter().map(|m| Message::of(m, clock)).collect()))
 }
 
 async fn show(State(relay): State<Relay>, Path(id): Path<String>) -> Result<Json<Shown>, Failed> {
-    let id: QueueId = id.parse().map_err(bad)?;
+    let id: QueueId = id.parse().map_err(|e| bad(&e))?;
     let (message, attempts) = relay.queue.show(id).await?.ok_or_else(not_found)?;
     let message = Message::of(&message, Some((relay.clock.now(), WallTime::now())));
     Ok(Json(Shown { message, tries: attempts.into_iter().map(Try::from).collect() }))
@@ -161,16 +161,16 @@ async fn change(
     Json(request): Json<ChangeRequest>,
 ) -> Result<Json<Changed>, Failed> {
     if request.select.is_everything() && !request.all {
-        return Err(bad("no message is named"));
+        return Err(bad(&"no message is named"));
     }
-    let filter = request.select.filter().map_err(bad)?;
+    let filter = request.select.filter().map_err(|e| bad(&e))?;
     let ids = relay.queue.change(filter, request.action.into(), relay.clock.now()).await?;
     relay.live.kick();
     Ok(Json(Changed { ids }))
 }
 
 async fn body(State(relay): State<Relay>, Path(id): Path<String>) -> Result<Response, Failed> {
-    let id: QueueId = id.parse().map_err(bad)?;
+    let id: QueueId = id.parse().map_err(|e| bad(&e))?;
     let body = relay.queue.body(id).await?.ok_or_else(not_found)?;
     let gone =
         |e: io::Error| Failed(StatusCode::INTERNAL_SERVER_ERROR, format!("the content is unreadable: {e}"));

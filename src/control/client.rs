@@ -12,8 +12,12 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
+
+/// Until the answer begins. A daemon on a dying disk must not hang the script that watches it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +153,8 @@ impl Client {
         let request = request
             .body(Full::new(Bytes::from(json.unwrap_or_default())))
             .map_err(|e| ClientError::Broken(e.to_string()))?;
-        let answer = sender.send_request(request).await?;
+        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
+        let answer = answer.map_err(|_| ClientError::Broken(format!("nothing within {PATIENCE:?}")))??;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);

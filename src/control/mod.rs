@@ -8,13 +8,14 @@ pub mod client;
 pub mod report;
 
 use crate::mail::{AccountId, WallTime};
+use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// The parts of a status that only the running daemon has. The dispatcher and the receiver provide them.
 pub trait Live: Send + Sync + 'static {
     /// Every account, in configured order.
-    fn accounts(&self) -> Vec<AccountLive>;
+    fn accounts(&self) -> BoxFuture<'_, Vec<AccountLive>>;
 
     /// Every client and address seen so far; a client that never came has one entry without address.
     fn clients(&self) -> Vec<ClientLive>;

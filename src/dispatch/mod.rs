@@ -143,6 +143,13 @@ impl Dispatcher {
         self.send(account, Command::Kick)
     }
 
+    /// Every account probes now.
+    pub fn kick_all(&self) {
+        for r in self.lock().values() {
+            let _ = r.commands.send(Command::Kick);
+        }
+    }
+
     /// Finishes the transactions in flight and says goodbye; what has not reached its final dot within `bound` is
     /// cut there, which leaves no doubt about its outcome.
     pub async fn drain(&self, bound: Duration) {

@@ -9,8 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
 
-/// RFC 2047 section 2: an encoded-word is at most 75 characters, `=?UTF-8?B?` and `?=` take twelve.
-const ENCODED_TEXT: usize = 75 - 12;
+/// RFC 2047 section 2 allows an encoded-word 75 characters; with 60 the first fits behind `Subject: `, and no line
+/// is folded right behind the colon, which some readers take for a leading space. `=?UTF-8?B?` and `?=` take twelve.
+const ENCODED_TEXT: usize = 60 - 12;
 /// RFC 2047 section 2: a line with an encoded-word is at most 76 characters.
 const LINE: usize = 76;
 /// RFC 5322 section 2.1.1, without CRLF.
@@ -63,6 +64,8 @@ pub fn is_encoded_word(word: &str) -> bool {
 
 /// The length of the encoded-word at the start of `text`, if there is one.
 pub fn encoded_word_len(text: &str) -> Option<usize> {
+    // No longer than a line, so that many beginnings without an end take no time.
+    let text = &text[..text.floor_char_boundary(text.len().min(MAX_LINE_BYTES))];
     let rest = text.strip_prefix("=?")?;
     let charset = rest.find('?')?;
     let coding = rest.get(charset + 1..charset + 3)?;
@@ -111,7 +114,7 @@ pub fn words(text: &str, phrase: bool) -> Vec<String> {
     out
 }
 
-/// One text as UTF-8 encoded-words, each of at most 75 characters and of whole characters; Q where
+/// One text as UTF-8 encoded-words, each of at most 60 characters and of whole characters; Q where
 /// most of it stays readable so, else B.
 fn encoded_words(text: &str) -> Vec<String> {
     let q = text.chars().filter(|c| !c.is_ascii()).count() * 3 <= text.chars().count();

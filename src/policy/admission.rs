@@ -53,25 +53,31 @@ impl Client {
 
 /// Every `[[client]]`.
 #[derive(Debug, Clone, Default)]
-pub struct Clients(Vec<(IpNet, Arc<Client>)>);
+pub struct Clients {
+    all: Vec<Arc<Client>>,
+    networks: Vec<(IpNet, Arc<Client>)>,
+}
 
 impl Clients {
     /// Orders the networks once, longest prefix first.
     pub fn new(clients: Vec<Client>) -> Self {
-        let mut nets: Vec<(IpNet, Arc<Client>)> = clients
-            .into_iter()
-            .map(Arc::new)
-            .flat_map(|c| c.networks.clone().into_iter().map(move |n| (n.trunc(), Arc::clone(&c))))
-            .collect();
-        nets.sort_by_key(|(n, _)| std::cmp::Reverse(n.prefix_len()));
-        Self(nets)
+        let all: Vec<Arc<Client>> = clients.into_iter().map(Arc::new).collect();
+        let mut networks: Vec<(IpNet, Arc<Client>)> =
+            all.iter().flat_map(|c| c.networks.iter().map(|n| (n.trunc(), Arc::clone(c)))).collect();
+        networks.sort_by_key(|(n, _)| std::cmp::Reverse(n.prefix_len()));
+        Self { all, networks }
+    }
+
+    /// Every client, in configured order.
+    pub fn all(&self) -> impl Iterator<Item = &Client> {
+        self.all.iter().map(Arc::as_ref)
     }
 
     /// The client this address belongs to, or none: then it may not relay. An IPv4 address that came over an IPv6
     /// socket (`::ffff:10.0.0.1`) is the IPv4 address.
     pub fn admit(&self, peer: IpAddr) -> Option<&Arc<Client>> {
         let peer = peer.to_canonical();
-        self.0.iter().find(|(n, _)| n.contains(&peer)).map(|(_, c)| c)
+        self.networks.iter().find(|(n, _)| n.contains(&peer)).map(|(_, c)| c)
     }
 }
 

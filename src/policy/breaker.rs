@@ -5,6 +5,7 @@
 //! refusals does not make the login be tried every few seconds (Entra locks an account after about ten).
 //! Must not know: connections, messages, the queue.
 
+use super::advice::Advice;
 use super::schedule::{self, Retry};
 use super::verdict::{Action, Verdict};
 use crate::mail::RelayTime;
@@ -44,6 +45,9 @@ pub struct Open {
     pub refused: u32,
     /// The latest failure in words, escaped.
     pub reason: String,
+    /// What to do about it.
+    #[serde(default)]
+    pub advice: Option<Advice>,
     /// The admin has been told that this is no passing fault.
     pub told: bool,
 }
@@ -82,9 +86,11 @@ impl Breaker {
             transient: 0,
             refused: 0,
             reason: String::new(),
+            advice: None,
             told: false,
         });
         open.reason = reason;
+        open.advice = verdict.advice;
         let wait = match verdict.action {
             Action::Hold => {
                 open.kind = Kind::Hold;

@@ -15,6 +15,9 @@ use crate::mail::{AddressPattern, Mailbox, ReversePath};
 const MAX_NAME_BYTES: usize = 200;
 /// Of the addresses in a From that may not be used, so many are kept in Reply-To.
 const MAX_REPLY_TO: usize = 10;
+/// Beyond these nobody reads on, and comparing each with each would take long.
+const MAX_ADDRESSES: usize = 100;
+const MAX_PARAMETERS: usize = 100;
 
 /// Who an account may send as.
 #[derive(Debug, Clone)]
@@ -102,7 +105,7 @@ impl Originator {
     fn decide(from: &[Vec<Entry>], reply_to: &[Vec<Entry>], senders: &[Vec<Entry>], sender: &Sender) -> Self {
         let addressed = |lists: &[Vec<Entry>]| -> Vec<(Entry, Mailbox)> {
             let mut found: Vec<(Entry, Mailbox)> = Vec::new();
-            for entry in lists.iter().flatten() {
+            for entry in lists.iter().flatten().take(MAX_ADDRESSES) {
                 if let Some(m) = entry.mailbox().filter(|m| !found.iter().any(|(_, known)| known.is_same(m)))
                 {
                     found.push((entry.clone(), m));
@@ -250,15 +253,21 @@ fn encode_field(field: &Field<'_>, charset: Option<&str>) -> Vec<u8> {
 
 /// ASCII, no control but the line ends and tabs, no line too long or blank.
 fn is_clean(raw: &[u8]) -> bool {
-    raw.ends_with(b"\r\n")
-        && raw.len() >= 2
-        && raw[..raw.len() - 2].split(|b| *b == b'\n').enumerate().all(|(i, line)| {
-            let last_line = std::ptr::eq(line.as_ptr_range().end, raw[..raw.len() - 2].as_ptr_range().end);
-            let line = if last_line { line } else { line.strip_suffix(b"\r").unwrap_or(b"\0") };
-            line.len() <= MAX_LINE_BYTES
-                && line.iter().all(|b| matches!(b, b'\t' | 32..=126))
-                && (i == 0 || !line.trim_ascii().is_empty())
-        })
+    let Some(text) = raw.strip_suffix(b"\r\n") else { return false };
+    let mut lines = text.split(|b| *b == b'\n').peekable();
+    let mut first = true;
+    while let Some(mut line) = lines.next() {
+        if lines.peek().is_some() {
+            let Some(ended) = line.strip_suffix(b"\r") else { return false };
+            line = ended;
+        }
+        let printable = line.iter().all(|b| matches!(b, b'\t' | 32..=126));
+        if line.len() > MAX_LINE_BYTES || !printable || !first && line.trim_ascii().is_empty() {
+            return false;
+        }
+        first = false;
+    }
+    true
 }
 
 /// Only display names are encoded. What is no address at all (a company's name in To) becomes the name of an
@@ -302,7 +311,8 @@ fn address_words(list: &[Entry], international: bool) -> Vec<String> {
 
 /// `type/subtype; name=value; ...` with what is not ASCII coded by RFC 2231.
 fn parameter_words(value: &str) -> Vec<String> {
-    let parts = parameters::split(value);
+    let mut parts = parameters::split(value);
+    parts.truncate(MAX_PARAMETERS);
     let coded = |name: &str| {
         parts.iter().any(|p| p.split('=').next().is_some_and(|n| n.trim() == format!("{name}*")))
     };
@@ -315,12 +325,10 @@ fn parameter_words(value: &str) -> Vec<String> {
         let before = out.len();
         match part.split_once('=') {
             _ if part.is_ascii() => out.extend(part.split_ascii_whitespace().map(str::to_owned)),
-            Some((name, text)) if i > 0 && is_parameter_name(name.trim()) => {
-                if !coded(name.trim()) {
-                    out.extend(parameters::coded(name.trim(), &parameters::unquoted(text.trim())));
-                }
+            Some((name, text)) if i > 0 && is_parameter_name(name.trim()) && !coded(name.trim()) => {
+                out.extend(parameters::coded(name.trim(), &parameters::unquoted(text.trim())));
             }
-            // Neither a type nor a parameter.
+            // Neither a type nor a parameter, or there in coded form already.
             _ => {}
         }
         if before > 0 && out.len() > before {

@@ -7,16 +7,72 @@
 
 mod body;
 mod clock;
+mod disk;
+mod space;
+pub mod sqlite;
 
-pub use body::{Body, BodyReader, Draft};
+pub use body::{Body, BodyReader, Draft, SMALL_BYTES};
 pub use clock::Clock;
 
 use crate::mail::{
     AccountId, Attempt, Envelope, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, State, WallTime,
 };
 use futures_util::future::BoxFuture;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Notify;
+
+/// Where the queue lives and how much room it leaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Everything of the queue is in here; made when it is missing.
+    pub directory: PathBuf,
+    /// New mail is refused when less than this is free.
+    pub min_free_space_bytes: u64,
+}
+
+/// Why a queue does not open. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "the queue in {} is in use by another process\nhint: stop the running mailferry first, or ask it through its control socket",
+        .0.display()
+    )]
+    Locked(PathBuf),
+    /// Written by a later mailferry.
+    #[error(
+        "the queue has schema version {found}, this mailferry knows up to {known}\nhint: install the mailferry that wrote it, or a later one"
+    )]
+    Newer {
+        /// What the file says.
+        found: i64,
+        /// What this program can read.
+        known: i64,
+    },
+    /// The directory cannot be made, read or written.
+    #[error(
+        "cannot use the queue directory {}: {error}\nhint: it must belong to the user mailferry runs as, mode 0700",
+        .directory.display()
+    )]
+    Directory {
+        /// The one in the settings.
+        directory: PathBuf,
+        /// The system's words.
+        error: std::io::Error,
+    },
+    /// SQLite does not take the file.
+    #[error(
+        "cannot open the queue database {}: {error}\nhint: if the file is damaged, keep a copy and try `sqlite3 queue.db .recover`",
+        .file.display()
+    )]
+    Database {
+        /// The file.
+        file: PathBuf,
+        /// SQLite's words.
+        error: String,
+    },
+}
 
 /// What the receiver knows of a message at the end of data. One content may be stored under several intakes
 /// (recipients routed to different accounts); they are committed together or not at all.
@@ -100,6 +156,8 @@ pub enum Next {
 /// What one attempt made of a message.
 #[derive(Debug, Clone)]
 pub struct Settlement {
+    /// When, on the relay's clock.
+    pub now: RelayTime,
     /// Every recipient with its new progress.
     pub recipients: Vec<Recipient>,
     /// Attempts the message itself has spent by now.
@@ -110,8 +168,6 @@ pub struct Settlement {
     pub attempt: Option<Attempt>,
     /// Sets `QueuedMessage::outcome_unknown`.
     pub outcome_unknown: bool,
-    /// The moment, for `delivered_since`.
-    pub now: RelayTime,
     /// Notices (DSNs) stored in the same step as the settlement, so that a crash loses neither or both.
     pub notices: Vec<Notice>,
 }

@@ -1,3 +1,20 @@
-//! Inbound SMTP.
+//! Inbound SMTP: what a device says becomes a message in the queue, or a refusal with a reason.
+//!
+//! Invariant: a peer outside every client network gets nothing accepted; a 250 at the end of data needs a
+//! `queue::Stored`; whatever a peer sends, memory for it is bounded. `session` and what it is made of (`command`,
+//! `decode`, `head`, `login`, `limits`, `stamp`) are pure; sockets, TLS and the clock are in `listener`.
+//! Must not know: how a message leaves again.
 
+pub mod certificate;
+pub mod command;
+pub mod decode;
+pub mod head;
+pub mod limits;
+pub mod listener;
+pub mod login;
+pub mod session;
+pub mod settings;
 pub mod stamp;
+pub mod visitors;
+
+pub use settings::{Auth, Listen, Settings, Tls};

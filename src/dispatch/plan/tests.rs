@@ -468,6 +468,7 @@ fn a_restart_does_not_knock_at_a_closed_door() {
         transient: 0,
         refused: 2,
         reason: "AUTH: 535".into(),
+        advice: None,
         told: true,
     };
     let mut sim = Sim::new(limits(), Well, 3);

@@ -37,6 +37,8 @@ pub(super) struct Leaf {
     pub(super) transfer: Transfer,
     /// text/* or nothing said.
     pub(super) is_text: bool,
+    /// Text that does not say its charset.
+    pub(super) lacks_charset: bool,
 }
 
 /// What a walk meets, in order.
@@ -104,21 +106,20 @@ struct Structure {
 
 impl Structure {
     fn line(&mut self, text: &[u8], starts: bool, ends: bool, visitor: &mut impl Visitor) {
-        if starts && ends && text.starts_with(b"--") && text.len() <= MAX_BOUNDARY_LINE {
-            if let Some((level, closes)) = self.boundary(text) {
-                self.leave(visitor);
-                visitor.opaque(text, true);
-                let (digest, embedded) = (self.open[level].digest, self.open[level].embedded);
-                self.embedded = embedded;
-                if closes {
-                    self.open.truncate(level);
-                    self.state = State::Opaque;
-                } else {
-                    self.open.truncate(level + 1);
-                    self.state = State::Head { bytes: Vec::new(), digest };
-                }
-                return;
+        let may_be_boundary = starts && ends && text.starts_with(b"--") && text.len() <= MAX_BOUNDARY_LINE;
+        if may_be_boundary && let Some((level, closes)) = self.boundary(text) {
+            self.leave(visitor);
+            visitor.opaque(text, true);
+            let (digest, embedded) = (self.open[level].digest, self.open[level].embedded);
+            self.embedded = embedded;
+            if closes {
+                self.open.truncate(level);
+                self.state = State::Opaque;
+            } else {
+                self.open.truncate(level + 1);
+                self.state = State::Head { bytes: Vec::new(), digest };
             }
+            return;
         }
         match &mut self.state {
             State::Leaf => visitor.leaf(text, ends),
@@ -200,8 +201,10 @@ impl Structure {
             self.state =
                 if too_deep { State::Opaque } else { State::Head { bytes: Vec::new(), digest: false } };
         } else {
-            let is_text = kind.is_empty() || kind.starts_with("text/") || kind.starts_with("message/");
-            visitor.head(head, Some(Leaf { transfer, is_text }), signed);
+            let is_plain = kind.is_empty() || kind.starts_with("text/");
+            let is_text = is_plain || kind.starts_with("message/");
+            let names = content_type.is_some_and(|v| parameters::get(&v, "charset").is_some());
+            visitor.head(head, Some(Leaf { transfer, is_text, lacks_charset: is_plain && !names }), signed);
             self.state = State::Leaf;
         }
     }

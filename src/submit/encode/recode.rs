@@ -19,11 +19,13 @@ pub(super) struct Decision {
     coding: Coding,
     /// The new Content-Transfer-Encoding.
     label: Option<&'static str>,
+    /// Raw 8-bit text that does not say its charset: whether it is UTF-8.
+    is_utf8: Option<bool>,
 }
 
 fn decide(leaf: Leaf, signed: bool, too_long: bool, has_8bit: bool, to_8bit: bool) -> Decision {
-    let keep = |coding| Decision { coding, label: None };
-    let relabel = |coding, label| Decision { coding, label: Some(label) };
+    let keep = |coding| Decision { coding, label: None, is_utf8: None };
+    let relabel = |coding, label| Decision { coding, label: Some(label), is_utf8: None };
     if !too_long && (to_8bit || !has_8bit) {
         return match leaf.transfer {
             Transfer::Identity { labelled_8bit: false } if has_8bit && !signed => {
@@ -50,15 +52,7 @@ pub(super) struct Survey {
     too_long: bool,
     has_8bit: bool,
     valid_utf8: Utf8,
-    findings: Findings,
-}
-
-/// What the first walk tells the second.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Findings {
     decisions: Vec<Decision>,
-    /// The message is one leaf with 8-bit content: whether that is UTF-8.
-    pub(super) raw_text_is_utf8: Option<bool>,
 }
 
 impl Survey {
@@ -66,8 +60,9 @@ impl Survey {
         Self { to_8bit, ..Self::default() }
     }
 
-    pub(super) fn findings(self) -> Findings {
-        self.findings
+    /// One for each leaf, in order.
+    pub(super) fn decisions(self) -> Vec<Decision> {
+        self.decisions
     }
 }
 
@@ -93,12 +88,11 @@ impl Visitor for Survey {
 
     fn leaf_end(&mut self) {
         let Some((leaf, signed)) = self.current.take() else { return };
-        if self.findings.decisions.len() < MAX_PARTS {
-            let decision = decide(leaf, signed, self.too_long, self.has_8bit, self.to_8bit);
-            self.findings.decisions.push(decision);
-        }
-        if self.has_8bit {
-            self.findings.raw_text_is_utf8 = Some(self.valid_utf8.so_far);
+        if self.decisions.len() < MAX_PARTS {
+            let mut decision = decide(leaf, signed, self.too_long, self.has_8bit, self.to_8bit);
+            let raw = self.has_8bit && matches!(leaf.transfer, Transfer::Identity { .. });
+            decision.is_utf8 = (raw && leaf.lacks_charset && !signed).then_some(self.valid_utf8.so_far);
+            self.decisions.push(decision);
         }
     }
 
@@ -139,7 +133,7 @@ impl Utf8 {
 pub(super) struct Rewriter {
     to_8bit: bool,
     charset: Option<String>,
-    findings: Findings,
+    decisions: Vec<Decision>,
     next_leaf: usize,
     root_done: bool,
     coder: Coder,
@@ -149,11 +143,11 @@ pub(super) struct Rewriter {
 }
 
 impl Rewriter {
-    pub(super) fn new(findings: Findings, charset: Option<&str>, to_8bit: bool) -> Self {
+    pub(super) fn new(decisions: Vec<Decision>, charset: Option<&str>, to_8bit: bool) -> Self {
         Self {
             to_8bit,
             charset: charset.map(str::to_owned),
-            findings,
+            decisions,
             next_leaf: 0,
             root_done: false,
             coder: Coder::new(Coding::Copy),
@@ -176,25 +170,14 @@ impl Rewriter {
         head
     }
 
-    /// A message with a coded or 8-bit content is a MIME message and says so; raw text gets a charset.
-    fn complete_root(&self, head: &mut Vec<u8>, has_label: bool) {
-        let mut missing = Vec::new();
-        if has_label && header::first(head, "MIME-Version").is_none() {
-            missing.extend_from_slice(b"MIME-Version: 1.0\r\n");
+    /// The device's setting, else what the text can only be, else a superset of Latin-1.
+    fn charset_of(&self, is_utf8: bool) -> String {
+        let known = |label: &&str| encoding_rs::Encoding::for_label(label.as_bytes()).is_some();
+        match self.charset.as_deref().filter(known) {
+            Some(label) => label.to_ascii_lowercase(),
+            None if is_utf8 => "utf-8".to_owned(),
+            None => "windows-1252".to_owned(),
         }
-        if has_label && header::first(head, "Content-Type").is_none() {
-            let charset = match (self.findings.raw_text_is_utf8, self.charset.as_deref()) {
-                (None, _) => "us-ascii".to_owned(),
-                (Some(_), Some(label)) if encoding_rs::Encoding::for_label(label.as_bytes()).is_some() => {
-                    label.to_ascii_lowercase()
-                }
-                (Some(true), _) => "utf-8".to_owned(),
-                (Some(false), _) => "windows-1252".to_owned(),
-            };
-            missing.extend_from_slice(format!("Content-Type: text/plain; charset={charset}\r\n").as_bytes());
-        }
-        let end = head.len() - 2;
-        head.splice(end..end, missing);
     }
 }
 
@@ -204,13 +187,13 @@ impl Visitor for Rewriter {
         let mut head = if is_root { head.to_vec() } else { self.part_head(head, signed) };
         if let Some(leaf) = leaf {
             let forced = || decide(leaf, signed, true, true, self.to_8bit);
-            let decision = self.findings.decisions.get(self.next_leaf).copied().unwrap_or_else(forced);
+            let decision = self.decisions.get(self.next_leaf).copied().unwrap_or_else(forced);
             self.next_leaf += 1;
-            if let Some(label) = decision.label {
-                head = relabelled(&head, label);
+            if let Some(is_utf8) = decision.is_utf8 {
+                head = with_charset(&head, &self.charset_of(is_utf8));
             }
-            if is_root {
-                self.complete_root(&mut head, decision.label.is_some());
+            if let Some(label) = decision.label {
+                head = relabelled(&head, label, is_root);
             }
             self.coder = Coder::new(decision.coding);
         }
@@ -230,12 +213,40 @@ impl Visitor for Rewriter {
     }
 }
 
-/// The head with this Content-Transfer-Encoding and no other.
-fn relabelled(head: &[u8], label: &str) -> Vec<u8> {
-    let mut out: Vec<u8> = Vec::with_capacity(head.len() + 48);
+/// The head with this Content-Transfer-Encoding and no other; at the root it says that it is MIME.
+fn relabelled(head: &[u8], label: &str, is_root: bool) -> Vec<u8> {
+    let mut out: Vec<u8> = Vec::with_capacity(head.len() + 72);
     for field in header::fields(head).filter(|f| !f.is("Content-Transfer-Encoding")) {
         out.extend_from_slice(field.raw);
     }
+    if is_root && header::first(head, "MIME-Version").is_none() {
+        out.extend_from_slice(b"MIME-Version: 1.0\r\n");
+    }
     out.extend_from_slice(format!("Content-Transfer-Encoding: {label}\r\n\r\n").as_bytes());
+    out
+}
+
+/// The head with a charset in its Content-Type.
+fn with_charset(head: &[u8], charset: &str) -> Vec<u8> {
+    let mut out: Vec<u8> = Vec::with_capacity(head.len() + 48);
+    let mut kind = b"text/plain".to_vec();
+    for field in header::fields(head) {
+        if field.is("Content-Type") {
+            let value = field.value().trim_ascii();
+            let value = value.strip_suffix(b";").unwrap_or(value);
+            if value.len() > MAX_LINE_BYTES / 2 {
+                // Nobody's text/plain; and the line must not grow too long.
+                return head.to_vec();
+            }
+            if !value.is_empty() {
+                kind = value.to_vec();
+            }
+        } else {
+            out.extend_from_slice(field.raw);
+        }
+    }
+    out.extend_from_slice(b"Content-Type: ");
+    out.extend(kind);
+    out.extend_from_slice(format!(";\r\n charset={charset}\r\n\r\n").as_bytes());
     out
 }

@@ -1,0 +1,114 @@
+//! What the queue can take: commits one at a time and fifty at once, large contents, and lease with settle.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use mailferry::mail::{
+    AccountId, ClientName, Envelope, Progress, Recipient, RelayTime, Reply, ReversePath, WallTime,
+};
+use mailferry::queue::sqlite::SqliteQueue;
+use mailferry::queue::{Destination, Intake, Next, Queue, Settings, Settlement};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+fn account() -> AccountId {
+    AccountId::new("scanner@contoso.com")
+}
+
+async fn commit(queue: &SqliteQueue, content: &[u8]) {
+    let mut draft = queue.draft(0).expect("room");
+    for chunk in content.chunks(64 * 1024) {
+        draft.write(chunk).await.expect("room");
+    }
+    let envelope = Envelope {
+        reverse_path: ReversePath::Null,
+        recipients: vec!["anna@contoso.com".parse().expect("an address")],
+        client: ClientName::new("printers"),
+        peer: None,
+    };
+    let intake = Intake {
+        id: draft.id(),
+        account: account(),
+        envelope,
+        head: vec![b'h'; 500],
+        charset: None,
+        received_at: WallTime::now(),
+        now: RelayTime::default(),
+    };
+    queue.commit(draft, vec![intake]).await.expect("room");
+}
+
+async fn deliver(queue: &SqliteQueue) {
+    let Next::Message(lease) = queue.lease(&account(), RelayTime::default(), vec![]).await.expect("readable")
+    else {
+        return;
+    };
+    let delivered = |r: &Recipient| Recipient {
+        mailbox: r.mailbox.clone(),
+        progress: Progress::Delivered(Reply::new(250, "2.0.0 OK")),
+    };
+    let settlement = Settlement {
+        now: RelayTime::default(),
+        recipients: lease.message.recipients.iter().map(delivered).collect(),
+        attempts: 1,
+        to: Destination::Delivered,
+        attempt: None,
+        outcome_unknown: false,
+        notices: vec![],
+    };
+    queue.settle(lease, settlement).await.expect("room");
+}
+
+/// `count` commits by `tasks` tasks.
+fn commits(
+    runtime: &Runtime,
+    queue: &Arc<SqliteQueue>,
+    count: u64,
+    tasks: u64,
+    content: &Arc<Vec<u8>>,
+) -> Duration {
+    runtime.block_on(async {
+        let start = Instant::now();
+        let each = |n: u64| {
+            let (queue, content) = (Arc::clone(queue), Arc::clone(content));
+            async move {
+                for _ in 0..n {
+                    commit(&queue, &content).await;
+                }
+            }
+        };
+        let running: Vec<_> =
+            (0..tasks).map(|t| tokio::spawn(each(count / tasks + u64::from(t < count % tasks)))).collect();
+        for task in running {
+            task.await.expect("no panic");
+        }
+        start.elapsed()
+    })
+}
+
+fn queue(c: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
+    let (queue, _) = SqliteQueue::open(&settings).expect("a new queue");
+    let mut group = c.benchmark_group("queue");
+    group.sample_size(10).measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(1));
+    let small = Arc::new(vec![b'x'; 4096]);
+    for tasks in [1, 50] {
+        group.bench_function(format!("commit 4 KiB, {tasks} at once"), |b| {
+            b.iter_custom(|n| commits(&runtime, &queue, n, tasks, &small));
+        });
+    }
+    group.bench_function("lease and settle", |b| b.iter(|| runtime.block_on(deliver(&queue))));
+    let large = Arc::new(vec![b'x'; 5 << 20]);
+    group.throughput(Throughput::Bytes(5 << 20));
+    for tasks in [1, 4] {
+        group.bench_function(format!("commit 5 MiB, {tasks} at once"), |b| {
+            b.iter_custom(|n| commits(&runtime, &queue, n, tasks, &large));
+        });
+    }
+    group.finish();
+    runtime.block_on(queue.close());
+}
+
+criterion_group!(benches, queue);
+criterion_main!(benches);

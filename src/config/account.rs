@@ -1,0 +1,165 @@
+//! `[[account]]`: a mailbox, its smart host, and which of several takes what nobody else does.
+//!
+//! Invariant: an account that comes out of here never sends a password in the clear.
+
+use super::check::{At, Found, duration, is_host_name, patterns, small};
+use super::secret::{certificates, secret};
+use super::section::{Findings, Section};
+use super::{Account, Env, Place};
+use crate::mail::{AccountId, Mailbox};
+use crate::submit::{Login, SmartHost, Tls};
+
+const MINUTE: u64 = 60;
+
+pub(super) fn account(mut section: Section<'_>, env: &Env, hostname: Option<&str>) -> At<Option<Account>> {
+    let place = section.place();
+    let mailbox = section.field("mailbox");
+    if !mailbox.is_set() {
+        mailbox.error("is missing", "the licensed mailbox, for example \"scanner@contoso.com\"");
+    }
+    let address: Option<Mailbox> = mailbox.parse("\"scanner@contoso.com\"", str::parse);
+    let smart_host = smart_host(&mut section, env, hostname, address.as_ref());
+    let is_exchange_online = smart_host.as_ref().is_some_and(|h| h.host.ends_with(".office365.com"));
+    let mut limit = |name: &str, default: u32, most: u32| {
+        let field = section.field(name);
+        let value = small(&field).unwrap_or(default);
+        if is_exchange_online && value > most {
+            field.warn(format!("{value} is more than the {most} Exchange Online allows a mailbox"), "");
+        }
+        value
+    };
+    let max_connections = limit("max_connections", 2, 3);
+    let messages_per_minute = limit("messages_per_minute", 25, 30);
+    let recipients_per_day = limit("recipients_per_day", 10_000, 10_000);
+    let ca_file = certificates(&section.field("ca_file"));
+    let send_as = patterns(&section.field("send_as"));
+    let senders = patterns(&section.field("senders"));
+    let recipient_domains = section
+        .field("recipient_domains")
+        .items()
+        .iter()
+        .filter_map(|item| {
+            item.parse("\"partner.example\"", |s| format!("*@{}", s.strip_prefix("*@").unwrap_or(s)).parse())
+        })
+        .collect();
+    let account = address.zip(smart_host).map(|(mailbox, smart_host)| Account {
+        id: AccountId::new(mailbox.to_string().to_lowercase()),
+        mailbox,
+        smart_host,
+        ca_file,
+        send_as,
+        max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
+        messages_per_minute,
+        recipients_per_day,
+        senders,
+        recipient_domains,
+    });
+    At(account, if mailbox.is_set() { mailbox.place() } else { place })
+}
+
+fn smart_host(
+    section: &mut Section<'_>,
+    env: &Env,
+    hostname: Option<&str>,
+    mailbox: Option<&Mailbox>,
+) -> Option<SmartHost> {
+    let host_port = section.field("smarthost");
+    let tls_field = section.field("tls");
+    let password_field = section.field("password");
+    let login = section.field("login");
+    let connect_timeout = duration(section, "connect_timeout", 30);
+    let command_timeout = duration(section, "command_timeout", 5 * MINUTE);
+    let data_timeout = duration(section, "data_timeout", 10 * MINUTE);
+
+    let tls = tls_field.word(&[("starttls", Tls::StartTls), ("implicit", Tls::Implicit), ("off", Tls::Off)]);
+    let tls = if tls_field.is_set() { tls } else { Some(Tls::StartTls) };
+    let place = if host_port.is_set() {
+        host_port.parse("\"smtp.office365.com:587\"", split_host_port)
+    } else {
+        Some(("smtp.office365.com".to_owned(), 587))
+    };
+    let password = secret(&password_field, env);
+    let user = login.text("\"user name\"");
+    if password_field.is_set() && tls == Some(Tls::Off) {
+        tls_field.error(
+            "a password never leaves in the clear",
+            "set tls = \"starttls\" or \"implicit\", or remove the password",
+        );
+    }
+    if login.is_set() && !password_field.is_set() {
+        login.error("a login needs a password", "set password = { file = \"/path\" }");
+    } else if !host_port.is_set() && !password_field.is_set() {
+        password_field.error("is missing", "Exchange Online takes mail only from a mailbox that logs in: set password = { file = \"/etc/mailferry/scanner.password\" }");
+    }
+    if user.as_ref().is_some_and(|u| u.trim().is_empty() || u.contains(char::is_control)) {
+        login.error("must be a user name", "");
+    }
+    let (host, port) = place?;
+    let tls = tls?;
+    if host.ends_with(".office365.com") && tls != Tls::StartTls {
+        tls_field.error("Exchange Online speaks only STARTTLS", "remove tls, and use port 587");
+    }
+    let login = match (password, mailbox) {
+        (Some(password), Some(mailbox)) => {
+            Some(Login { user: user.unwrap_or_else(|| mailbox.to_string()), password })
+        }
+        _ => None,
+    };
+    let ehlo_name = hostname.unwrap_or_default().to_owned();
+    Some(SmartHost { host, port, tls, login, ehlo_name, connect_timeout, command_timeout, data_timeout })
+}
+
+/// `name:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
+fn split_host_port(s: &str) -> Result<(String, u16), &'static str> {
+    let (host, port) = s.rsplit_once(':').ok_or("has no port")?;
+    let port = port.parse().ok().filter(|p| *p != 0).ok_or("has no port that can be used")?;
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let is_address = match bare {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host.parse::<std::net::Ipv4Addr>().is_ok(),
+    };
+    if !is_address && !is_host_name(host) {
+        return Err("is not a host with a port");
+    }
+    Ok((bare.unwrap_or(host).to_lowercase(), port))
+}
+
+/// The default is the account without conditions. One that a client asks for by name needs no conditions either,
+/// so where there are several, it is the one that no client names.
+pub(super) fn accounts_go_together(
+    findings: &Findings<'_>,
+    accounts: &[At<Option<Account>>],
+    clients: &[Found],
+) -> Option<AccountId> {
+    let read: Vec<(&Account, &Place)> =
+        accounts.iter().filter_map(|At(a, p)| Some((a.as_ref()?, p))).collect();
+    for (i, (account, place)) in read.iter().copied().enumerate() {
+        if read[..i].iter().any(|(other, _)| other.id == account.id) {
+            let what = format!("there is another account {}", account.id);
+            findings.error(place.clone(), "account.mailbox", what, "remove one of them");
+            return None;
+        }
+    }
+    let mut open = read.clone();
+    open.retain(|(a, _)| a.senders.is_empty() && a.recipient_domains.is_empty());
+    if open.len() > 1 {
+        let named: Vec<_> =
+            clients.iter().filter_map(|(_, w)| w.account.as_ref()).map(|At(a, _)| a).collect();
+        open.retain(|(a, _)| !named.contains(&&a.id));
+    }
+    match open.as_slice() {
+        [(default, _)] => Some(default.id.clone()),
+        [(first, _), (second, place), ..] => {
+            let what = format!("{} and {} would both be the default", first.id, second.id);
+            let hint = "give one of them senders = [..] or recipient_domains = [..], or name it in a client's account";
+            findings.error((*place).clone(), "account", what, hint);
+            None
+        }
+        [] if read.len() == accounts.len() && !read.is_empty() => {
+            let hint = "one account must have no senders, no recipient_domains, and no client of its own";
+            findings.error(findings.file(), "account", "no account takes what the others do not", hint);
+            None
+        }
+        [] => None,
+    }
+}

@@ -1,0 +1,114 @@
+//! What `status` shows of the running rooms, in control's types.
+//!
+//! Must not know: how it is asked for, how it is shown.
+
+use crate::control::report::AccountState;
+use crate::control::{AccountLive, ClientLive, Live};
+use crate::dispatch::{self, Dispatcher};
+use crate::events;
+use crate::mail::{AccountId, RelayTime, WallTime};
+use crate::policy::advice::{About, Advice};
+use crate::policy::breaker::Kind;
+use crate::queue::Clock;
+use crate::receive::listener::Shared;
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+/// The rooms that are asked.
+pub(super) struct Rooms {
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) receiver: Arc<Shared>,
+    pub(super) clock: Clock,
+    /// `host:port` by account, in configured order; replaced on reload.
+    pub(super) places: RwLock<Vec<(AccountId, String)>>,
+}
+
+impl Live for Rooms {
+    fn accounts(&self) -> BoxFuture<'_, Vec<AccountLive>> {
+        Box::pin(async move {
+            let live: BTreeMap<AccountId, dispatch::Live> =
+                self.dispatcher.live().await.into_iter().collect();
+            let places = self.places.read().map(|p| p.clone()).unwrap_or_default();
+            let (now, wall) = (self.clock.now(), WallTime::now());
+            places
+                .into_iter()
+                .filter_map(|(id, place)| Some(account(live.get(&id)?, id, place, now, wall)))
+                .collect()
+        })
+    }
+
+    fn clients(&self) -> Vec<ClientLive> {
+        let settings = Arc::clone(&self.receiver.settings.borrow());
+        self.receiver
+            .visitors
+            .seen(settings.clients.all(), WallTime::now())
+            .into_iter()
+            .map(|v| ClientLive {
+                name: v.client.to_string(),
+                address: v.address,
+                last_seen_at: v.last_seen_at,
+                messages_total: v.messages_total,
+                last_problem: v.last_problem,
+                is_silent: v.is_silent,
+            })
+            .collect()
+    }
+
+    fn counters(&self) -> BTreeMap<&'static str, u64> {
+        events::counters()
+    }
+
+    fn pause(&self, account: &AccountId) -> bool {
+        self.dispatcher.pause(account, true)
+    }
+
+    fn resume(&self, account: &AccountId) -> bool {
+        self.dispatcher.pause(account, false)
+    }
+
+    fn kick(&self) {
+        self.dispatcher.kick_all();
+    }
+}
+
+fn account(
+    live: &dispatch::Live,
+    id: AccountId,
+    place: String,
+    now: RelayTime,
+    wall: WallTime,
+) -> AccountLive {
+    let state = match &live.open {
+        _ if live.paused => AccountState::Paused,
+        Some(open) if open.kind == Kind::Hold => AccountState::Held,
+        Some(_) => AccountState::BackingOff,
+        None => AccountState::Open,
+    };
+    let on_the_wall = |t: RelayTime| WallTime::from_ms(wall.as_ms() + (t.as_ms() - now.as_ms()));
+    let about = About { mailbox: id.as_str(), smart_host: &place };
+    let told = live.open.as_ref().filter(|o| o.told);
+    let hint = told.and_then(|o| o.advice).and_then(|a| hint(a, about));
+    let reason = match (&live.open, live.throttled_until) {
+        (Some(open), _) => open.reason.clone(),
+        (None, Some(_)) => "waiting for its pace: messages a minute or recipients a day".to_owned(),
+        (None, None) => String::new(),
+    };
+    AccountLive {
+        state,
+        reason,
+        hint,
+        since: live.open.as_ref().map(|o| on_the_wall(o.since)),
+        next_probe_at: live.open.as_ref().map(|o| on_the_wall(o.next_probe.max(now))),
+        connections: live.connections,
+        sent_last_minute: u32::try_from(live.messages_last_minute).unwrap_or(u32::MAX),
+        account: id,
+        smart_host: place,
+    }
+}
+
+/// The first step of the remedy that is not "nothing"; the log has them all.
+fn hint(advice: Advice, about: About<'_>) -> Option<String> {
+    let steps = advice.remedy(about);
+    steps.iter().find(|s| !s.starts_with("nothing")).or(steps.first()).cloned()
+}

@@ -1,0 +1,293 @@
+//! The relay as a whole: builds the rooms from the bottom up and takes them down from the top.
+//!
+//! Invariant: nothing is accepted before the queue is open, nothing is sent after it is closed; a reload with a bad
+//! file changes nothing. Must not know: what any room does inside.
+
+mod demo;
+mod listeners;
+mod live;
+mod serve;
+
+pub use demo::demo;
+pub use serve::{Exit, serve};
+
+use crate::config::{self, Settings};
+use crate::control::{self, api};
+use crate::dispatch::{self, Dispatcher};
+use crate::events;
+use crate::mail::WallTime;
+use crate::policy::rewrite::Sender;
+use crate::queue::sqlite::SqliteQueue;
+use crate::queue::{self, Clock, OpenError, Queue};
+use crate::receive::{self, certificate, listener};
+use crate::submit::{Trust, TrustError};
+use listeners::Listeners;
+use live::Rooms;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Between two looks at history that may be forgotten.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// Why the relay does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The queue's directory.
+    #[error(transparent)]
+    Queue(#[from] OpenError),
+    /// A CA file.
+    #[error("account {account}: {error}")]
+    Trust {
+        /// Whose.
+        account: String,
+        /// What is wrong with it.
+        error: TrustError,
+    },
+    /// A listener's certificate.
+    #[error("listener {address}: {error}")]
+    Certificate {
+        /// Which.
+        address: SocketAddr,
+        /// What is wrong with it.
+        error: certificate::CertificateError,
+    },
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {error}\nhint: see who has it with: ss -ltnp; ports below 1024 need the unit's capability or socket"
+    )]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// The system's words.
+        error: std::io::Error,
+    },
+    /// The control socket.
+    #[error("cannot open the control socket {}: {error}\nhint: is another mailferry running, and may this user write there?", .path.display())]
+    Control {
+        /// Where.
+        path: PathBuf,
+        /// The system's words.
+        error: std::io::Error,
+    },
+}
+
+/// A running relay.
+pub struct Relay {
+    queue: Arc<SqliteQueue>,
+    clock: Clock,
+    dispatcher: Arc<Dispatcher>,
+    listeners: Listeners,
+    rooms: Arc<Rooms>,
+    receive: watch::Sender<Arc<receive::Settings>>,
+    stop: watch::Sender<bool>,
+    control: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
+    keep: watch::Sender<(Duration, Duration)>,
+}
+
+impl Relay {
+    /// Starts everything; when this returns, mail is accepted. `handed` are sockets that a supervisor opened.
+    ///
+    /// # Errors
+    /// Whatever cannot be opened; nothing is left open then.
+    pub async fn start(settings: &Settings, handed: Vec<TcpListener>) -> Result<Self, StartError> {
+        let dispatch = dispatch_settings(settings)?;
+        let listen = listens(settings)?;
+        let (queue, clock) = SqliteQueue::open(&queue_settings(&settings.queue))?;
+        let any: Arc<dyn Queue> = Arc::clone(&queue) as Arc<dyn Queue>;
+        let socket = api::bind(&settings.control_socket)
+            .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
+        let (receive, current) = watch::channel(Arc::new(receive_settings(settings)));
+        let receiver = Arc::new(listener::Shared::new(current, Arc::clone(&any), clock));
+        let listeners = Listeners::start(listen, handed, &receiver)
+            .map_err(|(address, error)| StartError::Listen { address, error })?;
+        let dispatcher = Dispatcher::start(&dispatch, Arc::clone(&any), clock).await;
+        let rooms = Arc::new(Rooms {
+            dispatcher: Arc::clone(&dispatcher),
+            receiver,
+            clock,
+            places: RwLock::new(places(settings)),
+        });
+        let stop = watch::Sender::new(false);
+        let relay = api::Relay {
+            queue: Arc::clone(&any),
+            clock,
+            live: Arc::clone(&rooms) as Arc<dyn control::Live>,
+            started_at: WallTime::now(),
+        };
+        let stopped = stopped(stop.subscribe());
+        let control = tokio::spawn(async move {
+            if let Err(error) = api::serve(socket, relay, stopped).await {
+                events::daemon::control_failed(&error.to_string());
+            }
+        });
+        let (keep, kept) = watch::channel((settings.queue.keep_history, settings.queue.keep_dead));
+        let upkeep = tokio::spawn(upkeep(any, kept, stop.subscribe()));
+        Ok(Self { queue, clock, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep })
+    }
+
+    /// Where mail is accepted.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.addresses()
+    }
+
+    /// The queue, for those who look after it.
+    pub fn queue(&self) -> &Arc<SqliteQueue> {
+        &self.queue
+    }
+
+    /// The relay's clock.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Applies new settings to transactions that begin from now on. Listeners, queue directory and control socket
+    /// need a restart; a change to them is logged.
+    ///
+    /// # Errors
+    /// A file of the new settings cannot be read; nothing is changed then.
+    pub async fn reload(&self, settings: &Settings, before: &Settings) -> Result<(), StartError> {
+        let dispatch = dispatch_settings(settings)?;
+        // Only to see that the files are good: the listeners keep theirs until a restart.
+        listens(settings)?;
+        self.receive.send_replace(Arc::new(receive_settings(settings)));
+        self.dispatcher.reload(&dispatch).await;
+        self.keep.send_replace((settings.queue.keep_history, settings.queue.keep_dead));
+        if let Ok(mut p) = self.rooms.places.write() {
+            *p = places(settings);
+        }
+        let listening =
+            |s: &Settings| s.listen.iter().map(|l| (l.address, l.tls, l.auth)).collect::<Vec<_>>();
+        if listening(settings) != listening(before)
+            || settings.queue.directory != before.queue.directory
+            || settings.control_socket != before.control_socket
+        {
+            events::daemon::restart_needed();
+        }
+        Ok(())
+    }
+
+    /// Accepts nothing more, finishes or cuts what is in flight within `bound`, closes the queue.
+    pub async fn stop(self, bound: Duration) {
+        // Devices first, so that the last message accepted is on disk before the queue closes.
+        tokio::join!(self.listeners.stop(bound), self.dispatcher.drain(bound));
+        self.stop.send_replace(true);
+        let _ = tokio::time::timeout(bound, self.control).await;
+        let _ = self.upkeep.await;
+        self.queue.close().await;
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|s| *s).await;
+}
+
+/// Forgets history in time.
+async fn upkeep(
+    queue: Arc<dyn Queue>,
+    keep: watch::Receiver<(Duration, Duration)>,
+    stop: watch::Receiver<bool>,
+) {
+    let mut stop = std::pin::pin!(stopped(stop));
+    loop {
+        let (history, dead) = *keep.borrow();
+        let before = |age: Duration| {
+            let ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+            WallTime::from_ms(WallTime::now().as_ms().saturating_sub(ms))
+        };
+        tokio::select! {
+            pruned = queue.prune(before(history), before(dead)) => match pruned {
+                Ok((0, 0)) => {}
+                Ok((delivered, dead)) => events::daemon::pruned(delivered, dead),
+                Err(error) => events::daemon::prune_failed(&error.to_string()),
+            },
+            () = &mut stop => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PRUNE_EVERY) => {}
+            () = &mut stop => return,
+        }
+    }
+}
+
+/// The part of the settings that the queue needs.
+pub(crate) fn queue_settings(queue: &config::Queue) -> queue::Settings {
+    queue::Settings { directory: queue.directory.clone(), min_free_space_bytes: queue.min_free_space_bytes }
+}
+
+fn places(settings: &Settings) -> Vec<(crate::mail::AccountId, String)> {
+    let place = |a: &config::Account| format!("{}:{}", a.smart_host.host, a.smart_host.port);
+    settings.accounts.iter().map(|a| (a.id.clone(), place(a))).collect()
+}
+
+fn dispatch_settings(settings: &Settings) -> Result<dispatch::Settings, StartError> {
+    let account = |a: &config::Account| -> Result<dispatch::Account, StartError> {
+        let trust = Trust::new(a.ca_file.as_deref())
+            .map_err(|error| StartError::Trust { account: a.id.to_string(), error })?;
+        Ok(dispatch::Account {
+            id: a.id.clone(),
+            smart_host: a.smart_host.clone(),
+            trust,
+            sender: Sender { mailbox: a.mailbox.clone(), send_as: a.send_as.clone() },
+            max_connections: a.max_connections,
+            messages_per_minute: a.messages_per_minute,
+            recipients_per_day: a.recipients_per_day,
+        })
+    };
+    Ok(dispatch::Settings {
+        accounts: settings.accounts.iter().map(account).collect::<Result<_, _>>()?,
+        retry: settings.retry.clone(),
+        hostname: settings.hostname.clone(),
+        notify: settings.notify.clone(),
+    })
+}
+
+fn receive_settings(settings: &Settings) -> receive::Settings {
+    let r = &settings.receive;
+    receive::Settings {
+        hostname: settings.hostname.clone(),
+        max_message_size_bytes: r.max_message_size_bytes,
+        max_recipients: r.max_recipients,
+        max_connections: r.max_connections,
+        max_connections_per_client: r.max_connections_per_client,
+        idle_timeout: r.idle_timeout,
+        data_timeout: r.data_timeout,
+        clients: settings.admission(),
+        routes: settings.routes(),
+        users: r.users.iter().map(|u| (u.name.clone(), u.password.clone())).collect(),
+        mailboxes: settings.accounts.iter().map(|a| (a.id.clone(), a.mailbox.to_string())).collect(),
+    }
+}
+
+fn listens(settings: &Settings) -> Result<Vec<receive::Listen>, StartError> {
+    let listen = |l: &config::Listen| -> Result<receive::Listen, StartError> {
+        let failed = |error| StartError::Certificate { address: l.address, error };
+        let certificate = match (&l.certificate, l.tls) {
+            (Some((certificate, key)), _) => Some(certificate::load(certificate, key).map_err(failed)?),
+            (None, config::ListenTls::Off) => None,
+            (None, _) => {
+                let directory = settings.queue.directory.join("tls");
+                Some(certificate::load_or_make(&directory, &settings.hostname).map_err(failed)?)
+            }
+        };
+        Ok(receive::Listen {
+            address: l.address,
+            tls: match l.tls {
+                config::ListenTls::Off => receive::Tls::Off,
+                config::ListenTls::StartTls => receive::Tls::StartTls,
+                config::ListenTls::Implicit => receive::Tls::Implicit,
+            },
+            auth: match l.auth {
+                config::ListenAuth::Off => receive::Auth::Off,
+                config::ListenAuth::Any => receive::Auth::Any,
+                config::ListenAuth::Required => receive::Auth::Required,
+            },
+            certificate,
+        })
+    };
+    settings.listen.iter().map(listen).collect()
+}

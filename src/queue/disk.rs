@@ -1,0 +1,184 @@
+//! The directory of large contents, and every sync the queue does by itself.
+//!
+//! Invariant: a file that could not be synced is removed and never synced a second time, because the kernel may
+//! have marked its pages clean without writing them; files are named by queue id, mode 0600, made only where
+//! nothing was before. Must not know: rows.
+
+use crate::mail::QueueId;
+use crate::queue::QueueError;
+use crate::queue::space::{Space, is_full};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// So many failures in a row, or within `FAILURE_WINDOW`, are a failed disk and not an accident.
+const FAILURES: usize = 3;
+const FAILURE_WINDOW: Duration = Duration::from_secs(60);
+
+/// A moment in the order of events (see `sqlite`): where tests stop the world or break the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    BodySync,
+    BodySynced,
+    DirectorySync,
+    DirectorySynced,
+    Commit,
+    Committed,
+    Removed,
+}
+
+#[cfg(test)]
+type Hook = Box<dyn FnMut(Step) -> io::Result<()> + Send>;
+
+pub(crate) struct Disk {
+    bodies: PathBuf,
+    handle: File,
+    pub(crate) space: Space,
+    sync_failures: Mutex<Vec<Instant>>,
+    failed: watch::Sender<Option<String>>,
+    #[cfg(test)]
+    pub(crate) hook: Mutex<Option<Hook>>,
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk").field("bodies", &self.bodies).finish_non_exhaustive()
+    }
+}
+
+impl Disk {
+    pub(crate) fn open(directory: &Path, min_free: u64) -> io::Result<Self> {
+        let bodies = directory.join("bodies");
+        make_directory(&bodies)?;
+        let handle = File::open(&bodies)?;
+        Ok(Self {
+            bodies,
+            handle,
+            space: Space::new(directory, min_free),
+            sync_failures: Mutex::default(),
+            failed: watch::channel(None).0,
+            #[cfg(test)]
+            hook: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn path(&self, id: QueueId) -> PathBuf {
+        self.bodies.join(id.to_string())
+    }
+
+    pub(crate) fn create(&self, id: QueueId) -> io::Result<File> {
+        let path = self.path(id);
+        match create_private(&path) {
+            // Ids are never given twice to rows, so this was left by a draft of a run whose clock was ahead.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                std::fs::remove_file(&path)?;
+                create_private(&path)
+            }
+            other => other,
+        }
+    }
+
+    /// Makes the content durable, and the same content under each further id. The names are durable only after
+    /// `sync_directory`.
+    pub(crate) fn seal(&self, id: QueueId, file: &File, links: &[QueueId]) -> io::Result<()> {
+        let synced = self.reach(Step::BodySync).and_then(|()| file.sync_data());
+        if let Err(e) = synced {
+            self.sync_failed(&e);
+            return Err(e);
+        }
+        for link in links {
+            std::fs::hard_link(self.path(id), self.path(*link))?;
+        }
+        self.reach(Step::BodySynced)
+    }
+
+    pub(crate) fn sync_directory(&self) -> io::Result<()> {
+        let synced = self.reach(Step::DirectorySync).and_then(|()| self.handle.sync_all());
+        if let Err(e) = &synced {
+            self.sync_failed(e);
+        }
+        synced.and_then(|()| self.reach(Step::DirectorySynced))
+    }
+
+    /// Removes contents nobody has a row for any more; what remains is removed at the next start.
+    pub(crate) fn remove(&self, ids: &[QueueId]) {
+        for id in ids {
+            let _ = std::fs::remove_file(self.path(*id));
+        }
+        if !ids.is_empty() {
+            let _ = self.handle.sync_all();
+            let _ = self.reach(Step::Removed);
+        }
+    }
+
+    /// The ids that have a file.
+    pub(crate) fn ids(&self) -> io::Result<Vec<QueueId>> {
+        let names = std::fs::read_dir(&self.bodies)?.filter_map(Result::ok).map(|e| e.file_name());
+        Ok(names.filter_map(|n| n.to_str()?.parse().ok()).collect())
+    }
+
+    fn sync_failed(&self, error: &io::Error) {
+        crate::events::queue::sync_failed(error);
+        let mut failures = self.sync_failures.lock().expect("nobody panics while counting");
+        failures.retain(|at| at.elapsed() < FAILURE_WINDOW);
+        failures.push(Instant::now());
+        if failures.len() >= FAILURES {
+            self.give_up(&format!("{} syncs failed within a minute, the last with: {error}", failures.len()));
+        }
+    }
+
+    /// Called with the number of transactions that failed in a row.
+    pub(crate) fn transactions_failed(&self, in_a_row: usize, error: &QueueError) {
+        crate::events::queue::transaction_failed(error);
+        if in_a_row >= FAILURES {
+            self.give_up(&format!("{in_a_row} transactions failed in a row, the last with: {error}"));
+        }
+    }
+
+    /// From here on `Queue::failed` says why.
+    pub(crate) fn give_up(&self, why: &str) {
+        if self.failed.send_replace(Some(why.to_owned())).is_none() {
+            crate::events::queue::given_up(why);
+        }
+    }
+
+    pub(crate) fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.failed.subscribe()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn reach(&self, step: Step) -> io::Result<()> {
+        self.hook.lock().expect("test").as_mut().map_or(Ok(()), |hook| hook(step))
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the tests' version can fail")]
+    #[inline]
+    pub(crate) fn reach(&self, _: Step) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl From<io::Error> for QueueError {
+    fn from(e: io::Error) -> Self {
+        if is_full(&e) { Self::Full(e.to_string()) } else { Self::Broken(e.to_string()) }
+    }
+}
+
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// A new file only the owner can read.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_path(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}

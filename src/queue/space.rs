@@ -1,0 +1,144 @@
+//! Room on the disk: whether new mail may come, and a reserve for settling what is here.
+//!
+//! Invariant: new mail stops while there is still room to record what becomes of old mail. The last of that room
+//! is a really allocated file, the ballast, given up when a settlement finds the disk full and made again later.
+//! Must not know: what is written.
+
+use crate::queue::QueueError;
+use crate::queue::disk::{create_private, sync_path};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Enough for some thousand settlements.
+const BALLAST_BYTES: u64 = 8 << 20;
+/// One a message at least, and as many for the database's own files.
+const MIN_INODES: u64 = 64;
+/// `statvfs` is cheap, but not at every commit.
+const FRESH: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Space {
+    directory: PathBuf,
+    min_free: u64,
+    seen: Mutex<Option<Seen>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: Instant,
+    /// Behind `min_free`, less what was written since.
+    free: u64,
+    inodes: bool,
+}
+
+impl Space {
+    pub(crate) fn new(directory: &Path, min_free: u64) -> Self {
+        Self { directory: directory.to_owned(), min_free, seen: Mutex::new(None) }
+    }
+
+    fn look(&self) -> Seen {
+        let mut seen = self.seen.lock().expect("nobody panics while looking");
+        if let Some(s) = *seen
+            && s.at.elapsed() < FRESH
+        {
+            return s;
+        }
+        // A file system that cannot be asked will say so itself when it is written to.
+        let now = rustix::fs::statvfs(&self.directory).map_or(
+            Seen { at: Instant::now(), free: u64::MAX, inodes: true },
+            |v| Seen {
+                at: Instant::now(),
+                free: v.f_bavail.saturating_mul(v.f_frsize).saturating_sub(self.min_free),
+                // btrfs has no fixed number of inodes and says 0.
+                inodes: v.f_files == 0 || v.f_favail >= MIN_INODES,
+            },
+        );
+        *seen = Some(now);
+        now
+    }
+
+    /// Bytes free for new mail.
+    pub(crate) fn free(&self) -> u64 {
+        let seen = self.look();
+        if seen.inodes { seen.free } else { 0 }
+    }
+
+    /// Whether `bytes` more of new mail may come.
+    pub(crate) fn check(&self, bytes: u64) -> Result<(), QueueError> {
+        let seen = self.look();
+        if !seen.inodes {
+            return Err(QueueError::Full("no inodes left".into()));
+        }
+        if seen.free <= bytes {
+            return Err(QueueError::Full(format!(
+                "{bytes} bytes are needed and {} are left above min_free_space",
+                seen.free
+            )));
+        }
+        Ok(())
+    }
+
+    /// Like `check`, and counts the bytes as written until the next look at the disk.
+    pub(crate) fn take(&self, bytes: u64) -> Result<(), QueueError> {
+        self.check(bytes)?;
+        if let Some(seen) = self.seen.lock().expect("nobody panics while looking").as_mut() {
+            seen.free = seen.free.saturating_sub(bytes);
+        }
+        Ok(())
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.directory.join("ballast")
+    }
+
+    /// Gives up the reserve; `false` when there was none.
+    pub(crate) fn release_ballast(&self) -> bool {
+        let released = std::fs::remove_file(self.ballast()).is_ok();
+        if released {
+            // The blocks are free for others only when the removal is on the disk.
+            let _ = sync_path(&self.directory);
+            crate::events::queue::ballast_released(BALLAST_BYTES);
+        }
+        released
+    }
+
+    /// Makes the reserve when there is room for it.
+    pub(crate) fn keep_ballast(&self) {
+        if self.free() < BALLAST_BYTES || self.ballast().exists() {
+            return;
+        }
+        let made = create_private(&self.ballast()).and_then(|file| allocate(&file));
+        if made.is_err() {
+            let _ = std::fs::remove_file(self.ballast());
+        }
+    }
+
+    /// Whether even a small write fails for want of room: SQLite does not tell a quota from a broken disk.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let path = self.directory.join("probe");
+        let _ = std::fs::remove_file(&path);
+        let wrote = create_private(&path)
+            .and_then(|mut file| file.write_all(&[1; 64 * 1024]).and_then(|()| file.sync_data()));
+        let _ = std::fs::remove_file(&path);
+        wrote.is_err_and(|e| is_full(&e))
+    }
+}
+
+fn allocate(mut file: &std::fs::File) -> io::Result<()> {
+    let reserved = rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, BALLAST_BYTES);
+    if reserved == Err(rustix::io::Errno::OPNOTSUPP) {
+        for _ in 0..BALLAST_BYTES >> 16 {
+            file.write_all(&[0; 1 << 16])?;
+        }
+        return file.sync_all();
+    }
+    reserved?;
+    file.sync_all()
+}
+
+/// Disk, quota or inodes.
+pub(crate) fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

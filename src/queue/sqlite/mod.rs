@@ -1,0 +1,540 @@
+//! The queue in a directory: rows in SQLite, large contents in files beside it.
+//!
+//! Invariant: the order of events below. Everything is made durable by one writer thread, many operations a
+//! sync; leases are kept in memory only, so a crash ends them all. Must not know: what `Queue` must not know.
+//!
+//! | step | a crash after it leaves | the next start |
+//! |---|---|---|
+//! | 1. the content is written to `bodies/ID` | a file without a row, no 250 given | removes the file |
+//! | 2. the file is synced, further ids linked | the same | the same |
+//! | 3. the directory is synced, once a batch | the same | the same |
+//! | 4. rows are written, not committed | the same; SQLite drops the tail of its log | the same |
+//! | 5. the transaction is committed and synced | the message whole, perhaps without a 250 | offers it for delivery |
+//! | 6. a settlement is written, not committed | the message as before the attempt | offers it again: a duplicate is possible, a loss is not |
+//! | 7. the settlement is committed | the outcome with its notices; perhaps a file without a row | removes the file |
+//! | 8. the file is removed, the directory synced | history | nothing |
+//!
+//! Removal by the admin or by age goes like a settlement. A row whose file is missing can only come from outside
+//! or from a lying disk: it is an alarm, and the message stays.
+//!
+//! Free pages go back to the file system while the writer is idle (`auto_vacuum = INCREMENTAL`).
+
+mod row;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod turns;
+mod upkeep;
+mod writer;
+
+use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, WallTime};
+use crate::queue::body::Sealed;
+use crate::queue::disk::{Disk, make_directory, sync_path};
+use crate::queue::{
+    Body, Change, Clock, Done, Draft, Filter, Intake, Lease, LeaseGuard, Next, Notice, OpenError, Queue,
+    QueueError, Settings, Settlement, Stored, Total,
+};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use row::{DEAD, DELIVERED, Entry, HELD, QUEUED};
+use rusqlite::{Connection, OptionalExtension, params};
+use schema::Use;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Instant;
+use tokio::sync::{Notify, oneshot, watch};
+use transaction::{Op, PRUNED_AT_ONCE};
+use turns::Turns;
+
+const DATABASE: &str = "queue.db";
+
+/// Gives ids: the wall clock's milliseconds and a counter, always above every id before.
+#[derive(Debug)]
+struct Ids(AtomicI64);
+
+impl Ids {
+    fn next(&self) -> QueueId {
+        let floor = WallTime::now().as_ms() << 21;
+        let next = |last: i64| (last + 1).max(floor);
+        let last = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        QueueId::from_number(next(last.expect("the closure always gives an id")))
+    }
+
+    fn last(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What the threads and the tasks have in common.
+struct Shared {
+    directory: PathBuf,
+    disk: Arc<Disk>,
+    ids: Ids,
+    clock: Clock,
+    turns: Mutex<Turns>,
+    /// Messages out for sending or being changed. An id leaves only after the transaction that ended its lease,
+    /// and a lease is chosen under this lock: whoever finds an id free also sees what became of it.
+    leased: Mutex<HashSet<QueueId>>,
+    arrivals: Mutex<HashMap<AccountId, Arc<Notify>>>,
+    /// `None` after an error and after the close.
+    reader: Mutex<Option<Connection>>,
+    /// `None` once closed.
+    lock: Mutex<Option<File>>,
+    closed: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn arrivals(&self, account: &AccountId) -> Arc<Notify> {
+        let mut arrivals = self.arrivals.lock().expect("nobody panics with arrivals");
+        Arc::clone(arrivals.entry(account.clone()).or_default())
+    }
+
+    fn ring(&self, account: &AccountId) {
+        self.arrivals(account).notify_one();
+    }
+
+    fn read<T>(&self, f: impl FnOnce(&Connection) -> Result<T, QueueError>) -> Result<T, QueueError> {
+        let mut reader = self.reader.lock().expect("nobody panics while reading");
+        if *self.closed.borrow() {
+            return Err(QueueError::Closed);
+        }
+        let conn = match reader.take() {
+            Some(conn) => conn,
+            None => schema::connect(&self.directory.join(DATABASE), Use::Read)?,
+        };
+        let found = f(&conn)?;
+        *reader = Some(conn);
+        Ok(found)
+    }
+
+    fn pick(
+        self: &Arc<Self>,
+        account: &AccountId,
+        now: RelayTime,
+        except: &[QueueId],
+        may_promote: bool,
+    ) -> Result<Pick, QueueError> {
+        self.read(|conn| {
+            let next_deferred: Option<i64> = conn
+                .prepare_cached(
+                    "SELECT next_attempt FROM message INDEXED BY deferred
+                     WHERE state = 0 AND due = 0 AND account = ?1 ORDER BY next_attempt LIMIT 1",
+                )?
+                .query_row([account.as_str()], |row| row.get(0))
+                .optional()?;
+            if may_promote && next_deferred.is_some_and(|at| at <= now.as_ms()) {
+                return Ok(Pick::Promote);
+            }
+            let Some((id, turn)) = self.choose(conn, account, except)? else {
+                let later = next_deferred.map(|at| Next::NotBefore(RelayTime::from_ms(at)));
+                return Ok(Pick::Next(later.unwrap_or(Next::Empty)));
+            };
+            // From here on, every way out gives the message back.
+            let (shared, of) = (Arc::clone(self), account.clone());
+            let guard = LeaseGuard::new(move || {
+                shared.leased.lock().expect("nobody panics with leases").remove(&id);
+                shared.ring(&of);
+            });
+            let message = row::load(conn, id)?
+                .ok_or_else(|| QueueError::Broken(format!("{id} is in an index and not in its table")))?;
+            let body = row::body(conn, &self.disk, &message)?.unwrap_or_else(|| {
+                crate::events::queue::content_missing(id, &"no row");
+                Body::in_file(Vec::new(), self.disk.path(id), message.size_bytes)
+            });
+            self.turns.lock().expect("nobody panics with turns").served(account, turn);
+            Ok(Pick::Next(Next::Message(Box::new(Lease { message, body, _guard: guard }))))
+        })
+    }
+
+    /// The first in turn that is neither leased nor excepted; it is leased when this returns.
+    fn choose(
+        &self,
+        conn: &Connection,
+        account: &AccountId,
+        except: &[QueueId],
+    ) -> Result<Option<(QueueId, i64)>, QueueError> {
+        let mut leased = self.leased.lock().expect("nobody panics with leases");
+        let mut statement = conn.prepare_cached(
+            "SELECT id, turn FROM message INDEXED BY ready
+             WHERE state = 0 AND due = 1 AND account = ?1 ORDER BY turn, id",
+        )?;
+        let mut rows = statement.query([account.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let id = QueueId::from_number(row.get(0)?);
+            if !leased.contains(&id) && !except.contains(&id) {
+                leased.insert(id);
+                return Ok(Some((id, row.get(1)?)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+enum Pick {
+    Next(Next),
+    /// Deferred messages have become due.
+    Promote,
+}
+
+/// The way to the writer; `None` once closed.
+struct Ops(Mutex<Option<mpsc::Sender<Op>>>);
+
+impl Ops {
+    /// Gives the operation back when the queue is closed.
+    #[expect(clippy::result_large_err, reason = "a settlement comes back whole")]
+    fn send(&self, op: Op) -> Result<(), Op> {
+        match self.0.lock().expect("nobody panics while sending").as_ref() {
+            Some(ops) => ops.send(op).map_err(|e| e.0),
+            None => Err(op),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        op: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Op,
+    ) -> Result<T, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(op(reply)).map_err(|_| QueueError::Closed)?;
+        answer.await.unwrap_or(Err(QueueError::Closed))
+    }
+}
+
+/// The queue of one directory; nobody else has it open.
+pub struct SqliteQueue {
+    shared: Arc<Shared>,
+    ops: Arc<Ops>,
+}
+
+impl std::fmt::Debug for SqliteQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteQueue").field("directory", &self.shared.directory).finish_non_exhaustive()
+    }
+}
+
+impl SqliteQueue {
+    /// Opens the queue, making what is missing, and continues the relay's clock.
+    ///
+    /// # Errors
+    /// See `OpenError`.
+    pub fn open(settings: &Settings) -> Result<(Arc<Self>, Clock), OpenError> {
+        let directory = &settings.directory;
+        let file = directory.join(DATABASE);
+        let unusable = |error| OpenError::Directory { directory: directory.clone(), error };
+        let damaged = |e: rusqlite::Error| OpenError::Database { file: file.clone(), error: e.to_string() };
+        make_directory(directory).map_err(unusable)?;
+        let lock = lock(directory)?;
+        let disk = Arc::new(Disk::open(directory, settings.min_free_space_bytes).map_err(unusable)?);
+        // SQLite would make it readable for everybody, and its log with it.
+        private(&file).map_err(unusable)?;
+        let conn = schema::connect(&file, Use::Write).map_err(damaged)?;
+        let found = schema::version(&conn).map_err(damaged)?;
+        if found > schema::VERSION {
+            return Err(OpenError::Newer { found, known: schema::VERSION });
+        }
+        schema::migrate(&conn).map_err(damaged)?;
+        sync_path(directory).map_err(unusable)?;
+
+        let (clock, last_id) = resume(&conn).map_err(damaged)?;
+        let shared = Arc::new(Shared {
+            directory: directory.clone(),
+            disk,
+            ids: Ids(AtomicI64::new(last_id)),
+            clock,
+            turns: Mutex::new(Turns::load(&conn).map_err(damaged)?),
+            leased: Mutex::default(),
+            arrivals: Mutex::default(),
+            reader: Mutex::new(Some(schema::connect(&file, Use::Read).map_err(damaged)?)),
+            lock: Mutex::new(Some(lock)),
+            closed: watch::channel(false).0,
+        });
+        let ops = start(&shared, conn).map_err(unusable)?;
+        crate::events::queue::opened(directory);
+        Ok((Arc::new(Self { shared, ops: Arc::new(Ops(Mutex::new(Some(ops)))) }), clock))
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Connection, &Shared) -> Result<T, QueueError> + Send + 'static,
+    ) -> Done<T> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(blocking(move || shared.read(|conn| f(conn, &shared))))
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    f: impl FnOnce() -> Result<T, QueueError> + Send + 'static,
+) -> Result<T, QueueError> {
+    tokio::task::spawn_blocking(f).await.unwrap_or_else(|e| Err(QueueError::Broken(e.to_string())))
+}
+
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let unusable = |error| OpenError::Directory { directory: directory.to_owned(), error };
+    let lock = private(&directory.join("lock")).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_owned())),
+        Err(std::fs::TryLockError::Error(e)) => Err(unusable(e)),
+    }
+}
+
+fn private(path: &Path) -> std::io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// The clock, and an id no message ever had a greater one than.
+fn resume(conn: &Connection) -> rusqlite::Result<(Clock, i64)> {
+    let saved = conn
+        .query_row("SELECT relay_ms, wall_ms, last_id FROM clock", [], |row| {
+            let last = (RelayTime::from_ms(row.get(0)?), WallTime::from_ms(row.get(1)?));
+            Ok((last, row.get::<_, i64>(2)?))
+        })
+        .optional()?;
+    let newest: i64 = conn.query_row("SELECT coalesce(max(id), 0) FROM message", [], |row| row.get(0))?;
+    let clock = Clock::resume(saved.map(|(last, _)| last), WallTime::now(), Instant::now());
+    Ok((clock, newest.max(saved.map_or(0, |(_, id)| id))))
+}
+
+/// Starts the two threads. The writer ends when the sender is dropped, and everything else with it.
+fn start(shared: &Arc<Shared>, conn: Connection) -> std::io::Result<mpsc::Sender<Op>> {
+    let (ops, waiting) = mpsc::channel();
+    let (chores, to_do) = mpsc::channel();
+    let first_id = shared.ids.next();
+    let beside = Arc::clone(shared);
+    let upkeep = std::thread::Builder::new()
+        .name("queue-upkeep".into())
+        .spawn(move || upkeep::run(&beside, &to_do, first_id))?;
+    let shared = Arc::clone(shared);
+    std::thread::Builder::new().name("queue-writer".into()).spawn(move || {
+        let writer = writer::Writer::new(Arc::clone(&shared), conn, chores);
+        // Without a writer nothing is ever stored again: that must be loud, and must not keep the close waiting.
+        let run = std::panic::AssertUnwindSafe(|| writer.run(&waiting));
+        if std::panic::catch_unwind(run).is_err() {
+            shared.disk.give_up("the queue's writer stopped by a defect");
+        }
+        // A panic there has been reported by its own thread.
+        let _ = upkeep.join();
+        shared.closed.send_replace(true);
+        let mut reader = shared.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // The last connection to go copies the log into the database and removes it.
+        *reader = None;
+        drop(reader);
+        crate::events::queue::closed();
+        shared.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        shared.closed.send_modify(|_| {});
+    })?;
+    Ok(ops)
+}
+
+fn entries(notices: Vec<Notice>) -> Vec<(Entry, Bytes)> {
+    notices.into_iter().map(|n| (Entry::new(n.intake, n.content.len() as u64), n.content.into())).collect()
+}
+
+impl Queue for SqliteQueue {
+    fn draft(&self, expected_bytes: u64) -> Result<Draft, QueueError> {
+        if *self.shared.closed.borrow() {
+            return Err(QueueError::Closed);
+        }
+        self.shared.disk.space.check(expected_bytes)?;
+        Ok(Draft::new(self.next_id(), Arc::clone(&self.shared.disk)))
+    }
+
+    fn next_id(&self) -> QueueId {
+        self.shared.ids.next()
+    }
+
+    fn commit(&self, draft: Draft, intakes: Vec<Intake>) -> Done<Vec<Stored>> {
+        let (shared, ops) = (Arc::clone(&self.shared), Arc::clone(&self.ops));
+        Box::pin(async move {
+            if intakes.is_empty() {
+                return Err(QueueError::Broken("a message without recipients".into()));
+            }
+            shared.disk.space.take(draft.len())?;
+            let sealed: Sealed = draft.seal(intakes.iter().map(|i| i.id).collect()).await?;
+            let entries = intakes.into_iter().map(|i| Entry::new(i, sealed.len)).collect();
+            ops.ask(|reply| Op::Store { entries, sealed, reply }).await
+        })
+    }
+
+    fn post(&self, notices: Vec<Notice>) -> Done<Vec<Stored>> {
+        let ops = Arc::clone(&self.ops);
+        Box::pin(async move {
+            let notices = entries(notices);
+            ops.ask(|reply| Op::Post { notices, reply }).await
+        })
+    }
+
+    fn lease(&self, account: &AccountId, now: RelayTime, except: Vec<QueueId>) -> Done<Next> {
+        let (shared, ops, account) = (Arc::clone(&self.shared), Arc::clone(&self.ops), account.clone());
+        Box::pin(async move {
+            let pick = |may_promote| {
+                let (shared, account, except) = (Arc::clone(&shared), account.clone(), except.clone());
+                blocking(move || shared.pick(&account, now, &except, may_promote))
+            };
+            if let Pick::Next(next) = pick(true).await? {
+                return Ok(next);
+            }
+            ops.ask(|reply| Op::Promote { account: account.clone(), now, reply }).await?;
+            match pick(false).await? {
+                Pick::Next(next) => Ok(next),
+                Pick::Promote => Ok(Next::NotBefore(now)),
+            }
+        })
+    }
+
+    fn settle(
+        &self,
+        lease: Box<Lease>,
+        settlement: Settlement,
+    ) -> BoxFuture<'static, Result<(), (Box<Lease>, QueueError)>> {
+        let ops = Arc::clone(&self.ops);
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let mut settlement = Box::new(settlement);
+            let notices = entries(std::mem::take(&mut settlement.notices));
+            match ops.send(Op::Settle { lease, settlement, notices, reply }) {
+                Ok(()) => answer.await.expect("the writer answers every settlement it was sent"),
+                Err(Op::Settle { lease, .. }) => Err((lease, QueueError::Closed)),
+                Err(_) => unreachable!("what comes back is what was sent"),
+            }
+        })
+    }
+
+    fn arrivals(&self, account: &AccountId) -> Arc<Notify> {
+        self.shared.arrivals(account)
+    }
+
+    fn list(&self, filter: Filter) -> Done<Vec<QueuedMessage>> {
+        let shared = Arc::clone(&self.shared);
+        // May be long, so it has a connection of its own and leases do not wait for it.
+        Box::pin(blocking(move || {
+            if *shared.closed.borrow() {
+                return Err(QueueError::Closed);
+            }
+            let conn = schema::connect(&shared.directory.join(DATABASE), Use::Read)?;
+            row::select(&conn, &filter, &[QUEUED, HELD, DEAD, DELIVERED])
+        }))
+    }
+
+    fn show(&self, id: QueueId) -> Done<Option<(QueuedMessage, Vec<Attempt>)>> {
+        self.read(move |conn, _| {
+            row::load(conn, id)?.map(|message| Ok((message, row::attempts(conn, id)?))).transpose()
+        })
+    }
+
+    fn body(&self, id: QueueId) -> Done<Option<Body>> {
+        self.read(move |conn, shared| match row::load(conn, id)? {
+            Some(message) => row::body(conn, &shared.disk, &message),
+            None => Ok(None),
+        })
+    }
+
+    fn change(&self, filter: Filter, change: Change, now: RelayTime) -> Done<Vec<QueueId>> {
+        let ops = Arc::clone(&self.ops);
+        Box::pin(async move { ops.ask(|reply| Op::Change { filter, change, now, reply }).await })
+    }
+
+    fn totals(&self) -> Done<Vec<Total>> {
+        self.read(|conn, _| {
+            let mut statement = conn.prepare_cached(
+                "SELECT account, state, messages, size_bytes FROM total WHERE messages > 0",
+            )?;
+            let mut rows = statement.query([])?;
+            let mut totals = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (account, code): (String, i64) = (row.get(0)?, row.get(1)?);
+                let oldest: Option<i64> = conn
+                    .prepare_cached(
+                        "SELECT received_at FROM message INDEXED BY message_state
+                         WHERE account = ?1 AND state = ?2 ORDER BY id LIMIT 1",
+                    )?
+                    .query_row(params![account, code], |row| row.get(0))
+                    .optional()?;
+                totals.push(Total {
+                    account: AccountId::new(account),
+                    state: row::state(code)?,
+                    messages: row.get::<_, i64>(2)?.unsigned_abs(),
+                    size_bytes: row.get::<_, i64>(3)?.unsigned_abs(),
+                    oldest: oldest.map(WallTime::from_ms),
+                });
+            }
+            Ok(totals)
+        })
+    }
+
+    fn delivered_since(&self, account: &AccountId, since: RelayTime) -> Done<Vec<(RelayTime, u32)>> {
+        let account = account.clone();
+        self.read(move |conn, _| {
+            let mut statement = conn.prepare_cached(
+                "SELECT last_ms, recipients FROM delivered WHERE account = ?1 AND last_ms >= ?2 ORDER BY bucket_ms",
+            )?;
+            let steps = statement.query_map(params![account.as_str(), since.as_ms()], |row| {
+                Ok((RelayTime::from_ms(row.get(0)?), row.get(1)?))
+            })?;
+            Ok(steps.collect::<Result<_, _>>()?)
+        })
+    }
+
+    fn note(&self, name: &str) -> Done<Option<String>> {
+        let name = name.to_owned();
+        self.read(move |conn, _| {
+            let mut statement = conn.prepare_cached("SELECT value FROM note WHERE name = ?1")?;
+            Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+        })
+    }
+
+    fn set_note(&self, name: &str, value: Option<String>) -> Done<()> {
+        let (ops, name) = (Arc::clone(&self.ops), name.to_owned());
+        Box::pin(async move { ops.ask(|reply| Op::Note { name, value, reply }).await })
+    }
+
+    fn prune(&self, delivered_before: WallTime, dead_before: WallTime) -> Done<(u64, u64)> {
+        let ops = Arc::clone(&self.ops);
+        Box::pin(async move {
+            let mut pruned = [0, 0];
+            for (count, (state, before)) in
+                pruned.iter_mut().zip([(DELIVERED, delivered_before), (DEAD, dead_before)])
+            {
+                loop {
+                    let step = ops.ask(|reply| Op::Prune { state, before, reply }).await?;
+                    *count += step;
+                    if step < u64::from(PRUNED_AT_ONCE) {
+                        break;
+                    }
+                }
+            }
+            Ok((pruned[0], pruned[1]))
+        })
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.shared.disk.space.free()
+    }
+
+    fn failed(&self) -> BoxFuture<'static, String> {
+        let mut failed = self.shared.disk.failed();
+        Box::pin(async move {
+            match failed.wait_for(Option::is_some).await.map(|why| why.clone()) {
+                Ok(why) => why.unwrap_or_default(),
+                // The queue is gone, which is not a failure.
+                Err(_) => std::future::pending().await,
+            }
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        self.ops.0.lock().expect("nobody panics while sending").take();
+        let mut closed = self.shared.closed.subscribe();
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let is_over =
+                |_: &bool| shared.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_none();
+            // An error says that the threads are gone, too.
+            let _ = closed.wait_for(is_over).await;
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! The tables, and how a connection to them is made.
+//!
+//! Invariant: migrations go forward only; a step, once released, is never edited, only followed by another.
+
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+use std::time::Duration;
+
+/// Each step leads from the version of its index to the next.
+///
+/// `message` and `body` are apart so that settling a message rewrites a small row. `ready` and `deferred` hold
+/// only what waits, so that leasing does not see history. `message_state` gives the oldest of a state.
+/// Recipients are JSON: a message with one recipient is one row.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE message (
+        id INTEGER PRIMARY KEY,
+        account TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        turn INTEGER NOT NULL,
+        next_attempt INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        queued_since INTEGER NOT NULL,
+        received_at INTEGER NOT NULL,
+        finished_at INTEGER,
+        size_bytes INTEGER NOT NULL,
+        outcome_unknown INTEGER NOT NULL,
+        client TEXT NOT NULL,
+        peer TEXT NOT NULL,
+        reverse_path TEXT NOT NULL,
+        recipients TEXT NOT NULL,
+        last_said TEXT NOT NULL,
+        charset TEXT
+    ) STRICT;
+    CREATE INDEX ready ON message (account, turn) WHERE state = 0 AND due = 1;
+    CREATE INDEX deferred ON message (account, next_attempt) WHERE state = 0 AND due = 0;
+    CREATE INDEX message_state ON message (account, state);
+    CREATE INDEX finished ON message (state, finished_at) WHERE finished_at IS NOT NULL;
+    CREATE TABLE body (id INTEGER PRIMARY KEY, head BLOB NOT NULL, content BLOB) STRICT;
+    CREATE INDEX body_in_file ON body (id) WHERE content IS NULL;
+    CREATE TABLE attempt (id INTEGER, seq INTEGER, json TEXT NOT NULL, PRIMARY KEY (id, seq)) STRICT, WITHOUT ROWID;
+    CREATE TABLE turn (account TEXT, client TEXT, peer TEXT, last INTEGER NOT NULL,
+        PRIMARY KEY (account, client, peer)) STRICT, WITHOUT ROWID;
+    CREATE TABLE served (account TEXT PRIMARY KEY, turn INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE total (account TEXT, state INTEGER, messages INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
+        PRIMARY KEY (account, state)) STRICT, WITHOUT ROWID;
+    CREATE TABLE delivered (account TEXT, bucket_ms INTEGER, last_ms INTEGER NOT NULL, recipients INTEGER NOT NULL,
+        PRIMARY KEY (account, bucket_ms)) STRICT, WITHOUT ROWID;
+    CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), relay_ms INTEGER NOT NULL,
+        wall_ms INTEGER NOT NULL, last_id INTEGER NOT NULL) STRICT;
+"];
+
+/// The version this program writes.
+#[expect(clippy::cast_possible_wrap, reason = "a handful")]
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// How a connection is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Write,
+    Read,
+    Checkpoint,
+}
+
+/// Opens a connection; each has its own page cache, so they are small.
+pub(super) fn connect(file: &Path, purpose: Use) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(file, flags)?;
+    conn.set_prepared_statement_cache_capacity(48);
+    // Incremental vacuum must be chosen before the first table is made; it does nothing afterwards.
+    conn.execute_batch(
+        "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY;",
+    )?;
+    // The checkpointer keeps the writer out while it waits for readers, so it does not wait long.
+    let (patience, cache_kib, query_only) = match purpose {
+        Use::Write => (Duration::from_secs(30), 1024, false),
+        Use::Read => (Duration::from_secs(30), 512, true),
+        Use::Checkpoint => (Duration::from_millis(20), 64, false),
+    };
+    conn.busy_timeout(patience)?;
+    conn.pragma_update(None, "cache_size", -cache_kib)?;
+    conn.pragma_update(None, "query_only", query_only)?;
+    Ok(conn)
+}
+
+/// The version of the file.
+pub(super) fn version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Brings the file up to `VERSION`, a transaction a step.
+pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<()> {
+    let from = usize::try_from(version(conn)?).unwrap_or(0);
+    for (step, sql) in MIGRATIONS.iter().enumerate().skip(from) {
+        conn.execute_batch(&format!("BEGIN IMMEDIATE; {sql} PRAGMA user_version = {}; COMMIT;", step + 1))?;
+    }
+    Ok(())
+}

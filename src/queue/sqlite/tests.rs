@@ -1,0 +1,429 @@
+//! The table of `sqlite`, a test a row, and what a failing or full disk does.
+
+use super::*;
+use crate::mail::{ClientName, Envelope, Progress, Recipient, Reply, ReversePath, State};
+use crate::queue::Destination;
+use crate::queue::disk::Step;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+
+const LARGE: usize = 100_000;
+
+fn settings(directory: &Path) -> Settings {
+    Settings { directory: directory.to_owned(), min_free_space_bytes: 0 }
+}
+
+fn open(directory: &Path) -> Arc<SqliteQueue> {
+    SqliteQueue::open(&settings(directory)).unwrap().0
+}
+
+fn account() -> AccountId {
+    AccountId::new("scanner@contoso.com")
+}
+
+fn intake(id: QueueId) -> Intake {
+    Intake {
+        id,
+        account: account(),
+        envelope: Envelope {
+            reverse_path: ReversePath::Null,
+            recipients: vec!["anna@contoso.com".parse().unwrap()],
+            client: ClientName::new("printers"),
+            peer: None,
+        },
+        head: b"\r\n".to_vec(),
+        charset: None,
+        received_at: WallTime::from_ms(1),
+        now: RelayTime::default(),
+    }
+}
+
+async fn commit(queue: &SqliteQueue, len: usize) -> Result<QueueId, QueueError> {
+    let mut draft = queue.draft(0)?;
+    draft.write(&vec![7; len]).await?;
+    let intakes = vec![intake(draft.id())];
+    Ok(queue.commit(draft, intakes).await?[0].id())
+}
+
+async fn lease(queue: &SqliteQueue) -> Option<Box<Lease>> {
+    match queue.lease(&account(), RelayTime::default(), vec![]).await.unwrap() {
+        Next::Message(lease) => Some(lease),
+        _ => None,
+    }
+}
+
+fn delivered(lease: &Lease) -> Settlement {
+    let progress = Progress::Delivered(Reply::new(250, "OK"));
+    let of = |r: &Recipient| Recipient { mailbox: r.mailbox.clone(), progress: progress.clone() };
+    Settlement {
+        now: RelayTime::default(),
+        recipients: lease.message.recipients.iter().map(of).collect(),
+        attempts: 1,
+        to: Destination::Delivered,
+        attempt: None,
+        outcome_unknown: false,
+        notices: vec![],
+    }
+}
+
+async fn settle(queue: &SqliteQueue, lease: Box<Lease>) -> Result<(), (Box<Lease>, QueueError)> {
+    let settlement = delivered(&lease);
+    queue.settle(lease, settlement).await
+}
+
+/// The n-th time a step is reached, the directory is copied as a crash would leave it.
+fn crash_at(queue: &SqliteQueue, step: Step, to: &Path) {
+    let (from, to) = (queue.shared.directory.clone(), to.to_owned());
+    let mut is_done = false;
+    *queue.shared.disk.hook.lock().unwrap() = Some(Box::new(move |reached| {
+        if reached == step && !is_done {
+            is_done = true;
+            copy(&from, &to);
+        }
+        Ok(())
+    }));
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to.join("bodies")).unwrap();
+    // SQLite's shared memory is the process's, and the ballast is only large.
+    for name in ["queue.db", "queue.db-wal", "lock"] {
+        let _ = std::fs::copy(from.join(name), to.join(name));
+    }
+    for file in std::fs::read_dir(from.join("bodies")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join("bodies").join(file.file_name())).unwrap();
+    }
+}
+
+fn fail(queue: &SqliteQueue, step: Step, kind: io::ErrorKind, mut times: usize) {
+    *queue.shared.disk.hook.lock().unwrap() = Some(Box::new(move |reached| {
+        if reached != step || times == 0 {
+            return Ok(());
+        }
+        times -= 1;
+        Err(kind.into())
+    }));
+}
+
+fn files(directory: &Path) -> usize {
+    std::fs::read_dir(directory.join("bodies")).unwrap().count()
+}
+
+/// States after the crash, and the files left once the start has tidied up (which the close waits for).
+async fn after_crash(directory: &Path) -> (Vec<State>, usize) {
+    let queue = open(directory);
+    let states = queue.list(Filter::default()).await.unwrap().iter().map(|m| m.state).collect();
+    queue.close().await;
+    (states, files(directory))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_during_intake_leaves_the_whole_message_or_nothing() {
+    let expected = [
+        (Step::BodySync, false),
+        (Step::BodySynced, false),
+        (Step::DirectorySynced, false),
+        (Step::Commit, false),
+        (Step::Committed, true),
+    ];
+    for (step, is_there) in expected {
+        let tmp = tempfile::tempdir().unwrap();
+        let (live, crashed) = (tmp.path().join("live"), tmp.path().join("crashed"));
+        let queue = open(&live);
+        crash_at(&queue, step, &crashed);
+        commit(&queue, LARGE).await.unwrap();
+        assert_eq!(files(&crashed), 1, "{step:?}: the content is written");
+        let states = if is_there { vec![State::Queued] } else { vec![] };
+        assert_eq!(after_crash(&crashed).await, (states, usize::from(is_there)), "{step:?}");
+        if is_there {
+            let queue = open(&crashed);
+            let lease = lease(&queue).await.unwrap();
+            assert!(lease.body.open().await.is_ok());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_during_settlement_repeats_the_attempt_or_leaves_history() {
+    let expected = [
+        (Step::Commit, State::Queued, 1, 1),
+        (Step::Committed, State::Delivered, 1, 0),
+        (Step::Removed, State::Delivered, 0, 0),
+    ];
+    for (step, state, files_left, files_after_start) in expected {
+        let tmp = tempfile::tempdir().unwrap();
+        let (live, crashed) = (tmp.path().join("live"), tmp.path().join("crashed"));
+        let queue = open(&live);
+        commit(&queue, LARGE).await.unwrap();
+        let lease = lease(&queue).await.unwrap();
+        crash_at(&queue, step, &crashed);
+        settle(&queue, lease).await.map_err(|(_, e)| e).unwrap();
+        queue.close().await;
+        assert_eq!(files(&crashed), files_left, "{step:?}");
+        assert_eq!(after_crash(&crashed).await, (vec![state], files_after_start), "{step:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_content_that_was_not_synced_is_refused_and_removed() {
+    for step in [Step::BodySync, Step::DirectorySync] {
+        let tmp = tempfile::tempdir().unwrap();
+        let queue = open(tmp.path());
+        fail(&queue, step, io::ErrorKind::Other, 1);
+        assert!(matches!(commit(&queue, LARGE).await, Err(QueueError::Broken(_))), "{step:?}");
+        assert_eq!(files(tmp.path()), 0);
+        assert!(commit(&queue, LARGE).await.is_ok());
+        assert_eq!(queue.list(Filter::default()).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_transaction_keeps_nothing_and_the_lease() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    let id = commit(&queue, 1).await.unwrap();
+    let leased = lease(&queue).await.unwrap();
+    fail(&queue, Step::Commit, io::ErrorKind::Other, 1);
+    let (leased, error) = settle(&queue, leased).await.unwrap_err();
+    assert!(matches!(error, QueueError::Broken(_)));
+    assert!(lease(&queue).await.is_none(), "it stays leased");
+    settle(&queue, leased).await.map_err(|(_, e)| e).unwrap();
+    fail(&queue, Step::Commit, io::ErrorKind::Other, 1);
+    assert!(commit(&queue, LARGE).await.is_err());
+    assert_eq!(files(tmp.path()), 0);
+    let totals = queue.totals().await.unwrap();
+    assert_eq!((totals.len(), totals[0].state, totals[0].messages), (1, State::Delivered, 1));
+    assert_eq!(queue.show(id).await.unwrap().unwrap().0.state, State::Delivered);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_three_times_is_given_up() {
+    for step in [Step::Commit, Step::BodySync] {
+        let tmp = tempfile::tempdir().unwrap();
+        let queue = open(tmp.path());
+        fail(&queue, step, io::ErrorKind::Other, 3);
+        for _ in 0..2 {
+            assert!(commit(&queue, LARGE).await.is_err());
+        }
+        assert!(queue.shared.disk.failed().borrow().is_none(), "two may be an accident");
+        assert!(commit(&queue, LARGE).await.is_err());
+        assert!(queue.failed().await.contains('3'));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_mail_and_still_records_deliveries() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    commit(&queue, 1).await.unwrap();
+    let leased = lease(&queue).await.unwrap();
+    queue.shared.disk.space.keep_ballast();
+    let ballast = tmp.path().join("ballast");
+    assert_eq!(std::fs::metadata(&ballast).unwrap().len(), 8 << 20);
+    fail(&queue, Step::Commit, io::ErrorKind::StorageFull, 1);
+    settle(&queue, leased).await.map_err(|(_, e)| e).unwrap();
+    assert!(!ballast.exists(), "the reserve was given up for it");
+    fail(&queue, Step::Commit, io::ErrorKind::StorageFull, 1);
+    assert!(matches!(commit(&queue, 1).await, Err(QueueError::Full(_))));
+    assert!(commit(&queue, 1).await.is_ok(), "and mail is taken again by itself");
+    queue.shared.disk.space.keep_ballast();
+    assert!(ballast.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn below_min_free_space_mail_is_refused_and_leases_are_settled() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    let id = commit(&queue, 1).await.unwrap();
+    queue.close().await;
+    let full = Settings { min_free_space_bytes: u64::MAX, ..settings(tmp.path()) };
+    let (queue, _) = SqliteQueue::open(&full).unwrap();
+    assert!(matches!(queue.draft(0), Err(QueueError::Full(_))));
+    assert_eq!(queue.free_bytes(), 0);
+    let leased = lease(&queue).await.unwrap();
+    settle(&queue, leased).await.map_err(|(_, e)| e).unwrap();
+    assert_eq!(queue.show(id).await.unwrap().unwrap().0.state, State::Delivered);
+    queue.close().await;
+    assert!(commit(&open(tmp.path()), 1).await.is_ok(), "with room again");
+}
+
+#[tokio::test]
+async fn one_directory_has_one_queue() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    assert!(matches!(SqliteQueue::open(&settings(tmp.path())), Err(OpenError::Locked(_))));
+    queue.close().await;
+    open(tmp.path()).close().await;
+}
+
+#[tokio::test]
+async fn a_queue_of_a_later_version_is_refused() {
+    let tmp = tempfile::tempdir().unwrap();
+    open(tmp.path()).close().await;
+    let conn = Connection::open(tmp.path().join(DATABASE)).unwrap();
+    conn.pragma_update(None, "user_version", 99).unwrap();
+    let refused = SqliteQueue::open(&settings(tmp.path())).unwrap_err();
+    assert!(matches!(refused, OpenError::Newer { found: 99, known: 1 }));
+    assert!(refused.to_string().contains("hint: "));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_else_can_read_the_queue() {
+    let tmp = tempfile::tempdir().unwrap();
+    let directory = tmp.path().join("queue");
+    let queue = open(&directory);
+    let id = commit(&queue, LARGE).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    for name in ["queue.db", "queue.db-wal", "queue.db-shm", "lock", &format!("bodies/{id}")] {
+        assert_eq!(mode(&directory.join(name)), 0o600, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_file_is_gone_is_leased_and_its_body_says_so() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    let id = commit(&queue, LARGE).await.unwrap();
+    std::fs::remove_file(queue.shared.disk.path(id)).unwrap();
+    let alarms = crate::events::queue::CONTENTS_MISSING.get();
+    let leased = lease(&queue).await.unwrap();
+    assert!(leased.body.open().await.is_err());
+    assert!(crate::events::queue::CONTENTS_MISSING.get() > alarms);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_stay_unique_when_the_newest_row_is_removed_and_the_clock_falls_back() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    queue.shared.ids.0.store(i64::MAX / 2 + (1 << 61), Ordering::Relaxed);
+    let id = commit(&queue, 1).await.unwrap();
+    queue.change(Filter::default(), Change::Remove, RelayTime::default()).await.unwrap();
+    queue.close().await;
+    assert!(open(tmp.path()).next_id() > id);
+}
+
+/// Leases and totals go by these indexes; a scan would show in the plan.
+#[tokio::test]
+async fn what_runs_often_does_not_scan() {
+    let tmp = tempfile::tempdir().unwrap();
+    open(tmp.path()).close().await;
+    let conn = Connection::open(tmp.path().join(DATABASE)).unwrap();
+    let plans = [
+        (
+            "SELECT id, turn FROM message INDEXED BY ready WHERE state = 0 AND due = 1 AND account = 'a' ORDER BY turn, id",
+            "COVERING INDEX ready",
+        ),
+        (
+            "SELECT next_attempt FROM message INDEXED BY deferred WHERE state = 0 AND due = 0 AND account = 'a' ORDER BY next_attempt LIMIT 1",
+            "COVERING INDEX deferred",
+        ),
+        (
+            "SELECT received_at FROM message INDEXED BY message_state WHERE account = 'a' AND state = 0 ORDER BY id LIMIT 1",
+            "INDEX message_state (account=? AND state=?)",
+        ),
+        ("SELECT id FROM body INDEXED BY body_in_file WHERE content IS NULL", "INDEX body_in_file"),
+        ("SELECT coalesce(max(id), 0) FROM message", "SEARCH message"),
+    ];
+    for (sql, uses) in plans {
+        let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let plan: Vec<String> =
+            statement.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+        assert!(plan.iter().any(|line| line.contains(uses)), "{sql}: {plan:?}");
+        assert!(!plan.iter().any(|line| line.contains("TEMP B-TREE")), "{sql}: {plan:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_backlog_opens_and_leases_at_once() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    for _ in 0..50 {
+        let notices = (0..1_000).map(|_| Notice { intake: intake(queue.next_id()), content: vec![7; 100] });
+        queue.post(notices.collect()).await.unwrap();
+    }
+    queue.close().await;
+    let start = Instant::now();
+    let queue = open(tmp.path());
+    let opened = start.elapsed();
+    let start = Instant::now();
+    for _ in 0..20 {
+        drop(lease(&queue).await.unwrap());
+    }
+    let each = start.elapsed() / 20;
+    let start = Instant::now();
+    queue.totals().await.unwrap();
+    eprintln!("open {opened:?}, lease {each:?}, totals {:?}", start.elapsed());
+    queue.close().await;
+    // All of it deferred, and due by now: a lease makes some of it ready first.
+    let conn = Connection::open(tmp.path().join(DATABASE)).unwrap();
+    conn.execute("UPDATE message SET due = 0, next_attempt = 5", []).unwrap();
+    drop(conn);
+    let queue = open(tmp.path());
+    let start = Instant::now();
+    for _ in 0..20 {
+        let next = queue.lease(&account(), RelayTime::from_ms(4), vec![]).await.unwrap();
+        assert!(matches!(next, Next::NotBefore(at) if at == RelayTime::from_ms(5)));
+    }
+    let early = start.elapsed() / 20;
+    let start = Instant::now();
+    for _ in 0..20 {
+        let next = queue.lease(&account(), RelayTime::from_ms(5), vec![]).await.unwrap();
+        assert!(matches!(next, Next::Message(_)));
+    }
+    let due = start.elapsed() / 20;
+    eprintln!("lease with 50,000 deferred {early:?}, with 50,000 become due {due:?}");
+    assert!(early.as_millis() < 5 && due.as_millis() < 20, "{early:?} {due:?}");
+    // Generous for a busy machine; a scan of 50,000 rows takes longer than this even on a quick one.
+    assert!(opened.as_millis() < 200, "{opened:?}");
+    assert!(each.as_millis() < 5, "{each:?}");
+}
+
+const FULL_DISK: &str = "MAILFERRY_TEST_FULL_DISK";
+
+/// On a real file system of 24 MiB, which takes a user namespace; where there is none the test says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_really_full_disk_refuses_mail_records_deliveries_and_recovers() {
+    let Some(directory) = std::env::var_os(FULL_DISK) else {
+        let tmp = tempfile::tempdir().unwrap();
+        let run = |args: &[&str]| {
+            let mut unshare = std::process::Command::new("unshare");
+            unshare.args(["-rm", "sh", "-c", "mount -t tmpfs -o size=24m tmpfs \"$0\" && exec \"$@\""]);
+            unshare.arg(tmp.path()).args(args).env(FULL_DISK, tmp.path()).output()
+        };
+        if !run(&["true"]).is_ok_and(|o| o.status.success()) {
+            eprintln!("not tested: no user namespaces here");
+            return;
+        }
+        let exe = std::env::current_exe().unwrap();
+        let name = "queue::sqlite::tests::a_really_full_disk_refuses_mail_records_deliveries_and_recovers";
+        let ran = run(&[exe.to_str().unwrap(), "--exact", name, "--nocapture"]).unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    };
+    let directory = Path::new(&directory);
+    let queue = open(directory);
+    queue.shared.disk.space.keep_ballast();
+    assert!(directory.join("ballast").exists());
+    let mut accepted = 0;
+    let refused = loop {
+        match commit(&queue, if accepted % 2 == 0 { 60_000 } else { LARGE }).await {
+            Ok(_) => accepted += 1,
+            Err(e) => break e,
+        }
+    };
+    assert!(matches!(refused, QueueError::Full(_)), "{refused}");
+    assert!(accepted > 10);
+    for _ in 0..accepted {
+        let leased = lease(&queue).await.unwrap();
+        settle(&queue, leased).await.map_err(|(_, e)| e).unwrap();
+    }
+    assert!(lease(&queue).await.is_none());
+    let again = Instant::now();
+    while commit(&queue, LARGE).await.is_err() {
+        assert!(again.elapsed().as_secs() < 5, "mail is taken again by itself");
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,361 @@
+//! Status and queue over the unix socket: server, client and command line together, on a queue held in memory that
+//! has the admin's part of the contract only. (The real one has its own tests.)
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use mailferry::control::client::{Client, ClientError};
+use mailferry::control::report::{AccountState, Action, ChangeRequest, Select};
+use mailferry::control::{AccountLive, ClientLive, Live, api};
+use mailferry::mail::{
+    AccountId, Attempt, ClientName, Mailbox, Progress, QueueId, QueuedMessage, Recipient, RelayTime,
+    ReversePath, Stage, State, WallTime,
+};
+use mailferry::queue::{
+    Body, Change, Clock, Done, Draft, Filter, Intake, Lease, Next, Notice, Queue, QueueError, Settlement,
+    Stored, Total,
+};
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tokio::sync::Notify;
+
+const CONTENT_BYTES: usize = 300_000;
+
+struct Shelf(Mutex<Vec<QueuedMessage>>);
+
+fn done<T: Send + 'static>(value: T) -> Done<T> {
+    ready(Ok(value)).boxed()
+}
+
+fn not_here<T: Send + 'static>() -> Done<T> {
+    ready(Err(QueueError::Closed)).boxed()
+}
+
+impl Shelf {
+    fn matching(&self, filter: &Filter) -> Vec<QueuedMessage> {
+        let fits = |m: &&QueuedMessage| {
+            (filter.ids.is_empty() || filter.ids.contains(&m.id))
+                && filter.state.is_none_or(|s| s == m.state)
+                && filter.client.as_ref().is_none_or(|c| c == m.client.as_str())
+        };
+        self.0.lock().unwrap().iter().filter(fits).cloned().collect()
+    }
+}
+
+impl Queue for Shelf {
+    fn list(&self, filter: Filter) -> Done<Vec<QueuedMessage>> {
+        done(self.matching(&filter))
+    }
+    fn show(&self, id: QueueId) -> Done<Option<(QueuedMessage, Vec<Attempt>)>> {
+        let attempt = Attempt {
+            at: WallTime::from_ms(0),
+            stage: Stage::Auth,
+            said: "AUTH: 451 4.7.0 Temporary server error. PRX4".to_owned(),
+            host: "127.0.0.1:587".to_owned(),
+        };
+        let one = Filter { ids: vec![id], ..Filter::default() };
+        done(self.matching(&one).pop().map(|m| (m, vec![attempt])))
+    }
+    fn body(&self, id: QueueId) -> Done<Option<Body>> {
+        let one = Filter { ids: vec![id], ..Filter::default() };
+        let body = Body::in_memory(b"Subject: scan\r\n\r\n".to_vec(), vec![b'x'; CONTENT_BYTES]);
+        done(self.matching(&one).pop().map(|_| body))
+    }
+    fn change(&self, filter: Filter, change: Change, _: RelayTime) -> Done<Vec<QueueId>> {
+        let ids: Vec<QueueId> = self.matching(&filter).iter().map(|m| m.id).collect();
+        let mut all = self.0.lock().unwrap();
+        for m in all.iter_mut().filter(|m| ids.contains(&m.id)) {
+            m.state = if change == Change::Hold { State::Held } else { State::Queued };
+        }
+        if change == Change::Remove {
+            all.retain(|m| !ids.contains(&m.id));
+        }
+        done(ids)
+    }
+    fn totals(&self) -> Done<Vec<Total>> {
+        let total = |m: &QueuedMessage| Total {
+            account: m.account.clone(),
+            state: m.state,
+            messages: 1,
+            size_bytes: m.size_bytes,
+            oldest: Some(m.received_at),
+        };
+        done(self.0.lock().unwrap().iter().map(total).collect())
+    }
+    fn delivered_since(&self, _: &AccountId, since: RelayTime) -> Done<Vec<(RelayTime, u32)>> {
+        done(vec![(since, 30), (RelayTime::from_ms(i64::MAX), 12)])
+    }
+    fn close(&self) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
+    }
+
+    fn draft(&self, _: u64) -> Result<Draft, QueueError> {
+        Err(QueueError::Closed)
+    }
+    fn next_id(&self) -> QueueId {
+        QueueId::from_number(0)
+    }
+    fn commit(&self, _: Draft, _: Vec<Intake>) -> Done<Vec<Stored>> {
+        not_here()
+    }
+    fn post(&self, _: Vec<Notice>) -> Done<Vec<Stored>> {
+        not_here()
+    }
+    fn lease(&self, _: &AccountId, _: RelayTime, _: Vec<QueueId>) -> Done<Next> {
+        not_here()
+    }
+    fn settle(
+        &self,
+        lease: Box<Lease>,
+        _: Settlement,
+    ) -> BoxFuture<'static, Result<(), (Box<Lease>, QueueError)>> {
+        ready(Err((lease, QueueError::Closed))).boxed()
+    }
+    fn arrivals(&self, _: &AccountId) -> Arc<Notify> {
+        Arc::default()
+    }
+    fn note(&self, _: &str) -> Done<Option<String>> {
+        not_here()
+    }
+    fn set_note(&self, _: &str, _: Option<String>) -> Done<()> {
+        not_here()
+    }
+    fn prune(&self, _: WallTime, _: WallTime) -> Done<(u64, u64)> {
+        not_here()
+    }
+    fn free_bytes(&self) -> u64 {
+        0
+    }
+    fn failed(&self) -> BoxFuture<'static, String> {
+        std::future::pending().boxed()
+    }
+}
+
+#[derive(Default)]
+struct Crew {
+    paused: Mutex<bool>,
+    kicks: AtomicUsize,
+}
+
+impl Live for Crew {
+    fn accounts(&self) -> BoxFuture<'_, Vec<AccountLive>> {
+        let paused = *self.paused.lock().unwrap();
+        Box::pin(std::future::ready(vec![AccountLive {
+            account: AccountId::new("scanner@contoso.com"),
+            smart_host: "smtp.office365.com:587".to_owned(),
+            state: if paused { AccountState::Paused } else { AccountState::Open },
+            reason: String::new(),
+            hint: None,
+            since: None,
+            next_probe_at: None,
+            connections: 1,
+            sent_last_minute: 2,
+        }]))
+    }
+    fn clients(&self) -> Vec<ClientLive> {
+        vec![]
+    }
+    fn counters(&self) -> BTreeMap<&'static str, u64> {
+        [("messages_accepted_total", 3)].into()
+    }
+    fn pause(&self, account: &AccountId) -> bool {
+        *self.paused.lock().unwrap() = true;
+        account.as_str() == "scanner@contoso.com"
+    }
+    fn resume(&self, account: &AccountId) -> bool {
+        *self.paused.lock().unwrap() = false;
+        account.as_str() == "scanner@contoso.com"
+    }
+    fn kick(&self) {
+        self.kicks.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn id(n: i64) -> QueueId {
+    QueueId::from_number(1_795_435_200_000 << 21 | n)
+}
+
+fn message(n: i64, state: State, client: &str) -> QueuedMessage {
+    let to: Mailbox = "maria@contoso.com".parse().unwrap();
+    QueuedMessage {
+        id: id(n),
+        account: AccountId::new("scanner@contoso.com"),
+        client: ClientName::new(client),
+        peer: None,
+        reverse_path: ReversePath::Null,
+        recipients: vec![Recipient { mailbox: to, progress: Progress::Pending }],
+        size_bytes: 100,
+        received_at: WallTime::from_ms(1_795_435_200_000),
+        queued_since: RelayTime::from_ms(0),
+        next_attempt: RelayTime::from_ms(0),
+        attempts: 0,
+        state,
+        finished_at: None,
+        last_said: String::new(),
+        outcome_unknown: false,
+        charset: None,
+    }
+}
+
+/// A relay on a socket in a directory of its own, for as long as this lives.
+struct Running {
+    dir: tempfile::TempDir,
+    crew: Arc<Crew>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Running {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let messages = vec![
+            message(1, State::Queued, "printers"),
+            message(2, State::Dead, "printers"),
+            message(3, State::Queued, "front desk & co"),
+        ];
+        let crew = Arc::new(Crew::default());
+        let relay = api::Relay {
+            queue: Arc::new(Shelf(Mutex::new(messages))),
+            clock: Clock::resume(None, WallTime::now(), Instant::now()),
+            live: Arc::clone(&crew) as Arc<dyn Live>,
+            started_at: WallTime::now(),
+        };
+        let socket = dir.path().join("run/control.sock");
+        let listener = {
+            let _guard = runtime.enter();
+            api::bind(&socket).unwrap()
+        };
+        runtime.spawn(api::serve(listener, relay, std::future::pending()));
+        std::fs::write(dir.path().join("mailferry.toml"), "[control]\nsocket = \"run/control.sock\"\n")
+            .unwrap();
+        Self { dir, crew, runtime }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/control.sock")
+    }
+
+    fn cli(&self, args: &[&str]) -> assert_cmd::assert::Assert {
+        let config = self.dir.path().join("mailferry.toml");
+        let mut command = assert_cmd::Command::cargo_bin("mailferry").unwrap();
+        command.env_clear().env("TZ", "UTC").args(args).arg("--config").arg(config).assert()
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn all(action: Action, select: Select) -> ChangeRequest {
+    ChangeRequest { select, action, all: false }
+}
+
+#[test]
+fn the_socket_is_for_the_group_only_and_a_stale_one_is_replaced() {
+    let running = Running::new();
+    assert_eq!((mode(&running.socket()), mode(running.socket().parent().unwrap())), (0o660, 0o750));
+
+    let _guard = running.runtime.enter();
+    let taken = api::bind(&running.socket()).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse, "a live socket is nobody else's");
+
+    let stale = running.dir.path().join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    api::bind(&stale).unwrap();
+
+    let file = running.dir.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    assert!(api::bind(&file).is_err());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+}
+
+#[test]
+fn client_and_server_understand_each_other() {
+    let running = Running::new();
+    let client = Client::new(&running.socket());
+    running.runtime.block_on(async {
+        let status = client.status().await.unwrap();
+        assert_eq!(
+            (status.queue.queued, status.queue.dead, status.counters["messages_accepted_total"]),
+            (2, 1, 3)
+        );
+        assert_eq!((status.accounts[0].recipients_today, status.accounts[0].recipients_last_hour), (42, 12));
+        assert!(status.sentence.starts_with("needs a human: 1 message given up"), "{}", status.sentence);
+
+        let of = |name: &str| Select { client: Some(name.to_owned()), ..Select::default() };
+        let listed = client.list(&of("front desk & co")).await.unwrap();
+        assert_eq!(listed.iter().map(|m| m.id).collect::<Vec<_>>(), [id(3)]);
+        assert!(listed[0].next_attempt_at.is_some());
+
+        let shown = client.show(id(1)).await.unwrap();
+        assert_eq!((shown.message.id, shown.tries.len()), (id(1), 1));
+        assert!(matches!(client.show(id(9)).await, Err(ClientError::NotFound(_))));
+
+        let mut body = vec![];
+        client.body(id(1), &mut body).await.unwrap();
+        assert!(body.starts_with(b"Subject: scan\r\n\r\nxxx"));
+        assert_eq!(body.len(), 17 + CONTENT_BYTES);
+
+        let refused = client.change(&all(Action::Remove, Select::default())).await;
+        assert!(matches!(refused, Err(ClientError::Refused(_))), "an empty selection removes nothing");
+        let changed = client.change(&all(Action::Hold, of("printers"))).await.unwrap();
+        assert_eq!(changed.ids, [id(1), id(2)]);
+        assert_eq!(running.crew.kicks.load(Ordering::SeqCst), 1);
+
+        client.set_paused("Scanner@contoso.com", true).await.unwrap();
+        assert_eq!(client.status().await.unwrap().accounts[0].state, AccountState::Paused);
+        client.set_paused("scanner@contoso.com", false).await.unwrap();
+        assert!(matches!(client.set_paused("who@contoso.com", true).await, Err(ClientError::NotFound(_))));
+    });
+}
+
+#[test]
+fn an_admin_lists_acts_and_exports() {
+    let running = Running::new();
+    let (one, nine) = (id(1).to_string(), id(9).to_string());
+    running.cli(&["queue", "list", "--state", "dead"]).code(0).stdout(format!(
+        "id             state      received               size  from > to\n\
+             {}  dead       2026-11-23 12:00      100 B  <> > maria@contoso.com\n",
+        id(2)
+    ));
+    running.cli(&["queue", "list", &nine]).code(66);
+    running.cli(&["queue", "show", &nine]).code(66).stderr("no such message\n");
+    running
+        .cli(&["queue", "show", &one, "--json"])
+        .code(0)
+        .stdout(predicates::str::contains("\"stage\": \"auth\""));
+    running.cli(&["queue", "remove"]).code(64).stderr(
+        "which messages?\nhint: name them by id, --state, --client, --address or --since, or say --all\n",
+    );
+    running.cli(&["queue", "hold", &one]).code(0).stdout("1 message: held\n");
+    running.cli(&["queue", "hold", &nine]).code(66);
+
+    let to = running.dir.path().join("rescue");
+    let to_text = to.display().to_string();
+    running.cli(&["queue", "export", "--state", "dead", "--to", &to_text]).code(0);
+    let eml = to.join(format!("{}.eml", id(2)));
+    assert_eq!(std::fs::metadata(&eml).unwrap().len(), 17 + CONTENT_BYTES as u64);
+    assert_eq!((mode(&eml), mode(&eml.with_extension("json")), mode(&to)), (0o600, 0o600, 0o700));
+    running
+        .cli(&["queue", "export", &id(2).to_string(), "--to", &to_text])
+        .code(73)
+        .stderr(predicates::str::contains("nothing is overwritten"));
+
+    running.cli(&["queue", "remove", "--all"]).code(0).stdout("3 messages: removed\n");
+    running.cli(&["queue", "list", "--json"]).code(0).stdout("[]\n");
+}
+
+#[test]
+fn status_begins_with_the_sentence() {
+    let running = Running::new();
+    running
+        .cli(&["status"])
+        .code(0)
+        .stdout(predicates::str::starts_with("needs a human: 1 message given up; 2 messages waiting;"));
+    running.cli(&["account", "pause", "scanner@contoso.com"]).code(0);
+    running.cli(&["status", "--json"]).code(0).stdout(predicates::str::contains("\"state\": \"paused\""));
+}
