@@ -2,7 +2,8 @@
 """Kills the relay at random moments, over and over, under load, and counts what that cost.
 
 Owns the promise that nothing that got a 250 is lost: a message counts as accepted only once its client has
-read the 250, and as delivered only once the smart host's journal has it. Must not know how the relay stores.
+read the 250, and as delivered only once the smart host's journal has it. What is still queued when the wait at the
+end is over counts as lost. Must not know how the relay stores.
 
     checks/crash_loop.py --binary target/release/mailferry --cycles 20
     checks/crash_loop.py --binary target/release/mailferry --cycles 20 --sigterm
@@ -427,7 +428,7 @@ def main():
     parser.add_argument("--rate", type=float, default=400, help="messages a second, all clients together, at most")
     parser.add_argument("--large", type=float, default=0.02, help="share of messages of 1 to 3 MB")
     parser.add_argument("--account-connections", type=int, default=4, help="of the relay to the smart host")
-    parser.add_argument("--drain", type=float, default=60, help="seconds without a delivery that end the wait")
+    parser.add_argument("--drain", type=float, default=120, help="seconds without a delivery that end the wait")
     parser.add_argument("--seed", type=int, help="of the moments and sizes; threads stay unpredictable")
     parser.add_argument("--fault", action="append", default=[])
     parser.add_argument("--max-connections", type=int, default=0)
