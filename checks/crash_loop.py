@@ -65,8 +65,8 @@ password = {{ file = "{directory}/password" }}
 smarthost = "{smart_host}"
 ca_file = "{ca_file}"
 max_connections = {account_connections}
-messages_per_minute = 0
-recipients_per_day = 0
+messages_per_minute = 1000000
+recipients_per_day = 1000000
 
 [queue]
 directory = "{directory}/queue"

@@ -206,8 +206,8 @@ password = { file = "$work/relay/password" }
 smarthost = "localhost:$submission_port"
 ca_file = "$work/certificate/ca.pem"
 max_connections = 4
-messages_per_minute = 0
-recipients_per_day = 0
+messages_per_minute = 1000000
+recipients_per_day = 1000000
 
 [queue]
 directory = "$work/relay/queue"

@@ -115,6 +115,7 @@ enum Code {
 /// Which enhanced codes: subject and a range of details, of any class.
 type Status = Option<(u16, u16, u16)>;
 
+#[derive(Clone, Copy)]
 struct Rule {
     stages: &'static [Stage],
     code: Code,

@@ -59,7 +59,7 @@ impl Connection {
         match &failure {
             Some(failure) => events::submit::transaction_failed(message.id, failure),
             None if accepted > 0 => {
-                events::submit::transaction_taken(message.id, accepted, message.size_bytes)
+                events::submit::transaction_taken(message.id, accepted, message.size_bytes);
             }
             None => {}
         }
