@@ -5,14 +5,15 @@
 //! `S: line` the relay's next line, `*` at its end for any rest; `S: <close>`, `<starttls>`, `<pause>`.
 //! `M: line` a line of the next queued message: `from`, `to`, `helo`, `protocol`, then its head and content.
 //! `! word value` sets the scene or makes something happen: see `Scene::set` and `Scene::happen`.
-#![allow(clippy::unwrap_used, reason = "a broken transcript is to fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a broken transcript is to fail")]
 
 use mailferry::mail::{AccountId, ClientName, QueueId, RelayTime, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
 use mailferry::policy::route::Routes;
 use mailferry::queue::{QueueError, Stored};
+use mailferry::receive::finished::Refusal;
 use mailferry::receive::limits::Limits;
-use mailferry::receive::session::{Offer, Refusal, Session, Step, World};
+use mailferry::receive::session::{Offer, Session, Step, World};
 use mailferry::receive::stamp::StampError;
 use mailferry::receive::{Auth, Settings};
 use std::collections::{HashMap, VecDeque};
@@ -172,7 +173,8 @@ impl Play {
                         (Err(StampError::Loop), _) => Err(Refusal::Loop),
                         (Ok(_), Err(why)) => Err(Refusal::Queue(why)),
                         (Ok(intakes), Ok(())) => {
-                            let to: Vec<String> = finished.recipients.iter().map(ToString::to_string).collect();
+                            let to: Vec<String> =
+                                finished.recipients.iter().map(ToString::to_string).collect();
                             self.queued.push_back(format!("from {}", finished.reverse_path));
                             self.queued.push_back(format!("to {}", to.join(" ")));
                             self.queued.push_back(if finished.eight_bit { "8bit" } else { "7bit" }.into());
@@ -384,9 +386,11 @@ fn a_transcript_that_does_not_go_as_written_fails() {
 /// together, so it is no transcript.
 #[test]
 fn behind_an_end_of_data_only_quit_rset_noop_and_mail_are_buffered() {
-    let begin = "S: 220 *\nC: MAIL FROM:<a@b>\nS: 250 *\nC: RCPT TO:<c@d.example>\nS: 250 *\nC: DATA\nS: 354 *\n";
+    let begin =
+        "S: 220 *\nC: MAIL FROM:<a@b>\nS: 250 *\nC: RCPT TO:<c@d.example>\nS: 250 *\nC: DATA\nS: 354 *\n";
     let message = "C: Subject: x\nC:\nC: hi\nC: .\n";
-    let queued = "M: from <a@b>\nM: to c@d.example\nM: 7bit\nM: Received: *\nM: Subject: x\nM:\nM: hi\nM: <end>\n";
+    let queued =
+        "M: from <a@b>\nM: to c@d.example\nM: 7bit\nM: Received: *\nM: Subject: x\nM:\nM: hi\nM: <end>\n";
     for (command, answer) in [
         ("QUIT", "S: 221 *\nS: <close>\n"),
         ("RSET", "S: 250 2.0.0 *\n"),

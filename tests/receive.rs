@@ -32,7 +32,10 @@ async fn a_scan_is_queued_whole_and_routed_by_recipient() {
         intakes.iter().map(|i| (i.account.as_str(), i.envelope.recipients[0].to_string())).collect();
     assert_eq!(
         routed,
-        [("scanner@contoso.com", "it@contoso.com".into()), ("partner@contoso.com", "x@partner.example".into())]
+        [
+            ("scanner@contoso.com", "it@contoso.com".into()),
+            ("partner@contoso.com", "x@partner.example".into())
+        ]
     );
     assert_ne!(intakes[0].id, intakes[1].id);
     for intake in intakes {
@@ -45,7 +48,8 @@ async fn a_scan_is_queued_whole_and_routed_by_recipient() {
 #[tokio::test]
 async fn no_250_before_the_queue_has_it_and_a_closed_connection_changes_nothing() {
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
-    let relay = relay_with(settings(), MemoryQueue { gate: Some(Arc::clone(&gate)), ..Default::default() }, Tls::Off);
+    let relay =
+        relay_with(settings(), MemoryQueue { gate: Some(Arc::clone(&gate)), ..Default::default() }, Tls::Off);
     let mut device = Device::connect(&relay).await;
     device.begins(&["it@contoso.com"]).await;
     device.says("Subject: x\r\n\r\nhi\r\n.").await;

@@ -41,8 +41,10 @@ pub enum CertificateError {
 /// # Errors
 /// They cannot be read, or do not fit.
 pub fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, CertificateError> {
-    let unreadable =
-        |path: &Path, why: &dyn std::fmt::Display| CertificateError::Read { path: path.into(), why: why.to_string() };
+    let unreadable = |path: &Path, why: &dyn std::fmt::Display| CertificateError::Read {
+        path: path.into(),
+        why: why.to_string(),
+    };
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| unreadable(certificate, &e))?;

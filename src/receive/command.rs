@@ -173,7 +173,8 @@ fn reverse_path(path: &[u8]) -> ReversePath {
     if address.is_empty() {
         return ReversePath::Null;
     }
-    mailbox(address).map_or_else(|_| ReversePath::Unusable(Escaped(address).to_string()), ReversePath::Mailbox)
+    mailbox(address)
+        .map_or_else(|_| ReversePath::Unusable(Escaped(address).to_string()), ReversePath::Mailbox)
 }
 
 /// Every recipient of one RCPT; all of them are addresses, or none is taken.
@@ -234,7 +235,8 @@ fn split_path(said: &[u8]) -> (&[u8], &[u8]) {
     while let Some(space) = said[at..].iter().position(u8::is_ascii_whitespace) {
         let word = said[at + space..].trim_ascii_start();
         let word = &word[..word.iter().position(u8::is_ascii_whitespace).unwrap_or(word.len())];
-        let key_end = word.iter().position(|b| !b.is_ascii_alphanumeric() && *b != b'-').unwrap_or(word.len());
+        let key_end =
+            word.iter().position(|b| !b.is_ascii_alphanumeric() && *b != b'-').unwrap_or(word.len());
         if !word.is_empty() && (key_end == word.len() || word[key_end] == b'=') {
             return (said[..at + space].trim_ascii(), &said[at + space..]);
         }
@@ -454,7 +456,10 @@ mod tests {
         assert_eq!(parse(b"BDAT 5 LAST"), Err(CommandError::NotImplemented));
         assert_eq!(
             parse(b"auth plain AGEAYg=="),
-            Ok(Command::Auth { mechanism: "PLAIN".into(), initial: Some(Zeroizing::new(b"AGEAYg==".to_vec())) })
+            Ok(Command::Auth {
+                mechanism: "PLAIN".into(),
+                initial: Some(Zeroizing::new(b"AGEAYg==".to_vec()))
+            })
         );
         assert!(is_auth(b" auth LOGIN") && !is_auth(b"AUT"));
     }

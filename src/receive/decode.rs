@@ -353,7 +353,12 @@ mod tests {
             for lf_only in [false, true] {
                 let (out, rest, _) = decoded(&[raw], lf_only);
                 assert_eq!(rest, None, "{}", raw.escape_ascii());
-                assert_eq!(out.escape_ascii().to_string(), content.escape_ascii().to_string(), "{}", raw.escape_ascii());
+                assert_eq!(
+                    out.escape_ascii().to_string(),
+                    content.escape_ascii().to_string(),
+                    "{}",
+                    raw.escape_ascii()
+                );
             }
         }
     }
@@ -411,8 +416,13 @@ mod tests {
     /// Bytes that matter more often than chance would have them.
     fn raw() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
-            Just(b"\r\n".to_vec()), Just(b"\r".to_vec()), Just(b"\n".to_vec()), Just(b".".to_vec()),
-            Just(b"\0".to_vec()), Just(b"\r\n.\r\n".to_vec()), Just(b"abc".to_vec()),
+            Just(b"\r\n".to_vec()),
+            Just(b"\r".to_vec()),
+            Just(b"\n".to_vec()),
+            Just(b".".to_vec()),
+            Just(b"\0".to_vec()),
+            Just(b"\r\n.\r\n".to_vec()),
+            Just(b"abc".to_vec()),
             proptest::collection::vec(any::<u8>(), 0..4),
         ];
         proptest::collection::vec(piece, 0..40).prop_map(|p| p.concat())

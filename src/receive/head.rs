@@ -106,7 +106,11 @@ mod tests {
             ("", "\\r\\n", ""),
         ] {
             for piece in [1, 2, 3, 1000] {
-                assert_eq!(split(message.as_bytes(), piece), Ok((head.into(), content.into())), "{message:?}");
+                assert_eq!(
+                    split(message.as_bytes(), piece),
+                    Ok((head.into(), content.into())),
+                    "{message:?}"
+                );
             }
         }
     }

@@ -7,8 +7,9 @@
 use crate::events::receive as events;
 use crate::mail::WallTime;
 use crate::queue::{Clock, Draft, Queue, QueueError};
+use crate::receive::finished::{Finished, Refusal};
 use crate::receive::limits::{Full, Limits, Topic};
-use crate::receive::session::{Finished, Offer, Refusal, Session, Step, World};
+use crate::receive::session::{Offer, Session, Step, World};
 use crate::receive::settings::{Listen, Settings, Tls};
 use crate::receive::stamp::StampError;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -120,7 +121,13 @@ pub async fn serve(
                 }
             }
             // One peer's, gone before it was taken.
-            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted) => {}
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::Interrupted
+                ) => {}
             Err(e) => {
                 if backoff.is_none() {
                     events::accept_failed(address, &e);
@@ -227,7 +234,8 @@ async fn handshake(
     peer: IpAddr,
     config: &Arc<rustls::ServerConfig>,
 ) -> Option<(Stream, String)> {
-    let accepted = timeout(HANDSHAKE_TIMEOUT, Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(stream))).await;
+    let accepted =
+        timeout(HANDSHAKE_TIMEOUT, Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(stream))).await;
     match accepted.map_err(io::Error::from).flatten() {
         Ok(stream) => {
             let (_, connection) = stream.get_ref();
@@ -249,7 +257,8 @@ async fn handshake(
 async fn connection(tcp: TcpStream, peer: IpAddr, listen: &Listen, shared: &Shared, mut stop: Stop) {
     let _ = tcp.set_nodelay(true);
     let _ = SockRef::from(&tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)));
-    let offer = Offer { auth: listen.auth, starttls: listen.tls == Tls::StartTls && listen.certificate.is_some() };
+    let offer =
+        Offer { auth: listen.auth, starttls: listen.tls == Tls::StartTls && listen.certificate.is_some() };
     let tls_first = match (&listen.certificate, listen.tls) {
         (None, Tls::Implicit) => return,
         (None, _) => None,

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_wrong_or_partial_login_is_none() {
-        for response in ["\0printer\0s3cre", "\0printer\0s3cretx", "\0camera\0s3cret", "\0\0", "\0printer\0"] {
+        for response in ["\0printer\0s3cre", "\0printer\0s3cretx", "\0camera\0s3cret", "\0\0", "\0printer\0"]
+        {
             assert_eq!(login("PLAIN", Some(response), &[]).unwrap(), None, "{response:?}");
         }
         assert!(matches!(login("PLAIN", Some("printer"), &[]), Err(Turn::Credentials(None))));

@@ -3,7 +3,8 @@
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use mailferry::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, WallTime};
 use mailferry::queue::{
-    Body, Change, Done, Draft, Filter, Intake, Lease, Next, Notice, Queue, QueueError, Settlement, Stored, Total,
+    Body, Change, Done, Draft, Filter, Intake, Lease, Next, Notice, Queue, QueueError, Settlement, Stored,
+    Total,
 };
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -59,7 +60,11 @@ impl Queue for MemoryQueue {
         ready(not_here()).boxed()
     }
 
-    fn settle(&self, lease: Box<Lease>, _: Settlement) -> BoxFuture<'static, Result<(), (Box<Lease>, QueueError)>> {
+    fn settle(
+        &self,
+        lease: Box<Lease>,
+        _: Settlement,
+    ) -> BoxFuture<'static, Result<(), (Box<Lease>, QueueError)>> {
         ready(not_here().map_err(|e| (lease, e))).boxed()
     }
 

@@ -1,5 +1,10 @@
 //! A relay on loopback with a queue that forgets, and devices that talk to it.
-#![allow(dead_code, reason = "not every test needs all of it")]
+#![allow(
+    dead_code,
+    clippy::panic,
+    unreachable_pub,
+    reason = "not every test needs all of it, and each has it as a module"
+)]
 
 #[path = "memory_queue.rs"]
 mod memory_queue;
