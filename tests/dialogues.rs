@@ -5,14 +5,15 @@
 //! `S: line` the relay's next line, `*` at its end for any rest; `S: <close>`, `<starttls>`, `<pause>`.
 //! `M: line` a line of the next queued message: `from`, `to`, `helo`, `protocol`, then its head and content.
 //! `! word value` sets the scene or makes something happen: see `Scene::set` and `Scene::happen`.
-#![allow(clippy::unwrap_used, reason = "a broken transcript is to fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a broken transcript is to fail")]
 
 use mailferry::mail::{AccountId, ClientName, QueueId, RelayTime, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
 use mailferry::policy::route::Routes;
 use mailferry::queue::{QueueError, Stored};
+use mailferry::receive::finished::Refusal;
 use mailferry::receive::limits::Limits;
-use mailferry::receive::session::{Offer, Refusal, Session, Step, World};
+use mailferry::receive::session::{Offer, Session, Step, World};
 use mailferry::receive::stamp::StampError;
 use mailferry::receive::{Auth, Settings};
 use std::collections::{HashMap, VecDeque};
@@ -116,6 +117,7 @@ fn queue_error(word: &str) -> Result<(), QueueError> {
 
 struct Play {
     scene: Scene,
+    settings: Arc<Settings>,
     session: Session,
     limits: Mutex<Limits>,
     now: Instant,
@@ -131,8 +133,7 @@ impl Play {
     fn feed(&mut self, bytes: &[u8]) {
         let mut input = bytes;
         loop {
-            let settings = self.scene.settings();
-            let world = World { settings: &settings, limits: &self.limits, now: self.now };
+            let world = World { settings: &self.settings, limits: &self.limits, now: self.now };
             let Some(step) = self.session.advance(&mut input, world) else { break };
             match step {
                 Step::Reply(reply) => {
@@ -207,8 +208,7 @@ impl Play {
         match word {
             "wait" => self.now += Duration::from_secs(value.parse().unwrap()),
             "silence" => {
-                let settings = self.scene.settings();
-                let patience = self.session.patience(&settings);
+                let patience = self.session.patience(&self.settings);
                 assert_eq!(patience, Duration::from_secs(value.parse().unwrap()), "patience");
                 self.session.timed_out();
                 self.feed(b"");
@@ -273,6 +273,7 @@ fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
     let session = Session::new(scene.peer.parse().unwrap(), scene.offer, None);
     let banner = String::from_utf8(Session::greeting(&scene.settings)).unwrap();
     let mut play = Play {
+        settings: scene.settings(),
         scene,
         session,
         limits: Mutex::default(),
@@ -327,7 +328,9 @@ fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
             _ => match line.strip_prefix("! ") {
                 Some(direction) => {
                     let (word, value) = direction.split_once(' ').unwrap_or((direction, ""));
-                    if !play.scene.set(word, value) {
+                    if play.scene.set(word, value) {
+                        play.settings = play.scene.settings();
+                    } else {
                         play.happen(word, value);
                     }
                 }
@@ -437,4 +440,15 @@ fn stored() -> Stored {
             stored[0]
         })
     })
+}
+
+/// As above: it is what arrives in one piece with STARTTLS that is dropped.
+#[test]
+fn what_was_slipped_in_behind_starttls_is_dropped() {
+    let slipped = "! starttls\nS: 220 *\nC: STARTTLS\nC: MAIL FROM:<evil@x.example>\n";
+    play(
+        &format!("{slipped}S: 220 2.0.0 *\nS: <starttls>\nC: RCPT TO:<a@b>\nS: 503 5.5.1 *\n"),
+        Pieces::Whole,
+    )
+    .unwrap();
 }

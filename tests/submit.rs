@@ -1,4 +1,5 @@
 //! `submit` against a scripted smart host, over real TCP and TLS.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "support/smart_host.rs"]
 mod smart_host;

@@ -53,6 +53,7 @@ pub struct Limits {
     by_address: HashMap<IpAddr, usize>,
     messages: HashMap<ClientName, VecDeque<Instant>>,
     told: HashMap<(IpAddr, Topic), Instant>,
+    swept: Option<Instant>,
 }
 
 impl Limits {
@@ -119,7 +120,11 @@ impl Limits {
             return false;
         }
         if self.told.len() >= TOLD_PEERS {
-            self.told.retain(|_, at| fresh(at));
+            // Not for every peer of a flood.
+            if self.swept.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(1)) {
+                self.swept = Some(now);
+                self.told.retain(|_, at| fresh(at));
+            }
             if self.told.len() >= TOLD_PEERS {
                 return false;
             }

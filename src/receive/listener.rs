@@ -7,8 +7,9 @@
 use crate::events::receive as events;
 use crate::mail::WallTime;
 use crate::queue::{Clock, Draft, Queue, QueueError};
+use crate::receive::finished::{Finished, Refusal};
 use crate::receive::limits::{Full, Limits, Topic};
-use crate::receive::session::{Finished, Offer, Refusal, Session, Step, World};
+use crate::receive::session::{Offer, Session, Step, World};
 use crate::receive::settings::{Listen, Settings, Tls};
 use crate::receive::stamp::StampError;
 use crate::receive::visitors::Visitors;

@@ -8,6 +8,7 @@
 pub mod certificate;
 pub mod command;
 pub mod decode;
+pub mod finished;
 pub mod head;
 pub mod limits;
 pub mod listener;

@@ -1,23 +1,24 @@
 //! One SMTP session without its socket: bytes and answers in, steps out.
 //!
-//! Invariant: the positive reply to the end of data is made from a `queue::Stored` and nowhere else; a peer outside
-//! every client network never gets past MAIL; a session keeps one line, one head and one transaction, whatever it
+//! Invariant: the data is answered 250 only with a `queue::Stored` in hand (see `finished`); a peer outside every
+//! client network never gets past MAIL; a session keeps one line, one head and one transaction, whatever it
 //! is sent. Must not know: sockets, the queue's storage, the clock (`World` brings the time).
 
+mod auth;
+mod transaction;
+
 use crate::events::receive as events;
-use crate::mail::{AddressError, Envelope, Mailbox, QueueId, RelayTime, ReversePath, WallTime};
-use crate::policy::admission::{Client, LineEndings};
-use crate::queue::{Intake, QueueError, Stored};
+use crate::mail::{Mailbox, QueueId, ReversePath};
+use crate::policy::admission::Client;
 use crate::receive::command::{self, Command, CommandError, Parameters};
 use crate::receive::decode::Decoder;
+use crate::receive::finished::{Finished, Refusal};
 use crate::receive::head::Splitter;
 use crate::receive::limits::{Limits, Topic};
-use crate::receive::login::{self, Credentials, Exchange, Turn};
+use crate::receive::login::{self, Exchange};
 use crate::receive::settings::{Auth, Settings};
-use crate::receive::stamp::{self, Stamp, StampError};
 use secrecy::zeroize::{Zeroize, Zeroizing};
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,8 +35,6 @@ const MAX_FAILED_LOGINS: u32 = 3;
 const CHATTER_PER_SECOND: u32 = 50;
 /// Silence after LF.LF that ends the data of a client with `line_endings = "lf"`.
 const LF_SILENCE: Duration = Duration::from_secs(2);
-/// A refused message is swallowed up to this many times the limit; then the session is closed.
-const SWALLOW_FACTOR: u64 = 10;
 
 /// What a session sees of the world while it takes a step.
 #[derive(Debug, Clone, Copy)]
@@ -79,127 +78,6 @@ pub enum Step {
     Close,
 }
 
-/// A transaction whose data is complete.
-#[derive(Debug)]
-pub struct Finished {
-    /// The draft's id.
-    pub id: QueueId,
-    /// The client that admitted the peer.
-    pub client: Arc<Client>,
-    /// MAIL FROM.
-    pub reverse_path: ReversePath,
-    /// RCPT TO.
-    pub recipients: Vec<Mailbox>,
-    /// The head as it came, CRLF line ends, with its final empty line.
-    pub head: Vec<u8>,
-    /// Bytes the device sent.
-    pub size_bytes: u64,
-    /// The content or head has bytes above 127.
-    pub eight_bit: bool,
-    settings: Arc<Settings>,
-    helo: Vec<u8>,
-    peer: IpAddr,
-    protocol: String,
-    tls: Option<String>,
-}
-
-impl Finished {
-    /// One intake for each account the recipients are routed to, heads completed.
-    ///
-    /// # Errors
-    /// The message goes round in a loop.
-    pub fn intakes(
-        &self,
-        mut next_id: impl FnMut() -> QueueId,
-        received_at: WallTime,
-        now: RelayTime,
-    ) -> Result<Vec<Intake>, StampError> {
-        let groups = self.settings.routes.split(&self.client, &self.reverse_path, &self.recipients);
-        let mut intakes = Vec::with_capacity(groups.len());
-        for (i, (account, recipients)) in groups.into_iter().enumerate() {
-            let id = if i == 0 { self.id } else { next_id() };
-            let head = stamp::complete(
-                &self.head,
-                &Stamp {
-                    id,
-                    hostname: &self.settings.hostname,
-                    helo: &self.helo,
-                    peer: self.peer,
-                    protocol: &self.protocol,
-                    tls: self.tls.as_deref(),
-                    reverse_path: &self.reverse_path,
-                    recipients: &recipients,
-                    mailbox: self.settings.mailbox(&account),
-                    body_is_8bit: self.eight_bit,
-                    now: received_at,
-                },
-            )?;
-            intakes.push(Intake {
-                id,
-                account,
-                envelope: Envelope {
-                    reverse_path: self.reverse_path.clone(),
-                    recipients,
-                    client: self.client.name.clone(),
-                    peer: Some(self.peer),
-                },
-                head,
-                charset: self.client.charset.clone(),
-                received_at,
-                now,
-            });
-        }
-        Ok(intakes)
-    }
-}
-
-/// Why a message whose data came is not taken.
-#[derive(Debug, Clone)]
-pub enum Refusal {
-    /// Over the size limit, in bytes.
-    TooLarge(u64),
-    /// The head alone is too large.
-    HeadTooLarge,
-    /// Too many Received fields.
-    Loop,
-    /// The queue's reason.
-    Queue(QueueError),
-}
-
-impl Refusal {
-    /// For people, in one line: the reply, or what is wrong with the queue.
-    pub fn words(&self) -> String {
-        match self {
-            Self::Queue(error) => error.to_string(),
-            other => other.reply().trim_end().to_owned(),
-        }
-    }
-
-    /// The words for the peer.
-    fn reply(&self) -> String {
-        match self {
-            Self::TooLarge(limit) => format!("552 5.3.4 message exceeds {limit} bytes\r\n"),
-            Self::HeadTooLarge => "552 5.3.4 message header too large\r\n".into(),
-            Self::Loop => {
-                "554 5.4.6 too many Received fields, the message is going round in a loop\r\n".into()
-            }
-            // What exactly is wrong with the disk is the admin's to know.
-            Self::Queue(QueueError::Full(_)) => {
-                "452 4.3.1 not enough space in the queue, try again later\r\n".into()
-            }
-            Self::Queue(QueueError::Broken(_)) => {
-                "451 4.3.0 the queue cannot write, try again later\r\n".into()
-            }
-            Self::Queue(QueueError::Closed) => "421 4.3.2 shutting down, try again later\r\n".into(),
-        }
-    }
-}
-
-/// The one place that makes the positive reply to the end of data.
-fn accepted(stored: &Stored) -> String {
-    format!("250 2.0.0 queued as {}\r\n", stored.id())
-}
-
 /// What the listener offers.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
@@ -216,12 +94,6 @@ struct Transaction {
     from: ReversePath,
     parameters: Parameters,
     recipients: Vec<Mailbox>,
-}
-
-impl Transaction {
-    fn limit_bytes(&self) -> u64 {
-        limit_bytes(&self.settings, Some(&self.client))
-    }
 }
 
 fn limit_bytes(settings: &Settings, client: Option<&Client>) -> u64 {
@@ -383,65 +255,6 @@ impl Session {
         }
     }
 
-    /// Answers `Step::Begin`.
-    pub fn begun(&mut self, draft: Result<QueueId, QueueError>) {
-        let State::Beginning(transaction) = std::mem::replace(&mut self.state, State::Command) else {
-            return;
-        };
-        match draft {
-            Ok(id) => {
-                let lf_only = transaction.client.line_endings == LineEndings::Lf;
-                self.state = State::Data(Box::new(Data {
-                    transaction,
-                    id,
-                    decoder: Decoder::new(lf_only),
-                    splitter: Splitter::default(),
-                    refusal: None,
-                }));
-                self.reply("354 end the message with a line that holds only a dot\r\n");
-            }
-            Err(why) => {
-                events::queue_refused(self.peer, &transaction.client.name, &why);
-                self.refuse(&Refusal::Queue(why));
-            }
-        }
-    }
-
-    /// Answers `Step::Content` when the draft could not be written; the rest of the message is swallowed.
-    pub fn draft_failed(&mut self, why: QueueError) {
-        if let State::Data(data) = &mut self.state {
-            data.refusal.get_or_insert(Refusal::Queue(why));
-        } else if matches!(self.state, State::Committing(_)) {
-            // The last chunk of a message whose commit is the next step.
-            self.steps.retain(|s| !matches!(s, Step::Commit(_)));
-            self.committed(Err(Refusal::Queue(why)));
-        }
-    }
-
-    /// Answers `Step::Commit`.
-    pub fn committed(&mut self, outcome: Result<Stored, Refusal>) {
-        let State::Committing(finished) = std::mem::replace(&mut self.state, State::Command) else { return };
-        let client = &finished.client.name;
-        match outcome {
-            Ok(stored) => {
-                let (from, to) = (&finished.reverse_path, &finished.recipients);
-                events::queued(stored.id(), self.peer, client, from, to, finished.size_bytes);
-                self.errors = 0;
-                self.reply(accepted(&stored));
-                if self.stopping {
-                    self.stop();
-                }
-            }
-            Err(refusal) => {
-                match &refusal {
-                    Refusal::Queue(why) => events::queue_refused(self.peer, client, why),
-                    other => events::message_refused(self.peer, client, &other.reply()),
-                }
-                self.refuse(&refusal);
-            }
-        }
-    }
-
     /// Answers `Step::StartTls` after the handshake: everything said before is forgotten (RFC 3207 section 4.2).
     pub fn secured(&mut self, tls: String) {
         let (errors, failed_logins, chatter) = (self.errors, self.failed_logins, self.chatter);
@@ -581,254 +394,8 @@ impl Session {
         *input = &[];
     }
 
-    /// The client of this peer at this moment; refuses when there is none.
-    fn admitted(&mut self, world: World<'_>) -> Option<Arc<Client>> {
-        let client = world.settings.clients.admit(self.peer).cloned();
-        if client.is_none() {
-            let told = !world.limits(|l| l.tell(self.peer, Topic::Refused, world.now));
-            events::relay_refused(self.peer, told);
-            self.transaction = None;
-            self.fail(format!("550 5.7.1 {} may not relay here\r\n", self.peer));
-        }
-        client
-    }
-
-    fn mail(&mut self, from: ReversePath, parameters: Parameters, world: World<'_>) {
-        let Some(client) = self.admitted(world) else { return };
-        if self.offer.auth == Auth::Required && !self.logged_in {
-            return self.fail("530 5.7.0 log in first\r\n");
-        }
-        if self.transaction.as_ref().is_some_and(|t| !t.recipients.is_empty()) {
-            return self.fail("503 5.5.1 a transaction is under way, RSET ends it\r\n");
-        }
-        if !parameters.unknown.is_empty() {
-            events::unknown_parameters(self.peer, &parameters.unknown);
-        }
-        let limit = limit_bytes(world.settings, Some(&client));
-        if parameters.size_bytes > limit {
-            let reply = Refusal::TooLarge(limit).reply();
-            events::message_refused(self.peer, &client.name, &reply);
-            return self.reply(reply);
-        }
-        if let Some(per_minute) = client.messages_per_minute
-            && let Err(wait) = world.limits(|l| l.message(&client.name, per_minute, world.now))
-        {
-            let told = !world.limits(|l| l.tell(self.peer, Topic::Rate, world.now));
-            events::rate_limited(self.peer, &client.name, per_minute, told);
-            self.pace(world);
-            let seconds = wait.as_secs() + 1;
-            return self.reply(format!(
-                "451 4.7.1 more than {per_minute} messages a minute, try again in {seconds} seconds\r\n"
-            ));
-        }
-        self.transaction = Some(Transaction {
-            settings: Arc::clone(world.settings),
-            client,
-            from,
-            parameters,
-            recipients: vec![],
-        });
-        self.reply("250 2.1.0 sender ok\r\n");
-    }
-
-    fn rcpt(&mut self, to: Result<Vec<Mailbox>, AddressError>, world: World<'_>) {
-        let Some(_) = self.admitted(world) else { return };
-        let Some(transaction) = &mut self.transaction else {
-            return self.fail("503 5.5.1 MAIL comes first\r\n");
-        };
-        let name = &transaction.client.name;
-        let refused = match to {
-            Err(why) => {
-                events::recipient_refused(self.peer, name, &why);
-                let code = if why == AddressError::Routing { 550 } else { 501 };
-                format!("{code} 5.1.3 {why}\r\n")
-            }
-            Ok(to) => {
-                let new: Vec<Mailbox> =
-                    to.into_iter().filter(|m| !transaction.recipients.contains(m)).collect();
-                let max = transaction.settings.max_recipients;
-                if let Some(forbidden) = new.iter().find(|m| !transaction.client.may_write_to(m)) {
-                    events::recipient_refused(
-                        self.peer,
-                        name,
-                        &format!("{forbidden} is not in allowed_recipients"),
-                    );
-                    "550 5.7.1 not a recipient you may write to\r\n".into()
-                } else if transaction.recipients.len() + new.len() > max {
-                    format!("452 4.5.3 more than {max} recipients\r\n")
-                } else {
-                    transaction.recipients.extend(new);
-                    return self.reply("250 2.1.5 recipient ok\r\n");
-                }
-            }
-        };
-        // A long list with wrong addresses in it is no attack; it is only slowed down.
-        self.chat(refused, world);
-    }
-
-    fn begin_data(&mut self) {
-        let Some(transaction) = self.transaction.take() else {
-            return self.fail("503 5.5.1 MAIL and RCPT come first\r\n");
-        };
-        if transaction.recipients.is_empty() {
-            self.transaction = Some(transaction);
-            return self.fail("554 5.5.1 no valid recipient was given\r\n");
-        }
-        self.steps.push_back(Step::Begin { expected_bytes: transaction.parameters.size_bytes });
-        self.state = State::Beginning(transaction);
-    }
-
-    fn data(&mut self, input: &mut &[u8]) {
-        let State::Data(data) = &mut self.state else { return };
-        let mut decoded = Vec::with_capacity(input.len() + 8);
-        let taken = data.decoder.push(input, &mut decoded);
-        *input = &input[taken..];
-        let limit = data.transaction.limit_bytes();
-        let raw_bytes = data.decoder.seen().raw_bytes;
-        if data.refusal.is_none() {
-            // The end of data itself does not count.
-            if raw_bytes > limit.saturating_add(3) {
-                data.refusal = Some(Refusal::TooLarge(limit));
-                self.steps.push_back(Step::Discard);
-            } else if data.splitter.push(&mut decoded).is_err() {
-                data.refusal = Some(Refusal::HeadTooLarge);
-                self.steps.push_back(Step::Discard);
-            } else if !decoded.is_empty() {
-                self.steps.push_back(Step::Content(decoded));
-            }
-        }
-        if data.decoder.is_finished() {
-            self.behind_end = !input.is_empty();
-            self.end_of_data();
-        } else if let Some(refusal) = &data.refusal
-            && raw_bytes > limit.saturating_mul(SWALLOW_FACTOR)
-        {
-            let reply = refusal.reply();
-            events::message_refused(self.peer, &data.transaction.client.name, &reply);
-            self.reply(reply);
-            self.close();
-        }
-    }
-
-    fn ended_by_silence(&mut self) -> bool {
-        let State::Data(data) = &mut self.state else { return false };
-        data.decoder.silence();
-        let ended = data.decoder.is_finished();
-        if ended {
-            self.end_of_data();
-        }
-        ended
-    }
-
-    fn end_of_data(&mut self) {
-        let State::Data(data) = std::mem::replace(&mut self.state, State::Command) else { return };
-        let Data { transaction, id, decoder, mut splitter, refusal } = *data;
-        if let Some(refusal) = refusal {
-            match &refusal {
-                Refusal::Queue(why) => events::queue_refused(self.peer, &transaction.client.name, why),
-                other => events::message_refused(self.peer, &transaction.client.name, &other.reply()),
-            }
-            return self.refuse(&refusal);
-        }
-        splitter.finish();
-        let finished = Arc::new(Finished {
-            id,
-            client: transaction.client,
-            reverse_path: transaction.from,
-            recipients: transaction.recipients,
-            head: splitter.into_head(),
-            size_bytes: decoder.seen().raw_bytes,
-            eight_bit: decoder.seen().eight_bit,
-            settings: transaction.settings,
-            helo: self.helo.clone().unwrap_or_default(),
-            peer: self.peer,
-            protocol: self.protocol(transaction.parameters.smtputf8),
-            tls: self.tls.clone(),
-        });
-        self.state = State::Committing(Arc::clone(&finished));
-        self.steps.push_back(Step::Commit(finished));
-    }
-
-    /// RFC 3848 and RFC 6531 section 4.3.
-    fn protocol(&self, smtputf8: bool) -> String {
-        let (secure, login) = (self.tls.is_some(), self.logged_in);
-        let mut name = String::from(match () {
-            () if smtputf8 => "UTF8SMTP",
-            () if self.extended || secure || login => "ESMTP",
-            () => "SMTP",
-        });
-        let _ = write!(name, "{}{}", if secure { "S" } else { "" }, if login { "A" } else { "" });
-        name
-    }
-
-    fn auth(&mut self, mechanism: &str, initial: Option<Zeroizing<Vec<u8>>>, world: World<'_>) {
-        if self.offer.auth == Auth::Off {
-            let told = !world.limits(|l| l.tell(self.peer, Topic::AuthNotOffered, world.now));
-            events::auth_not_offered(self.peer, told);
-            return self
-                .fail("502 5.5.1 AUTH is not offered here, turn authentication off at the device\r\n");
-        }
-        if self.transaction.is_some() {
-            return self.fail("503 5.5.1 not within a transaction\r\n");
-        }
-        if self.logged_in && self.offer.auth == Auth::Required {
-            return self.fail("503 5.5.1 already logged in\r\n");
-        }
-        self.login(login::begin(mechanism, initial), world);
-    }
-
-    fn login(&mut self, turn: Turn, world: World<'_>) {
-        match turn {
-            Turn::Ask(prompt, exchange) => {
-                self.state = State::Login(exchange);
-                self.reply(prompt);
-            }
-            Turn::Cancelled => self.fail("501 5.7.0 login cancelled\r\n"),
-            Turn::Mechanism => self.fail("504 5.5.4 only PLAIN and LOGIN are offered\r\n"),
-            Turn::Credentials(credentials) => self.credentials(credentials, world),
-        }
-    }
-
-    fn credentials(&mut self, credentials: Option<Credentials>, world: World<'_>) {
-        let admitted = world.settings.clients.admit(self.peer).is_some();
-        let accepted = match (self.offer.auth, &credentials) {
-            (Auth::Any, _) if admitted => true,
-            (Auth::Required, Some(c)) if admitted => match c.check(&world.settings.users) {
-                Some(user) => {
-                    events::logged_in(self.peer, user);
-                    true
-                }
-                None => false,
-            },
-            (Auth::Required, None) => return self.fail("501 5.5.2 not a login in base64\r\n"),
-            _ => false,
-        };
-        if accepted {
-            self.logged_in = true;
-            return self.reply("235 2.7.0 logged in\r\n");
-        }
-        events::login_failed(self.peer, credentials.as_ref().map_or(b"", |c| c.user()));
-        self.failed_logins += 1;
-        self.steps.push_back(Step::Pause(Duration::from_secs(1 << self.failed_logins.min(3))));
-        if self.failed_logins >= MAX_FAILED_LOGINS {
-            self.reply("535 5.7.8 login failed\r\n421 4.7.0 too many failed logins\r\n");
-            return self.close();
-        }
-        self.fail("535 5.7.8 login failed\r\n");
-    }
-
     fn reply(&mut self, text: impl Into<Vec<u8>>) {
         self.steps.push_back(Step::Reply(text.into()));
-    }
-
-    /// The reply to data that was not taken.
-    fn refuse(&mut self, refusal: &Refusal) {
-        self.reply(refusal.reply());
-        if matches!(refusal, Refusal::Queue(QueueError::Closed)) {
-            self.close();
-        } else if self.stopping {
-            self.stop();
-        }
     }
 
     /// A reply to something that is fine as such, but not at any rate.

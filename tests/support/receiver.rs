@@ -1,5 +1,10 @@
 //! The receiver on loopback with a real queue, and devices that talk to it.
-#![allow(dead_code, unreachable_pub, reason = "shared by several tests, none of which needs all of it")]
+#![allow(
+    dead_code,
+    clippy::panic,
+    unreachable_pub,
+    reason = "shared by several tests, none of which needs all of it"
+)]
 
 #[path = "watched_queue.rs"]
 mod watched_queue;

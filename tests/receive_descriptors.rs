@@ -1,0 +1,35 @@
+//! A process without free file descriptors. One test, in a process of its own.
+#![allow(clippy::unwrap_used, reason = "a broken conversation is to fail")]
+
+#[path = "support/receiver.rs"]
+mod support;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs::File;
+use std::time::Duration;
+use support::{Device, relay};
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn without_descriptors_the_listener_waits_and_then_goes_on() {
+    let limit = Rlimit { current: Some(100), maximum: getrlimit(Resource::Nofile).maximum };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let relay = relay();
+    // On one thread, the listener cannot take the connection before the next await.
+    let waiting = std::net::TcpStream::connect(relay.address).unwrap();
+    let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    let spent = cpu_time();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(cpu_time() - spent < Duration::from_millis(100), "the listener does not spin");
+    assert_eq!(relay.shared.connections(), 0, "there is no descriptor for it");
+    assert!(!relay.served.is_finished());
+    drop(hoard);
+    waiting.set_nonblocking(true).unwrap();
+    Device(TcpStream::from_std(waiting).unwrap()).hears("220 ").await;
+    Device::connect(&relay).await.asks("NOOP", "250 ").await;
+}
+
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}
