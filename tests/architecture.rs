@@ -20,15 +20,15 @@ const TABLE: &[(&str, &[&str])] = &[
     ("dispatch", &["mail", "policy", "events", "queue", "submit"]),
     ("control", &["mail", "events", "queue", "dispatch"]),
     ("config", &["mail", "policy", "submit", "events", "queue", "receive", "dispatch", "control"]),
+    ("logs", &[]),
     ("daemon", ANYTHING),
-    ("doctor", ANYTHING),
     ("cli", ANYTHING),
     ("sandbox", ANYTHING),
     ("demo", ANYTHING),
 ];
 const ANYTHING: &[&str] = &["*"];
 /// What stands at the top: below, nobody may import it.
-const TOP: &[&str] = &["config", "daemon", "doctor", "cli", "sandbox", "demo"];
+const TOP: &[&str] = &["config", "logs", "daemon", "cli", "sandbox", "demo"];
 
 /// The rooms a source text imports.
 fn imports(source: &str) -> BTreeSet<String> {
