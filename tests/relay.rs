@@ -492,7 +492,7 @@ async fn who_is_no_client_may_not_relay_and_leaves_nothing() {
 #[tokio::test]
 async fn the_days_recipients_are_counted_over_a_restart() {
     let host = SmartHost::start().await;
-    let site = Site::with(account(MAILBOX, &host, "recipients_per_day = 2"));
+    let site = Site::with(account(MAILBOX, &host, "recipients_per_day = 2\nmax_connections = 3"));
     let relay = site.start().await;
     for n in 1..=3 {
         assert!(relay.send(&["maria@contoso.com"], &mail(&format!("scan {n}"))).await.starts_with("250 "));
