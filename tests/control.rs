@@ -304,6 +304,8 @@ fn client_and_server_understand_each_other() {
         assert!(matches!(refused, Err(ClientError::Refused(_))), "an empty selection removes nothing");
         let changed = client.change(&all(Action::Hold, of("printers"))).await.unwrap();
         assert_eq!(changed.ids, [id(1), id(2)]);
+        assert_eq!(running.crew.kicks.load(Ordering::SeqCst), 0, "nobody asked for a try");
+        client.change(&all(Action::Retry, of("printers"))).await.unwrap();
         assert_eq!(running.crew.kicks.load(Ordering::SeqCst), 1);
 
         client.set_paused("Scanner@contoso.com", true).await.unwrap();

@@ -58,6 +58,7 @@ contract! {
     totals_are_right_over_a_restart,
     delivered_recipients_are_counted_by_account,
     the_first_and_last_attempts_are_kept,
+    an_unknown_outcome_stays_on_record,
     notes_are_kept,
     old_history_is_pruned,
     arrivals_ring,
@@ -427,6 +428,19 @@ async fn the_first_and_last_attempts_are_kept(open: Open, path: &Path) {
     let (_, attempts) = queue.show(id).await.unwrap().unwrap();
     let said: Vec<i32> = attempts.iter().map(|a| a.said.parse().unwrap()).collect();
     assert_eq!(said, (1..=10).chain(21..=60).collect::<Vec<_>>());
+}
+
+async fn an_unknown_outcome_stays_on_record(open: Open, path: &Path) {
+    let queue = open(path);
+    let id = commit(&queue, "printers", b"hello").await;
+    let first = lease(&queue, 0).await;
+    let lost = Settlement {
+        outcome_unknown: true,
+        ..settlement(&first, &Progress::Pending, Destination::Queued(at(0)))
+    };
+    queue.settle(first, lost).await.map_err(|(_, e)| e).unwrap();
+    settle(&queue, lease(&queue, 0).await, taken(), Destination::Delivered).await;
+    assert!(queue.show(id).await.unwrap().unwrap().0.outcome_unknown);
 }
 
 async fn notes_are_kept(open: Open, path: &Path) {

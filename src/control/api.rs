@@ -5,8 +5,8 @@
 
 use super::Live;
 use super::report::{
-    AccountStatus, At, ChangeRequest, Changed, ClientStatus, Message, QueueStatus, Refusal, Select, Shown,
-    Status, Try, needs, sentence,
+    AccountStatus, Action, At, ChangeRequest, Changed, ClientStatus, Message, QueueStatus, Refusal, Select,
+    Shown, Status, Try, needs, sentence,
 };
 use crate::mail::{AccountId, QueueId, RelayTime, WallTime};
 use crate::queue::{Body, Clock, Queue, QueueError};
@@ -165,7 +165,10 @@ async fn change(
     }
     let filter = request.select.filter().map_err(|e| bad(&e))?;
     let ids = relay.queue.change(filter, request.action.into(), relay.clock.now()).await?;
-    relay.live.kick();
+    // Only "try now" means that the account is mended: sorting messages must not knock at a refused login.
+    if request.action == Action::Retry {
+        relay.live.kick();
+    }
     Ok(Json(Changed { ids }))
 }
 

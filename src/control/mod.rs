@@ -29,7 +29,7 @@ pub trait Live: Send + Sync + 'static {
     /// Sends again; false: there is no such account.
     fn resume(&self, account: &AccountId) -> bool;
 
-    /// Messages may have become due by the admin's hand.
+    /// The admin wants messages tried now: accounts that wait probe at once.
     fn kick(&self);
 }
 

@@ -427,12 +427,13 @@ impl Plan {
     fn send(&mut self, conn: ConnId, now: RelayTime, todo: &mut Vec<Action>) {
         let id = self.waiting.pop_front().expect("the caller saw a waiting message");
         self.conns.get_mut(&conn).expect("the caller saw the connection").state = Use::Busy(id);
-        self.throttle.begin(now);
+        self.throttle.begin(now, recipients(&self.leased[&id]));
         todo.push(Action::Send { conn, id });
     }
 
     fn sent(&mut self, conn: ConnId, id: QueueId, sent: &Sent, at: Moment<'_>, todo: &mut Vec<Action>) {
         let message = self.leased.remove(&id).expect("a message is leased until it is settled");
+        self.throttle.end(recipients(&message));
         let (mut fresh, mut outage) = (true, self.outages);
         if let Some(c) = self.conns.get_mut(&conn) {
             (fresh, outage) = (c.sent == 0, c.outage);
@@ -679,6 +680,11 @@ impl Plan {
     fn has_working_connection(&self) -> bool {
         self.count(|u| matches!(u, Use::Idle { .. } | Use::Busy(_) | Use::Settling(_))) > 0
     }
+}
+
+/// For how many its transaction is.
+fn recipients(message: &QueuedMessage) -> u32 {
+    u32::try_from(message.pending().count()).unwrap_or(u32::MAX)
 }
 
 /// The failure that decides for the account: the transaction's, or a refused recipient's when none was taken.

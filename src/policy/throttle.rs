@@ -1,7 +1,8 @@
 //! An account's pace: messages a minute, recipients a day.
 //!
-//! Invariant: within any 60 seconds at most `messages_per_minute` transactions are begun, and within any 24 hours
-//! (in steps of ten minutes, rounded to the careful side) at most `recipients_per_day` recipients are served.
+//! Invariant: within any 60 seconds at most `messages_per_minute` transactions are begun, and none is begun when
+//! the recipients served within 24 hours (in steps of ten minutes, rounded to the careful side) and those in flight
+//! have reached `recipients_per_day`: only the message that reaches it may go beyond.
 
 use crate::mail::RelayTime;
 use std::collections::VecDeque;
@@ -18,12 +19,14 @@ pub struct Throttle {
     recipients_per_day: u32,
     sent: VecDeque<RelayTime>,
     recipients: VecDeque<(RelayTime, u32)>,
+    in_flight: u32,
 }
 
 impl Throttle {
     /// Starts with what was delivered within the last day; 0 lifts a limit.
     pub fn new(messages_per_minute: u32, recipients_per_day: u32, delivered: Vec<(RelayTime, u32)>) -> Self {
-        Self { messages_per_minute, recipients_per_day, sent: VecDeque::new(), recipients: delivered.into() }
+        let (sent, recipients) = (VecDeque::new(), delivered.into());
+        Self { messages_per_minute, recipients_per_day, sent, recipients, in_flight: 0 }
     }
 
     /// Changes the limits, keeping the counts.
@@ -35,7 +38,8 @@ impl Throttle {
     /// How many further transactions may begin now.
     pub fn slots(&mut self, now: RelayTime) -> usize {
         self.forget(now);
-        if self.recipients_per_day > 0 && self.recipients_today() >= self.recipients_per_day {
+        let begun = self.recipients_today().saturating_add(self.in_flight);
+        if self.recipients_per_day > 0 && begun >= self.recipients_per_day {
             return 0;
         }
         if self.messages_per_minute == 0 {
@@ -44,7 +48,8 @@ impl Throttle {
         usize::try_from(self.messages_per_minute).unwrap_or(usize::MAX).saturating_sub(self.sent.len())
     }
 
-    /// When `slots` will say more than zero again; `now` when it does.
+    /// When `slots` will say more than zero again by time alone; `now` when it does, or when only the end of what
+    /// is in flight can tell.
     pub fn opens_at(&mut self, now: RelayTime) -> RelayTime {
         if self.slots(now) > 0 {
             return now;
@@ -69,11 +74,17 @@ impl Throttle {
         at
     }
 
-    /// A transaction begins.
-    pub fn begin(&mut self, now: RelayTime) {
+    /// A transaction for so many recipients begins.
+    pub fn begin(&mut self, now: RelayTime, recipients: u32) {
+        self.in_flight = self.in_flight.saturating_add(recipients);
         if self.messages_per_minute > 0 {
             self.sent.push_back(now);
         }
+    }
+
+    /// It ended, whatever came of it.
+    pub fn end(&mut self, recipients: u32) {
+        self.in_flight = self.in_flight.saturating_sub(recipients);
     }
 
     /// Recipients were served.
@@ -117,7 +128,7 @@ mod tests {
         let mut t = Throttle::new(3, 0, vec![]);
         for s in [0, 0, 10] {
             assert!(t.slots(at(s)) > 0);
-            t.begin(at(s));
+            t.begin(at(s), 1);
         }
         assert_eq!(t.slots(at(10)), 0);
         assert_eq!(t.opens_at(at(10)), at(60));
@@ -135,10 +146,24 @@ mod tests {
     }
 
     #[test]
+    fn recipients_in_flight_count_until_it_is_known_what_came_of_them() {
+        let mut t = Throttle::new(0, 3, vec![]);
+        t.begin(at(0), 2);
+        assert!(t.slots(at(0)) > 0);
+        t.begin(at(0), 1);
+        assert_eq!((t.slots(at(0)), t.opens_at(at(0))), (0, at(0)), "no time is known");
+        t.end(2);
+        t.served(at(1), 2);
+        assert_eq!(t.slots(at(1)), 0);
+        t.end(1);
+        assert!(t.slots(at(1)) > 0, "the one that failed is free again");
+    }
+
+    #[test]
     fn no_limit_means_no_wait_and_no_memory() {
         let mut t = Throttle::new(0, 0, vec![]);
         for _ in 0..1000 {
-            t.begin(at(0));
+            t.begin(at(0), 1);
         }
         assert_eq!(t.slots(at(0)), usize::MAX);
         assert_eq!(t.opens_at(at(0)), at(0));

@@ -166,7 +166,7 @@ pub struct Settlement {
     pub to: Destination,
     /// The attempt to record, unless it would only repeat an outage.
     pub attempt: Option<Attempt>,
-    /// Sets `QueuedMessage::outcome_unknown`.
+    /// Sets `QueuedMessage::outcome_unknown`; what a later attempt comes to does not take it back.
     pub outcome_unknown: bool,
     /// Notices (DSNs) stored in the same step as the settlement, so that a crash loses neither or both.
     pub notices: Vec<Notice>,

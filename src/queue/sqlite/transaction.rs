@@ -274,7 +274,8 @@ impl<'a> Transaction<'a> {
             .conn
             .prepare_cached(
                 "UPDATE message SET recipients = ?2, attempts = ?3, state = ?4, due = ?5, next_attempt = ?6,
-                 finished_at = ?7, last_said = coalesce(?8, last_said), outcome_unknown = ?9
+                 finished_at = ?7, last_said = coalesce(?8, last_said),
+                 outcome_unknown = max(outcome_unknown, ?9)
                  WHERE id = ?1 AND state = 0",
             )?
             .execute(params![
