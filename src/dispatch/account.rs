@@ -85,7 +85,7 @@ impl Actor {
         Self {
             id: account.id.clone(),
             place: limits.smart_host.clone(),
-            plan: Plan::new(limits, Breaker::resume(open), throttle, paused),
+            plan: Plan::new(limits, Breaker::resume(open, now), throttle, paused),
             account: Arc::new(account),
             settings: settings.clone(),
             queue,

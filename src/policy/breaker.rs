@@ -57,9 +57,14 @@ pub struct Open {
 pub struct Breaker(Option<Open>);
 
 impl Breaker {
-    /// Continues where the last run stopped: a restart is no reason to knock at a closed door.
-    pub fn resume(open: Option<Open>) -> Self {
-        Self(open)
+    /// Continues where the last run stopped: a restart is no reason to knock at a closed door. A transient fault is
+    /// another matter: whoever restarts a relay wants to see at once whether it has passed.
+    pub fn resume(open: Option<Open>, now: RelayTime) -> Self {
+        let mut breaker = Self(open);
+        if breaker.0.as_ref().is_some_and(|o| o.kind == Kind::Transient) {
+            breaker.kick(now);
+        }
+        breaker
     }
 
     /// What it knows while open.
@@ -191,6 +196,15 @@ mod tests {
     #[test]
     fn a_server_that_asks_for_time_is_not_probed_before() {
         assert_eq!(probes(&["451 4.7.500 busy"]), [300]);
+    }
+
+    #[test]
+    fn a_restart_probes_a_transient_fault_at_once_and_a_refusal_when_its_time_has_come() {
+        for (said_before, at_once) in [(PRX4, true), (REFUSED, false), ("432 4.3.2 too many", false)] {
+            let mut b = Breaker::default();
+            b.fail(&said(said_before), String::new(), at(0), 0.5, &Retry::default());
+            assert_eq!(Breaker::resume(b.open().cloned(), at(1)).may_probe(at(1)), at_once, "{said_before}");
+        }
     }
 
     #[test]

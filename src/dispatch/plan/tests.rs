@@ -472,7 +472,7 @@ fn a_restart_does_not_knock_at_a_closed_door() {
         told: true,
     };
     let mut sim = Sim::new(limits(), Well, 3);
-    sim.plan.breaker = Breaker::resume(Some(open));
+    sim.plan.breaker = Breaker::resume(Some(open), RelayTime::from_ms(0));
     sim.run(299);
     assert_eq!(sim.logins.len(), 0);
     sim.run(310);
