@@ -9,3 +9,4 @@ pub mod mail;
 pub mod policy;
 pub mod queue;
 pub mod submit;
+pub mod token;

@@ -11,5 +11,6 @@ pub mod dispatch;
 pub mod queue;
 pub mod receive;
 pub mod submit;
+pub mod token;
 
 pub use counter::Counter;
