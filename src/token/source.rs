@@ -92,20 +92,32 @@ impl Source {
     /// # Errors
     /// When there is none and the endpoint gives none, or is not to be asked yet.
     pub async fn token(&self) -> Result<AccessToken, TokenError> {
-        let mut outcome = {
-            let now = (self.0.now)();
+        let now = (self.0.now)();
+        let (request, at_once, mut outcome) = {
             let mut state = self.0.lock();
             match state.cache.ask(now) {
                 Ask::Use(token) => return Ok(token),
                 Ask::Refuse(error) => return Err(error),
-                Ask::UseAndFetch(token) => {
-                    state.under_way = Some(self.begin(now));
-                    return Ok(token);
+                Ask::Wait => {
+                    (None, None, state.under_way.clone().expect("a request under way has an outcome"))
                 }
-                Ask::Fetch => state.under_way.insert(self.begin(now)).clone(),
-                Ask::Wait => state.under_way.clone().expect("a request under way has an outcome"),
+                Ask::Fetch => {
+                    let (request, outcome) = self.request(&mut state, now);
+                    (Some(request), None, outcome)
+                }
+                Ask::UseAndFetch(token) => {
+                    let (request, outcome) = self.request(&mut state, now);
+                    (Some(request), Some(token), outcome)
+                }
             }
         };
+        // Not under the lock: while the runtime stops, a spawned task is dropped here and now, and tells its outcome.
+        if let Some(request) = request {
+            request.begin();
+        }
+        if let Some(token) = at_once {
+            return Ok(token);
+        }
         let result = outcome.wait_for(Option::is_some).await.map(|r| r.clone());
         match result {
             Ok(Some(Ok(token))) => Ok(token),
@@ -143,15 +155,10 @@ impl Source {
         &self.0.settings
     }
 
-    /// A task of its own, so that a caller who is dropped takes nothing along.
-    fn begin(&self, asked_at: RelayTime) -> Outcome {
+    fn request(&self, state: &mut State, asked_at: RelayTime) -> (Request, Outcome) {
         let (tell, outcome) = watch::channel(None);
-        let mut request = Request { inner: Arc::clone(&self.0), tell, asked_at, told: false };
-        tokio::spawn(async move {
-            let result = request.inner.fetch().await;
-            request.end(result);
-        });
-        outcome
+        state.under_way = Some(outcome.clone());
+        (Request { inner: Arc::clone(&self.0), tell, asked_at, told: false }, outcome)
     }
 }
 
@@ -170,6 +177,14 @@ struct Request {
 }
 
 impl Request {
+    /// A task of its own, so that a caller who is dropped takes nothing along.
+    fn begin(mut self) {
+        tokio::spawn(async move {
+            let result = self.inner.fetch().await;
+            self.end(result);
+        });
+    }
+
     fn end(&mut self, result: Result<Granted, Problem>) {
         self.told = true;
         let now = (self.inner.now)();
