@@ -1,4 +1,5 @@
 //! Access tokens, against a sign-in service with real TLS on loopback. The relay's clock is the test's.
+#![cfg(test)]
 
 #[path = "support/token_endpoint.rs"]
 mod token_endpoint;
@@ -13,8 +14,8 @@ use mailferry::token::{AccessToken, Cloud, Grant, Limits, RefreshStore, Settings
 use secrecy::ExposeSecret;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 use token_endpoint::{Certificate, Step, TokenEndpoint, refusal, token, token_json};
 use tokio::sync::Notify;
@@ -512,9 +513,21 @@ async fn openssl_confirms_the_assertion_made_with_a_certificate() {
     assert_ne!(ids[0], ids[1]);
 }
 
-/// Collects log lines.
+/// Everything that is logged while these tests run, at the finest level.
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).expect("nobody else sets one");
+    log
+});
+
 #[derive(Clone, Default)]
-struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -529,6 +542,7 @@ impl std::io::Write for Log {
 
 #[tokio::test]
 async fn no_secret_reaches_the_log() {
+    LazyLock::force(&LOG);
     let quoted =
         serde_json::json!({"error": "invalid_client", "error_description": format!("{SECRET} is wrong")});
     let endpoint = TokenEndpoint::start([
@@ -539,29 +553,27 @@ async fn no_secret_reaches_the_log() {
         refusal(400, "invalid_grant", 700_082),
     ])
     .await;
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
-    let source = Clock::default().source(settings(&endpoint, secret()));
+    let of_mine =
+        |grant| Settings { mailbox: "logged@contoso.com".parse().unwrap(), ..settings(&endpoint, grant) };
+    let source = Clock::default().source(of_mine(secret()));
     for _ in 0..2 {
         assert!(source.token().await.is_err());
         source.kick();
     }
     let access = source.token().await.unwrap();
     source.invalidate(&access);
-    store(&endpoint).save(&"refresh-1".into()).unwrap();
+    let device = of_mine(device_code(&endpoint));
+    RefreshStore::new(endpoint.directory.path(), &device.mailbox).save(&"refresh-1".into()).unwrap();
     for _ in 0..2 {
-        let source = Clock::default().source(settings(&endpoint, device_code(&endpoint)));
-        let _ = source.token().await;
+        let _ = Clock::default().source(device.clone()).token().await;
     }
-    drop(guard);
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(LOG.0.lock().unwrap().clone()).unwrap();
+    let mine: Vec<&str> = text.lines().filter(|l| l.contains("logged@contoso.com")).collect();
     for event in ["token_refused", "token_unavailable", "token_fetched", "token_rejected", "hint"] {
-        assert!(text.contains(event), "{event} is missing: {text}");
+        assert!(
+            mine.iter().any(|l| l.contains(&format!("event=\"{event}\""))),
+            "{event} is missing: {mine:#?}"
+        );
     }
     for word in [SECRET, "access-token", "refresh-1", "refresh-2"] {
         assert!(!text.contains(word), "{word} is in the log: {text}");

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 /// What is done with one request.
-pub enum Step {
+pub(crate) enum Step {
     /// Answers with status, further header lines, and body.
     Answer(u16, &'static str, String),
     /// The same, once `Notify` says so.
@@ -27,11 +27,11 @@ pub enum Step {
 }
 
 /// An answer with a token good for an hour.
-pub fn token(access: &str) -> Step {
+pub(crate) fn token(access: &str) -> Step {
     Step::Answer(200, "", token_json(access, None))
 }
 
-pub fn token_json(access: &str, refresh: Option<&str>) -> String {
+pub(crate) fn token_json(access: &str, refresh: Option<&str>) -> String {
     let mut json = serde_json::json!({"token_type": "Bearer", "expires_in": 3600, "ext_expires_in": 3600, "access_token": access});
     if let Some(refresh) = refresh {
         json["refresh_token"] = refresh.into();
@@ -40,7 +40,7 @@ pub fn token_json(access: &str, refresh: Option<&str>) -> String {
 }
 
 /// A refusal as Microsoft words it.
-pub fn refusal(status: u16, error: &str, number: u32) -> Step {
+pub(crate) fn refusal(status: u16, error: &str, number: u32) -> Step {
     let body = serde_json::json!({
         "error": error, "error_description": format!("AADSTS{number}: Refused. Trace ID: 0a1b Timestamp: 2026-11-23 12:00:00Z"),
         "error_codes": [number], "trace_id": "0a1b",
@@ -50,7 +50,7 @@ pub fn refusal(status: u16, error: &str, number: u32) -> Step {
 
 /// The certificate it shows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Certificate {
+pub(crate) enum Certificate {
     Good,
     ForAnotherName,
     Expired,
@@ -58,29 +58,28 @@ pub enum Certificate {
 
 /// One request.
 #[derive(Debug, Clone)]
-pub struct Request {
-    pub path: String,
-    pub form: HashMap<String, String>,
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) form: HashMap<String, String>,
 }
 
-pub struct TokenEndpoint {
+pub(crate) struct TokenEndpoint {
     /// `https://localhost:port`.
-    pub authority: String,
+    pub(crate) authority: String,
     /// The authority that signed its certificate.
-    pub ca_file: PathBuf,
+    pub(crate) ca_file: PathBuf,
     /// For whatever the test keeps.
-    pub directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
     requests: Arc<Mutex<Vec<Request>>>,
-    script: Arc<Mutex<VecDeque<Step>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl TokenEndpoint {
-    pub async fn start(script: impl IntoIterator<Item = Step>) -> Self {
+    pub(crate) async fn start(script: impl IntoIterator<Item = Step>) -> Self {
         Self::with(Certificate::Good, script).await
     }
 
-    pub async fn with(certificate: Certificate, script: impl IntoIterator<Item = Step>) -> Self {
+    pub(crate) async fn with(certificate: Certificate, script: impl IntoIterator<Item = Step>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ca_file = directory.path().join("ca.pem");
         let (tls, ca) = tls(certificate);
@@ -91,7 +90,7 @@ impl TokenEndpoint {
         let script = Arc::new(Mutex::new(script.into_iter().collect::<VecDeque<_>>()));
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let task = tokio::spawn({
-            let (requests, script) = (Arc::clone(&requests), Arc::clone(&script));
+            let requests = Arc::clone(&requests);
             async move {
                 while let Ok((tcp, _)) = listener.accept().await {
                     let (acceptor, requests, script) =
@@ -102,15 +101,11 @@ impl TokenEndpoint {
                 }
             }
         });
-        Self { authority, ca_file, directory, requests, script, task }
+        Self { authority, ca_file, directory, requests, task }
     }
 
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
-    }
-
-    pub fn then(&self, step: Step) {
-        self.script.lock().unwrap().push_back(step);
     }
 }
 

@@ -198,7 +198,7 @@ fn five_thousand_messages_over_ten_lifetimes_cost_about_one_request_a_lifetime()
             other => panic!("{other:?}"),
         }
     }
-    println!(
+    eprintln!(
         "token requests for {MESSAGES} messages over 10 lifetimes: {requests}; messages that waited: {waited}"
     );
     assert_eq!((requests, waited), (12, 1));
