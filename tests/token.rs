@@ -176,6 +176,42 @@ async fn a_request_outlives_the_caller_who_began_it() {
     assert_eq!(endpoint.requests().len(), 1);
 }
 
+#[test]
+fn a_stop_of_the_runtime_in_mid_request_blocks_nothing() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (outside, relay) = (runtime(), runtime());
+    let endpoint = outside.block_on(TokenEndpoint::start([Step::Silence, token("second")]));
+    let source = Clock::default().source(settings(&endpoint, secret()));
+    relay.spawn({
+        let source = source.clone();
+        async move { source.token().await }
+    });
+    outside.block_on(eventually(|| endpoint.requests().len() == 1));
+    relay.shutdown_timeout(Duration::from_secs(5));
+    assert_eq!(fault(&source.trouble().unwrap()), Fault::Network);
+    source.kick();
+    assert_eq!(outside.block_on(names(&source)), "second");
+}
+
+#[tokio::test]
+async fn a_stop_can_wait_for_the_request_under_way() {
+    let go = Arc::new(Notify::new());
+    let held = Step::Held(Arc::clone(&go), 200, token_json("second", None));
+    let endpoint = TokenEndpoint::start([token("first"), held]).await;
+    let clock = Clock::default();
+    let source = clock.source(settings(&endpoint, secret()));
+    source.finish().await;
+    assert_eq!(names(&source).await, "first");
+    source.finish().await;
+    clock.set(3100);
+    assert_eq!(names(&source).await, "first");
+    eventually(|| endpoint.requests().len() == 2).await;
+    go.notify_one();
+    source.finish().await;
+    assert_eq!(names(&source).await, "second");
+}
+
 #[tokio::test]
 async fn retry_after_is_waited_for() {
     let busy = Step::Answer(429, "Retry-After: 120\r\n", "{}".into());
@@ -194,7 +230,8 @@ async fn retry_after_is_waited_for() {
 
 #[tokio::test]
 async fn whatever_comes_in_place_of_a_token_the_old_one_is_used_to_its_end() {
-    let oversized = Step::Answer(200, "", token_json(&"x".repeat(70_000), None));
+    // Good but for its length.
+    let oversized = Step::Answer(200, "", token_json("second", None) + &" ".repeat(70_000));
     let endless_head = [b"HTTP/1.1 200 OK\r\nX: ".as_slice(), &[b'x'; 100_000]].concat();
     let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"access_token\":".to_vec();
     let redirect = Step::Answer(307, "Location: /elsewhere\r\n", String::new());

@@ -54,7 +54,8 @@ pub fn credential_expires(account: &AccountId, what: &str, at: WallTime, days_le
         error!(event = "credential_expired", %account, days_left, "{account}: the {what} has expired on {at}");
     } else {
         warn!(event = "credential_expires", %account, days_left,
-            "{account}: the {what} expires on {at}, in {days_left} days; hint: add the next one to the application now, both may stand side by side");
+            "{account}: the {what} expires on {at}, in {days_left} days; hint: add the next one to the application now, \
+             both may stand side by side");
     }
 }
 

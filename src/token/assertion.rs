@@ -1,7 +1,8 @@
-//! A signed statement in place of a client secret (RFC 7523 section 2.2), as Microsoft wants it: PS256, and the
-//! certificate named by its SHA-256.
+//! A signed statement in place of a client secret (RFC 7523 section 2.2), as Microsoft wants it: PS256, and
+//! the certificate named by its SHA-256.
 //!
-//! Invariant: an `Assertion` holds a key that fits its certificate and can sign PS256. Must not know: HTTP, clocks.
+//! Invariant: an `Assertion` holds a key that fits its certificate and can sign PS256. Must not know: HTTP,
+//! clocks.
 
 use super::SettingsError;
 use crate::mail::WallTime;
@@ -73,8 +74,8 @@ impl Assertion {
         self.not_after
     }
 
-    /// The signed statement of `client_id` to `audience`, good for ten minutes from `now`. `id` must be new each
-    /// time.
+    /// The signed statement of `client_id` to `audience`, good for ten minutes from `now`. `id` must be new
+    /// each time.
     ///
     /// # Errors
     /// When the crypto library cannot sign.
@@ -104,7 +105,8 @@ impl Assertion {
 
 const PEM_CERTIFICATE: &str =
     "the file that was uploaded to the app, beginning with -----BEGIN CERTIFICATE-----";
-const PEM_KEY: &str = "an RSA key without a passphrase, beginning with -----BEGIN PRIVATE KEY----- (openssl pkey -in old.pem -out new.pem removes one)";
+const PEM_KEY: &str = "an RSA key without a passphrase, beginning with -----BEGIN PRIVATE KEY----- \
+                       (openssl pkey -in old.pem -out new.pem removes one)";
 
 impl fmt::Debug for Assertion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

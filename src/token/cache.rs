@@ -1,11 +1,12 @@
 //! Which token to use now, and whether to ask for another.
 //!
-//! Invariant: at most one request is under way; no request before the endpoint's or our own pause is over; a token
-//! is never used after its end. `now` and jitter are arguments. Must not know: how a token is asked for.
+//! Invariant: at most one request is under way; no request before the endpoint's or our own pause is over; a
+//! token is never used after its end. `now` and jitter are arguments. Must not know: how a token is asked
+//! for.
 //!
-//! A token's life: first it is simply used; then (`margin` before its end) it is used while another is fetched;
-//! shortly before its end (`skew`) callers wait for the new one, unless the endpoint is failing: then the old one
-//! is used to its end.
+//! A token's life: first it is simply used; then (`margin` before its end) it is used while another is
+//! fetched; shortly before its end (`skew`) callers wait for the new one, unless the endpoint is failing:
+//! then the old one is used to its end.
 
 use super::Settings;
 use super::refusal::Class;
@@ -24,7 +25,8 @@ const RETRY_DELAYS: [Duration; 6] = seconds([5, 10, 20, 40, 60, 120]);
 const LOOP_DELAYS: [Duration; 3] = seconds([300, 900, 1800]);
 /// Refusals that only a person ends; asking costs nobody a lockout, but it is noise in their sign-in log.
 const REFUSED_DELAYS: [Duration; 4] = seconds([60, 300, 900, 1800]);
-/// Waiting for a person to sign in: asks our own store only, since a refresh token refused once is not sent again.
+/// Waiting for a person to sign in: asks our own store only, since a refresh token refused once is not sent
+/// again.
 const SIGN_IN_DELAYS: [Duration; 1] = seconds([60]);
 
 const fn seconds<const N: usize>(list: [u64; N]) -> [Duration; N] {
@@ -131,7 +133,7 @@ impl TokenError {
                     "check dns, route and firewall (port 443 out, without a proxy)".into(),
                 ],
                 Fault::Certificate => vec![
-                    format!("a firewall that inspects tls must leave {} alone", settings.authority()),
+                    format!("a firewall that inspects tls must leave {url} alone"),
                     "or name its certificate authority in ca_file".into(),
                     "check this host's date and time: timedatectl status".into(),
                 ],
@@ -187,8 +189,8 @@ struct Trouble {
 }
 
 impl Cache {
-    /// A caller wants a token. After `Fetch` and `UseAndFetch` a request is under way: `fetched` or `failed` must
-    /// follow.
+    /// A caller wants a token. After `Fetch` and `UseAndFetch` a request is under way: `fetched` or `failed`
+    /// must follow.
     pub fn ask(&mut self, now: RelayTime) -> Ask {
         let rested = self.trouble.as_ref().is_none_or(|t| now >= t.not_before);
         if let Some(token) = self.usable(now) {
@@ -252,8 +254,8 @@ impl Cache {
         error
     }
 
-    /// The server refused this token (535). Returns whether a new one is worth a try at once: not when the refused
-    /// one was itself the replacement of a refused one; then the account is to be held.
+    /// The server refused this token (535). Returns whether a new one is worth a try at once: not when the
+    /// refused one was itself the replacement of a refused one; then the account is to be held.
     pub fn invalidate(&mut self, refused: &AccessToken) -> bool {
         if self.token.as_ref().is_some_and(|t| t.is(refused)) {
             self.token = None;

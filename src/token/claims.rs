@@ -1,7 +1,7 @@
 //! What an access token says about itself, for people.
 //!
-//! Invariant: shown, never trusted: nothing is verified, since the token is not for us but for Exchange Online.
-//! Must not know: where a token came from.
+//! Invariant: shown, never trusted: nothing is verified, since the token is not for us but for Exchange
+//! Online. Must not know: where a token came from.
 
 use super::AccessToken;
 use crate::mail::WallTime;

@@ -1,7 +1,8 @@
 //! Signing in once by device code (RFC 8628): `mailferry account login`.
 //!
-//! Invariant: the sign-in counts only once its refresh token is on disk. The endpoint is asked no more often than it
-//! said, and more rarely after each `slow_down`. Must not know: how code and address are shown, who waits.
+//! Invariant: the sign-in counts only once its refresh token is on disk. The endpoint is asked no more often
+//! than it said, and more rarely after each `slow_down`. Must not know: how code and address are shown, who
+//! waits.
 
 use super::endpoint::Endpoint;
 use super::response::{self, Fault, Granted, Problem, Seconds};
@@ -57,8 +58,8 @@ pub struct SignIn {
 pub enum Poll {
     /// The person has not finished. Sleep `interval`, then poll again.
     Pending,
-    /// Done; the refresh token is on disk. What the token says about itself: its `user` may be another than the
-    /// mailbox, which the person should be told.
+    /// Done; the refresh token is on disk. What the token says about itself: its `user` may be another than
+    /// the mailbox, which the person should be told.
     SignedIn(Option<Claims>),
 }
 

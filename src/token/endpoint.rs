@@ -1,8 +1,8 @@
 //! One POST to the sign-in service.
 //!
-//! Invariant: TLS is verified by the system's roots (and the CA file, if any) before a byte is sent; no redirect is
-//! followed; an answer is read up to `MAX_BODY_BYTES` and within the limits of time. One connection a request: there
-//! is about one an hour. Must not know: what the body says.
+//! Invariant: TLS is verified by the system's roots (and the CA file, if any) before a byte is sent; no
+//! redirect is followed; an answer is read up to `MAX_BODY_BYTES` and within the limits of time. One
+//! connection a request: there is about one an hour. Must not know: what the body says.
 
 use super::SettingsError;
 use super::response::{self, Fault, Problem};
@@ -198,7 +198,8 @@ async fn exchange(
         })
     };
     tokio::pin!(talk);
-    // The connection has to be driven beside the talk; when it ends first, the rest of the answer is already here.
+    // The connection has to be driven beside the talk; when it ends first, the rest of the answer is already
+    // here.
     tokio::select! {
         answer = &mut talk => answer,
         ended = connection => {

@@ -1,6 +1,7 @@
 //! When a client secret or certificate ends, and when to say so.
 //!
-//! Invariant: each warning is given once, the nearest one first after a long silence. Must not know: clocks, logs.
+//! Invariant: each warning is given once, the nearest one first after a long silence. Must not know: clocks,
+//! logs.
 
 use super::{Assertion, Grant, Settings, SettingsError};
 use crate::mail::WallTime;
@@ -25,7 +26,8 @@ impl Expiry {
 }
 
 impl Settings {
-    /// What ends and when: the certificate's own date, or the day noted for the secret. None where nobody knows.
+    /// What ends and when: the certificate's own date, or the day noted for the secret. None where nobody
+    /// knows.
     ///
     /// # Errors
     /// When the certificate cannot be read.

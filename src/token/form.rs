@@ -1,11 +1,12 @@
 //! Request bodies: form fields, some of them secret.
 //!
-//! Invariant: a body is wiped when dropped, and never grows once a secret is in it (growing would leave a copy).
-//! Must not know: which grant it is for.
+//! Invariant: a body is wiped when dropped, and never grows once a secret is in it (growing would leave a
+//! copy). Must not know: which grant it is for.
 
 use secrecy::zeroize::Zeroizing;
 
-/// Room for everything a grant needs: an assertion or a refresh token is 1 to 2 KiB, escaped at most thrice that.
+/// Room for everything a grant needs: an assertion or a refresh token is 1 to 2 KiB, escaped at most thrice
+/// that.
 const ROOM_BYTES: usize = 16 * 1024;
 
 /// The fields, as `application/x-www-form-urlencoded`.

@@ -1,8 +1,8 @@
 //! Access tokens for a mailbox: what an account with OAuth logs in with.
 //!
-//! Invariant: a token, secret, assertion or device code never reaches a log, an error or a `Debug`; it is sent only
-//! to the configured endpoint, over verified TLS, and no redirect is followed; at most one request an account is
-//! under way. Must not know: SMTP, the queue, when an account may be probed.
+//! Invariant: a token, secret, assertion or device code never reaches a log, an error or a `Debug`; it is
+//! sent only to the configured endpoint, over verified TLS, and no redirect is followed; at most one request
+//! an account is under way. Must not know: SMTP, the queue, when an account may be probed.
 
 mod assertion;
 pub mod cache;

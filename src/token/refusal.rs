@@ -1,7 +1,7 @@
 //! What the sign-in service's refusals mean, and what to do about each: one table.
 //!
-//! Invariant: `error` (RFC 6749, RFC 8628) and the AADSTS number find a row, and every row but the passing ones
-//! names something a person can do. Must not know: HTTP, tokens, when it is tried again.
+//! Invariant: `error` (RFC 6749, RFC 8628) and the AADSTS number find a row, and every row but the passing
+//! ones names something a person can do. Must not know: HTTP, tokens, when it is tried again.
 
 use super::Settings;
 use crate::mail::Escaped;
@@ -26,8 +26,8 @@ pub enum Class {
     SignInAgain,
 }
 
-/// A row: matched by number, otherwise by `error`. In texts `{mailbox}`, `{tenant}`, `{client_id}`, `{authority}`,
-/// `{scope}` and `{number}` stand for the account's own.
+/// A row: matched by number, otherwise by `error`. In texts `{mailbox}`, `{tenant}`, `{client_id}`,
+/// `{authority}`, `{scope}` and `{number}` stand for the account's own.
 #[derive(Debug, PartialEq, Eq)]
 struct Row {
     errors: &'static [&'static str],
@@ -200,7 +200,8 @@ const TABLE: &[Row] = &[
         &[53003, 530_032],
         "a conditional access policy refuses the sign-in",
         &[
-            "entra admin center > Monitoring > Sign-in logs, client id {client_id}: the tab Conditional Access names the policy",
+            "entra admin center > Monitoring > Sign-in logs, client id {client_id}: the tab Conditional Access \
+             names the policy",
             "exclude {mailbox} alone, limited to this site's address",
         ],
     ),
@@ -315,8 +316,7 @@ const UNKNOWN: Row = row(
     &[],
     "the sign-in service refuses for a reason mailferry does not know",
     &[
-        "entra admin center > Monitoring > Sign-in logs, client id {client_id}: the entry names the cause (sign-in logs \
-         appear after some minutes)",
+        "entra admin center > Monitoring > Sign-in logs, client id {client_id}: the entry names the cause",
         "{authority}/error?code={number} explains the number",
     ],
 );
@@ -334,7 +334,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Finds what it means. The number says more than `error`, except that a fault calling itself temporary is.
+    /// Finds what it means. The number says more than `error`, except that a fault calling itself temporary
+    /// is.
     pub fn new(error: &str, number: Option<u32>, description: &str) -> Self {
         let by_number = number.and_then(|n| TABLE.iter().find(|r| r.numbers.contains(&n)));
         let by_error = TABLE.iter().find(|r| r.errors.contains(&error));

@@ -1,8 +1,9 @@
 //! What the endpoint's answers say.
 //!
-//! Invariant: an answer is a token that is safe to put into an AUTH command, or a problem; whatever else comes
-//! (a login page of the hotel's Wi-Fi, half a JSON, a redirect) is a passing fault. Nothing of an answer that is
-//! not understood is kept: it may hold what we sent. Must not know: sockets, clocks, what is done about it.
+//! Invariant: an answer is a token that is safe to put into an AUTH command, or a problem; whatever else
+//! comes (a login page of the hotel's Wi-Fi, half a JSON, a redirect) is a passing fault. Nothing of an
+//! answer that is not understood is kept: it may hold what we sent. Must not know: sockets, clocks, what is
+//! done about it.
 
 use super::refusal::{Class, Refusal};
 use crate::mail::{Escaped, WallTime};
@@ -184,7 +185,8 @@ pub fn token(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Result<
     if !raw.token_type.eq_ignore_ascii_case("bearer") {
         return Err(garbage("is not a bearer token"));
     }
-    // A token goes into `auth=Bearer <token>^A^A`: a control in it would end the field (RFC 7628 section 3.1).
+    // A token goes into `auth=Bearer <token>^A^A`: a control in it would end the field (RFC 7628 section
+    // 3.1).
     let token = raw.access_token.expose_secret();
     if token.is_empty() || token.len() > MAX_TOKEN_BYTES || !token.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(garbage("holds a token with characters that do not belong there"));

@@ -1,7 +1,7 @@
 //! Where an account's tokens come from.
 //!
-//! Invariant: settings that pass `check` make requests to `https` addresses only, and a tenant or client id cannot
-//! change the path they go to. Must not know: how a request is made.
+//! Invariant: settings that pass `check` make requests to `https` addresses only, and a tenant or client id
+//! cannot change the path they go to. Must not know: how a request is made.
 
 use super::assertion::Assertion;
 use crate::mail::Mailbox;

@@ -1,8 +1,8 @@
 //! The token of one account, for everybody who logs in with it.
 //!
-//! Invariant: a request, once begun, is carried to its end whoever stops waiting for it: a refresh token that the
-//! endpoint has replaced must reach the disk. It reaches the disk before the access token that came with it is
-//! used. Must not know: SMTP, when an account may be probed.
+//! Invariant: a request, once begun, is carried to its end whoever stops waiting for it: a refresh token that
+//! the endpoint has replaced must reach the disk. It reaches the disk before the access token that came with
+//! it is used. Must not know: SMTP, when an account may be probed.
 
 use super::cache::{AccessToken, Ask, Cache, TokenError};
 use super::endpoint::Endpoint;
@@ -86,8 +86,8 @@ impl Source {
         })))
     }
 
-    /// A token to log in with now. Mostly there already; otherwise waits for the one request under way, at most
-    /// `Limits::whole`.
+    /// A token to log in with now. Mostly there already; otherwise waits for the one request under way, at
+    /// most `Limits::whole`.
     ///
     /// # Errors
     /// When there is none and the endpoint gives none, or is not to be asked yet.
@@ -111,7 +111,8 @@ impl Source {
                 }
             }
         };
-        // Not under the lock: while the runtime stops, a spawned task is dropped here and now, and tells its outcome.
+        // Not under the lock: while the runtime stops, a spawned task is dropped here and now, and tells its
+        // outcome.
         if let Some(request) = request {
             request.begin();
         }
@@ -126,8 +127,8 @@ impl Source {
         }
     }
 
-    /// The server refused this token (535 to AUTH). True: a new one is worth one try at once. False: it was itself
-    /// the replacement of a refused one, so the account is to be held.
+    /// The server refused this token (535 to AUTH). True: a new one is worth one try at once. False: it was
+    /// itself the replacement of a refused one, so the account is to be held.
     pub fn invalidate(&self, refused: &AccessToken) -> bool {
         let again = self.0.lock().cache.invalidate(refused);
         events::token::rejected(&self.0.account, again);
@@ -140,12 +141,23 @@ impl Source {
         self.0.lock().cache.kick(now);
     }
 
+    /// Waits for the request under way, if there is one (at most `Limits::whole`): before a stop, so that a
+    /// replaced refresh token is not lost on its way.
+    pub async fn finish(&self) {
+        let under_way = self.0.lock().under_way.clone();
+        if let Some(mut outcome) = under_way {
+            // Told or dropped: it has ended either way.
+            let _ = outcome.wait_for(Option::is_some).await;
+        }
+    }
+
     /// What the endpoint last said, while it is failing; also while an older token is still good.
     pub fn trouble(&self) -> Option<TokenError> {
         self.0.lock().cache.trouble((self.0.now)())
     }
 
-    /// How far this host's clock is ahead of the endpoint's, by its latest answer. An assertion bears our time.
+    /// How far this host's clock is ahead of the endpoint's, by its latest answer. An assertion bears our
+    /// time.
     pub fn clock_ahead_ms(&self) -> Option<i64> {
         self.0.lock().clock_ahead_ms
     }

@@ -1,7 +1,7 @@
 //! The refresh token on disk.
 //!
-//! Invariant: at every moment, whatever crashes, the file holds one whole refresh token: the one before or the new
-//! one. Mode 0600. Must not know: what a refresh token is good for.
+//! Invariant: at every moment, whatever crashes, the file holds one whole refresh token: the one before or
+//! the new one. Mode 0600. Must not know: what a refresh token is good for.
 
 use crate::mail::Mailbox;
 use secrecy::zeroize::Zeroizing;

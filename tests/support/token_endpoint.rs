@@ -1,7 +1,7 @@
 //! A sign-in service on loopback: real TLS, real HTTP, scripted answers.
 //!
-//! Invariant: one step of the script a request, in order; every request is kept as it came. A request beyond the
-//! script is answered 500 and counted, so that a test sees it.
+//! Invariant: one step of the script a request, in order; every request is kept as it came. A request beyond
+//! the script is answered 500 and counted, so that a test sees it.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;

@@ -62,7 +62,7 @@ const EXPECTED: &[(&str, u32, Class, &str)] = &[
     ("invalid_grant", 70043, SignInAgain, "mailferry account login scanner@contoso.com"),
     ("invalid_grant", 50132, SignInAgain, "mailferry account login scanner@contoso.com"),
     ("invalid_grant", 50133, SignInAgain, "mailferry account login scanner@contoso.com"),
-    ("brand_new", 0, AppConfiguration, "sign-in logs"),
+    ("brand_new", 0, AppConfiguration, "the entry names the cause"),
     ("brand_new", 4_711, AppConfiguration, "error?code=4711"),
 ];
 
