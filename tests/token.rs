@@ -314,7 +314,11 @@ async fn a_wrong_or_expired_secret_is_for_a_person_and_says_what_to_do() {
         assert!(error.needs_a_person());
         assert_eq!(error.problem.class(), Class::AppConfiguration);
         assert!(error.remedy(&settings).join("\n").contains(words), "{:?}", error.remedy(&settings));
-        assert!(error.failure().to_string().contains(&format!("AADSTS{number}")), "{}", error.failure());
+        assert!(
+            error.failure(source.settings()).to_string().contains(&format!("AADSTS{number}")),
+            "{}",
+            error.failure(source.settings())
+        );
         assert!((54..=66).contains(&error.retry_in.as_secs()), "{error:?}");
         clock.set(50);
         assert!(source.token().await.is_err());

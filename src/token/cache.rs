@@ -11,7 +11,7 @@
 use super::Settings;
 use super::refusal::Class;
 use super::response::{Fault, Granted, Problem};
-use crate::mail::{Cause, Failure, RelayTime, Stage};
+use crate::mail::{Cause, Failure, NoToken, RelayTime, Stage};
 use crate::policy::schedule;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
@@ -96,13 +96,24 @@ pub struct TokenError {
 
 impl TokenError {
     /// As a failure of the stage `Token`.
-    pub fn failure(&self) -> Failure {
-        Failure::new(Stage::Token, Cause::Token(self.problem.raw()))
+    pub fn failure(&self, settings: &Settings) -> Failure {
+        let none = NoToken {
+            said: self.problem.raw(),
+            needs_a_person: self.needs_a_person(),
+            retry_in: self.retry_in,
+            remedy: self.remedy(settings),
+        };
+        Failure::new(Stage::Token, Cause::Token(none))
     }
 
     /// Whether it stays until a person does something: the account is to be held, not merely tried again.
     pub fn needs_a_person(&self) -> bool {
         self.problem.needs_a_person()
+    }
+
+    /// Whether the endpoint's certificate is what stands in the way.
+    pub fn is_distrust(&self) -> bool {
+        matches!(self.problem, Problem::Unavailable { fault: Fault::Certificate, .. })
     }
 
     /// What it means, in one line.

@@ -12,6 +12,7 @@ mod endpoint;
 pub mod expiry;
 mod form;
 pub mod refusal;
+mod rejected;
 pub mod response;
 mod settings;
 mod source;

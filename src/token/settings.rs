@@ -5,7 +5,7 @@
 
 use super::assertion::Assertion;
 use crate::mail::Mailbox;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
 
 /// A Microsoft cloud: its sign-in service and its mail have names of their own.
@@ -75,6 +75,29 @@ pub enum Grant {
     },
 }
 
+impl Grant {
+    /// The method in words.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Secret(_) => "oauth with a client secret",
+            Self::Certificate { .. } => "oauth with a certificate",
+            Self::DeviceCode { .. } => "oauth with a device code",
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
+        match (self, other) {
+            (Self::Secret(a), Self::Secret(b)) => same(a, b),
+            (Self::Certificate { certificate: c, key: k }, Self::Certificate { certificate: d, key: l }) => {
+                c == d && same(k, l)
+            }
+            (Self::DeviceCode { store: a }, Self::DeviceCode { store: b }) => a == b,
+            _ => false,
+        }
+    }
+}
+
 /// Where an account's tokens come from.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -119,6 +142,16 @@ impl SettingsError {
 }
 
 impl Settings {
+    /// Whether a source made of these would do the same as one made of `other`.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let rest = |s: &Self| {
+            let Self { mailbox, cloud, tenant, client_id, authority, token_url, scope, ca_file, .. } =
+                s.clone();
+            (mailbox, cloud, tenant, client_id, authority, token_url, scope, ca_file, s.secret_expires)
+        };
+        rest(self) == rest(other) && self.grant.is_same(&other.grant)
+    }
+
     /// The sign-in service, without a slash at the end.
     pub fn authority(&self) -> &str {
         self.authority.as_deref().unwrap_or(self.cloud.authority()).trim_end_matches('/')

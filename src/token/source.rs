@@ -5,6 +5,7 @@
 //! it is used. Must not know: SMTP, when an account may be probed.
 
 use super::cache::{AccessToken, Ask, Cache, TokenError};
+use super::claims::Claims;
 use super::endpoint::Endpoint;
 use super::refusal::{Class, NOT_SIGNED_IN};
 use super::response::{self, Fault, Granted, Problem};
@@ -133,6 +134,11 @@ impl Source {
         let again = self.0.lock().cache.invalidate(refused);
         events::token::rejected(&self.0.account, again);
         again
+    }
+
+    /// What to do when the server goes on refusing this token; each a line.
+    pub fn rejected_remedy(&self, refused: &AccessToken) -> Vec<String> {
+        super::rejected::remedy(&self.0.settings, Claims::of(refused).as_ref())
     }
 
     /// The admin says it is mended: the next caller asks at once.

@@ -1,7 +1,7 @@
 //! The refresh token on disk.
 //!
 //! Invariant: at every moment, whatever crashes, the file holds one whole refresh token: the one before or
-//! the new one. Mode 0600. Must not know: what a refresh token is good for.
+//! the new one. Mode 0600, its owner the directory's. Must not know: what a refresh token is good for.
 
 use crate::mail::Mailbox;
 use secrecy::zeroize::Zeroizing;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A refresh token is 1 to 2 KiB.
@@ -81,6 +81,11 @@ impl RefreshStore {
             _ => {}
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        let owner = std::fs::metadata(&self.directory)?;
+        if file.metadata()?.uid() != owner.uid() {
+            // `account login` runs as root; the relay must be able to read and replace it.
+            std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+        }
         file.write_all(&json)?;
         file.sync_all()?;
         std::fs::rename(&new, &self.path)?;

@@ -3,6 +3,9 @@
 //! Invariant: one step of the script a request, in order; every request is kept as it came. A request beyond
 //! the script is answered 500 and counted, so that a test sees it.
 
+// Included by several test files, none of which uses all of it.
+#![allow(dead_code)]
+
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;

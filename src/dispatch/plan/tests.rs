@@ -469,6 +469,7 @@ fn a_restart_does_not_knock_at_a_closed_door() {
         refused: 2,
         reason: "AUTH: 535".into(),
         advice: None,
+        remedy: vec![],
         told: true,
     };
     let mut sim = Sim::new(limits(), Well, 3);
