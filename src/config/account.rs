@@ -143,10 +143,11 @@ fn fallback(until: &Field<'_>, has_password: bool, oauth: &oauth::Read) -> Optio
         _ if !until.is_set() => {}
         (true, true) => return oauth::date(until),
         (true, false) => {
-            until.error("needs a password to fall back on", "set password, or remove fallback_until")
+            until.error("needs a password to fall back on", "set password, or remove fallback_until");
         }
         (false, _) => {
-            until.error("is for accounts with oauth", "remove it: without oauth the password is what is used")
+            until
+                .error("is for accounts with oauth", "remove it: without oauth the password is what is used");
         }
     }
     None

@@ -68,7 +68,8 @@ async fn connect(
 /// The whole day counts, in UTC.
 fn has_not_passed(day: Date, now: WallTime) -> bool {
     let end = day.tomorrow().ok().and_then(|next| next.in_tz("UTC").ok());
-    end.is_some_and(|end| now.as_ms() < end.timestamp().as_millisecond())
+    // A day beyond all calendars has no end.
+    end.is_none_or(|end| now.as_ms() < end.timestamp().as_millisecond())
 }
 
 /// Whether OAuth is what failed, and not the way to the smart host.
@@ -96,6 +97,7 @@ mod tests {
         let at = |s: &str| WallTime::from_ms(s.parse::<jiff::Timestamp>().unwrap().as_millisecond());
         assert!(has_not_passed(day, at("2026-11-23T12:00:00Z")));
         assert!(has_not_passed(day, at("2026-12-31T23:59:59Z")));
+        assert!(has_not_passed("9999-12-31".parse().unwrap(), at("2026-11-23T12:00:00Z")));
         assert!(!has_not_passed(day, at("2027-01-01T00:00:00Z")));
     }
 
