@@ -181,6 +181,7 @@ impl Advice {
                 "switching security defaults off weakens the whole tenant: the last resort".into(),
             ],
             Self::BasicAuthDisabled => vec![
+                format!("let {mailbox} log in with oauth: docs/microsoft-365.md has the way, step by step"),
                 "an admin can turn basic authentication for smtp on again for a while: see microsoft's notice on \
                  smtp auth"
                     .into(),
