@@ -9,7 +9,7 @@ mod token_endpoint;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mailferry::config::{self, Env};
+use mailferry::config::{self, Env, Settings};
 use mailferry::control::client::Client;
 use mailferry::control::report::{AccountState, Status};
 use mailferry::daemon::Relay;
@@ -59,11 +59,21 @@ impl Site {
     }
 
     async fn start(&mut self) {
+        let settings = self.settings("hunter2");
+        self.relay = Some(Relay::start(&settings, vec![]).await.unwrap());
+    }
+
+    fn settings(&self, secret: &str) -> Settings {
         self.configure();
         let env: Env =
-            [("SECRET", "hunter2"), ("PW", "correct horse")].map(|(k, v)| (k.to_owned(), v.into())).into();
-        let settings = config::load(&self.file(), &env).unwrap_or_else(|p| panic!("{}", p[0]));
-        self.relay = Some(Relay::start(&settings, vec![]).await.unwrap());
+            [("SECRET", secret), ("PW", "correct horse")].map(|(k, v)| (k.to_owned(), v.into())).into();
+        config::load(&self.file(), &env).unwrap_or_else(|p| panic!("{}", p[0]))
+    }
+
+    /// As on SIGHUP, with this client secret.
+    async fn reload(&self, secret: &str) {
+        let settings = self.settings(secret);
+        self.relay().reload(&settings, &settings).await.unwrap();
     }
 
     fn configure(&self) {
@@ -335,6 +345,25 @@ async fn a_wrong_secret_holds_the_account_and_says_what_to_copy() {
     assert_eq!(site.counts(), (1, 0, 0));
     assert_eq!(site.host.recorded().connections, 0);
     site.nothing_is_lost(1).await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_with_the_right_secret_mends_it_and_one_without_a_change_keeps_the_token() {
+    let script = [refusal(401, "invalid_client", 7_000_215), token("first"), token("second")];
+    let mut site = Site::new(script).await;
+    site.send().await;
+    site.stands(AccountState::Held).await;
+    site.reload("the right one").await;
+    site.arrived(1).await;
+    assert_eq!(site.endpoint.requests()[1].form["client_secret"], "the right one");
+    for n in 2..=3 {
+        site.reload("the right one").await;
+        site.host.once(At::Mail, Act::Close);
+        site.send().await;
+        site.arrived(n).await;
+    }
+    assert_eq!(site.counts(), (2, 3, 3));
     site.stop().await;
 }
 

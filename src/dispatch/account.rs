@@ -124,8 +124,7 @@ impl Actor {
                 Some(message) = self.inbox.recv() => self.receive(message),
                 command = commands.recv() => match command {
                     Some(Command::Live(answer)) => {
-                        let expiry = self.account.oauth.as_ref();
-                        let expiry = expiry.and_then(|o| o.source.settings().expiry().ok().flatten());
+                        let expiry = self.account.oauth.as_ref().and_then(|o| o.source.expiry());
                         let _ = answer.send(Live { expiry, ..self.plan.live(now) });
                     }
                     Some(Command::Cut) => {

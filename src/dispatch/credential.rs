@@ -26,14 +26,12 @@ pub(super) async fn look_after(
     now: RelayTime,
 ) {
     let Some(oauth) = &account.oauth else { return };
-    let token = oauth.source.settings();
-    if matches!(token.grant, Grant::DeviceCode { .. }) {
+    if matches!(oauth.source.settings().grant, Grant::DeviceCode { .. }) {
         // A refresh token dies after 90 days without use: a mailbox may well rest over a long summer. What goes
         // wrong is told by the room that asks.
         let _ = oauth.source.token().await;
     }
-    // A certificate that could not be read was an error before the source was made.
-    let Ok(Some(expiry)) = token.expiry() else { return };
+    let Some(expiry) = oauth.source.expiry() else { return };
     let name = format!("expiry/{}", account.id);
     let told = queue.note(&name).await.ok().flatten().and_then(|json| serde_json::from_str(&json).ok());
     let wall = WallTime::now();

@@ -7,6 +7,7 @@
 use super::cache::{AccessToken, Ask, Cache, TokenError};
 use super::claims::Claims;
 use super::endpoint::Endpoint;
+use super::expiry::Expiry;
 use super::refusal::{Class, NOT_SIGNED_IN};
 use super::response::{self, Fault, Granted, Problem};
 use super::settings::https;
@@ -28,6 +29,7 @@ pub struct Source(Arc<Inner>);
 struct Inner {
     settings: Settings,
     account: AccountId,
+    expiry: Option<Expiry>,
     url: hyper::Uri,
     endpoint: Endpoint,
     key: Key,
@@ -78,6 +80,7 @@ impl Source {
         };
         Ok(Self(Arc::new(Inner {
             account: AccountId::new(settings.mailbox.to_string().to_lowercase()),
+            expiry: settings.expiry()?,
             url: https("token_url", &settings.token_url())?,
             endpoint: Endpoint::new(settings.ca_file.as_deref(), limits)?,
             key,
@@ -166,6 +169,11 @@ impl Source {
     /// time.
     pub fn clock_ahead_ms(&self) -> Option<i64> {
         self.0.lock().clock_ahead_ms
+    }
+
+    /// When the secret or certificate ends, where that is known.
+    pub fn expiry(&self) -> Option<Expiry> {
+        self.0.expiry
     }
 
     /// What it was made of.
