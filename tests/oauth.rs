@@ -244,12 +244,18 @@ async fn a_token_that_has_ended_between_two_messages_is_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_is_replaced_once_and_the_message_goes_through() {
-    let mut site = Site::new([token("revoked"), token("second")]).await;
+    let mut site = Site::new([token("revoked"), token("second"), token("third")]).await;
     site.host.accept_tokens(&["second"]);
     site.host.challenge();
     site.send().await;
     site.arrived(1).await;
     assert_eq!(site.counts(), (2, 2, 1));
+    // The new one has worked: when it is revoked as well, it is replaced just the same.
+    site.host.accept_tokens(&["third"]);
+    site.host.once(At::Mail, Act::Close);
+    site.send().await;
+    site.arrived(2).await;
+    assert_eq!(site.counts(), (3, 4, 2));
     assert_eq!(site.status().await.accounts[0].state, AccountState::Open);
     site.stop().await;
 }

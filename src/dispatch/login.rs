@@ -39,7 +39,10 @@ async fn with_token(account: &Account, oauth: &OAuth, nth_address: usize) -> Res
         let token = source.token().await.map_err(|e| e.failure(source.settings()))?;
         let smart_host = SmartHost { login: Some(login(account, &token)), ..account.smart_host.clone() };
         let mut failure = match connect(account, &smart_host, nth_address).await {
-            Ok(connection) => return Ok(connection),
+            Ok(connection) => {
+                token.accepted();
+                return Ok(connection);
+            }
             Err(failure) => failure,
         };
         let Cause::TokenRejected { remedy, .. } = &mut failure.cause else { return Err(failure) };

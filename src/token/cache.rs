@@ -16,6 +16,7 @@ use crate::policy::schedule;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const SKEW: Duration = Duration::from_secs(5 * 60);
@@ -47,13 +48,19 @@ struct Held {
     secret: SecretString,
     asked_at: RelayTime,
     lifetime: Duration,
-    replaces_refused: bool,
+    /// Replaces a refused one and has not been accepted yet.
+    replaces_refused: AtomicBool,
 }
 
 impl AccessToken {
     /// The token, for the AUTH command and nothing else.
     pub fn expose(&self) -> &str {
         self.0.secret.expose_secret()
+    }
+
+    /// The server took it: should it be refused later, that is a new story.
+    pub fn accepted(&self) {
+        self.0.replaces_refused.store(false, Ordering::Relaxed);
     }
 
     /// Its end, counted from before it was asked for.
@@ -237,7 +244,7 @@ impl Cache {
             secret: granted.access,
             asked_at,
             lifetime: granted.lifetime,
-            replaces_refused: std::mem::take(&mut self.replacing),
+            replaces_refused: AtomicBool::new(std::mem::take(&mut self.replacing)),
         }));
         self.fetching = false;
         self.trouble = None;
@@ -272,7 +279,7 @@ impl Cache {
             self.token = None;
             self.replacing = true;
         }
-        !refused.0.replaces_refused
+        !refused.0.replaces_refused.load(Ordering::Relaxed)
     }
 
     /// The admin says it is mended: the next caller asks at once.

@@ -133,6 +133,16 @@ mod tests {
     }
 
     #[test]
+    fn a_sign_in_by_root_belongs_to_the_relay() {
+        let (dir, s) = store();
+        let as_root = std::os::unix::fs::chown(dir.path(), Some(12_345), Some(12_345)).is_ok();
+        s.save(&"first".into()).unwrap();
+        let [file, directory] = [s.path(), dir.path()].map(|p| std::fs::metadata(p).unwrap().uid());
+        assert_eq!(file, directory);
+        assert!(!as_root || file == 12_345);
+    }
+
+    #[test]
     fn a_crash_before_the_rename_leaves_the_one_before() {
         let (_dir, s) = store();
         s.save(&"first".into()).unwrap();
