@@ -17,7 +17,7 @@ use mailferry::mail::{QueuedMessage, State, WallTime};
 use mailferry::queue::{Filter, Queue};
 use smart_host::{Act, At, SmartHost};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 use token_endpoint::{Step, TokenEndpoint, refusal, token, token_json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -504,4 +504,60 @@ async fn the_end_of_a_secret_is_told_once_by_mail_and_stays_in_the_status() {
         "told once"
     );
     site.stop().await;
+}
+
+/// Everything that is logged while these tests run, at the finest level.
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    log
+});
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_everything_but_the_secrets() {
+    LazyLock::force(&LOG);
+    let host = SmartHost::start().await;
+    let password = "password = { env = \"PW\" }\nfallback_until = \"9999-12-31\"";
+    let mut site = Site::with(host, [token("t0ken-one"), token("t0ken-two")], SECRET, password).await;
+    site.host.accept_tokens(&[]);
+    site.host.challenge();
+    site.send().await;
+    site.arrived(1).await;
+    site.stop().await;
+    let log = String::from_utf8_lossy(&LOG.0.lock().unwrap()).into_owned();
+    for told in [
+        "the smart host says about the access token: {\"status\":\"401\",\"schemes\":\"bearer\"",
+        "the smart host refused the access token; a new one is tried once",
+        "OAuth failed (AUTH: 535 5.7.3 Authentication unsuccessful",
+        "the password stands in until 9999-12-31",
+    ] {
+        assert!(log.contains(told), "{told}");
+    }
+    let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let login = format!("user={MAILBOX}\u{1}auth=Bearer t0ken-one\u{1}\u{1}");
+    let encoded = [base64(&login), base64("correct horse")];
+    for secret in ["hunter2", "correct horse", "t0ken-"].into_iter().chain(encoded.iter().map(String::as_str))
+    {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
 }
