@@ -261,7 +261,7 @@ impl Advice {
             ],
             Self::TokenRefused => vec![
                 format!("compare tenant, client_id and the credential of {mailbox} with the app's registration in the entra admin center"),
-                "its words name the cause: docs/microsoft-365.md has the numbers".into(),
+                "its words name the cause: docs/troubleshooting.md explains the numbers".into(),
             ],
             Self::TokenUnavailable => vec![
                 "nothing, if it ends within minutes: every message is kept and sent then".into(),
