@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod queue;
 pub mod receive;
 pub mod submit;
+pub mod token;
 
 pub use counter::Counter;
 
