@@ -14,7 +14,7 @@ mod transaction;
 mod trust;
 
 pub use capabilities::Capabilities;
-pub use connect::{Connection, resolve};
+pub use connect::{Connection, Seen, resolve};
 pub use trust::{Trust, TrustError};
 
 use crate::mail::{Failure, Reply};
