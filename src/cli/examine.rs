@@ -86,8 +86,7 @@ pub(super) fn doctor(args: Doctor, path: Option<&Path>, env: Env) -> Result<u8, 
 }
 
 pub(super) fn send_test(args: &SendTest, settings: &Settings) -> Result<u8, Failure> {
-    let order =
-        send_test::Order { to: args.to.clone(), from: args.from.clone(), patience: args.timeout };
+    let order = send_test::Order { to: args.to.clone(), from: args.from.clone(), patience: args.timeout };
     let mut tell = |line: &str| {
         let _ = out(&format!("{line}\n"));
     };

@@ -23,7 +23,8 @@ pub(super) struct Described {
 pub(super) fn describe(der: &[u8], now: WallTime) -> Option<Described> {
     let certificate = x509_cert::Certificate::from_der(der).ok()?;
     let tbs = certificate.tbs_certificate();
-    let not_after = i64::try_from(tbs.validity().not_after.to_unix_duration().as_millis()).unwrap_or(i64::MAX);
+    let not_after =
+        i64::try_from(tbs.validity().not_after.to_unix_duration().as_millis()).unwrap_or(i64::MAX);
     let names: Vec<String> = tbs
         .get_extension::<SubjectAltName>()
         .ok()

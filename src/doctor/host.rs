@@ -95,9 +95,9 @@ pub(super) async fn queue(queue: &Queue, report: &mut Report) {
         Ok(_) => return report.push(bad(format!("{shown} is not a directory"))),
         Err(e) if e.kind() == ErrorKind::NotFound => {
             let said = format!("{shown} is not there yet; the relay makes it at its first start");
-            return report.push(Step::warning(name, said, finding(Advice::QueueDirectory)).with_remedy(vec![
-                "under systemd, StateDirectory= makes it: systemctl start mailferry".to_owned(),
-            ]));
+            return report.push(Step::warning(name, said, finding(Advice::QueueDirectory)).with_remedy(
+                vec!["under systemd, StateDirectory= makes it: systemctl start mailferry".to_owned()],
+            ));
         }
         Err(e) => return report.push(bad(format!("{shown}: {}", words(&e)))),
     };
@@ -132,8 +132,9 @@ fn mode(directory: &Path, metadata: &Metadata) -> Step {
     let me = rustix::process::geteuid();
     if !me.is_root() && me.as_raw() != owner {
         let said = format!("{said}: not this user's");
-        return Step::failed(name, said, finding(Advice::QueueDirectory))
-            .with_remedy(vec![format!("run this as root, or as the user of the service; or: chown -R mailferry: {shown}")]);
+        return Step::failed(name, said, finding(Advice::QueueDirectory)).with_remedy(vec![format!(
+            "run this as root, or as the user of the service; or: chown -R mailferry: {shown}"
+        )]);
     }
     Step::ok(name, said)
 }
@@ -178,7 +179,8 @@ fn time_syncs(directory: &Path) -> io::Result<(Duration, Duration)> {
 pub(super) async fn relay(socket: &Path, report: &mut Report) -> Option<bool> {
     let running = match Client::new(socket).status().await {
         Ok(status) => {
-            report.push(Step::ok("relay", format!("running, version {}: {}", status.version, status.sentence)));
+            report
+                .push(Step::ok("relay", format!("running, version {}: {}", status.version, status.sentence)));
             Some(true)
         }
         Err(ClientError::NotRunning) => {
@@ -211,7 +213,9 @@ pub(super) async fn listener(listen: &Listen, running: Option<bool>, report: &mu
         }
         Ok(Ok(stream)) => match banner(stream).await {
             Some(said) if said.contains(OUR_BANNER) && running => Step::ok(name, format!("our own: {said}")),
-            Some(said) if said.contains(OUR_BANNER) => taken(format!("another mailferry answers there: {said}")),
+            Some(said) if said.contains(OUR_BANNER) => {
+                taken(format!("another mailferry answers there: {said}"))
+            }
             Some(said) => taken(format!("another program answers there: {said}")),
             None => taken("another program listens there and says nothing".to_owned()),
         },
@@ -221,13 +225,15 @@ pub(super) async fn listener(listen: &Listen, running: Option<bool>, report: &mu
         Ok(Err(e)) if e.kind() == ErrorKind::ConnectionRefused && running => {
             taken("the relay runs, and does not listen there".to_owned())
         }
-        Ok(Err(e)) if e.kind() == ErrorKind::ConnectionRefused => match std::net::TcpListener::bind(listen.address) {
-            Ok(_) => Step::ok(name, "free"),
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-                Step::ok(name, "free; the service's unit may take it, this user may not")
+        Ok(Err(e)) if e.kind() == ErrorKind::ConnectionRefused => {
+            match std::net::TcpListener::bind(listen.address) {
+                Ok(_) => Step::ok(name, "free"),
+                Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                    Step::ok(name, "free; the service's unit may take it, this user may not")
+                }
+                Err(e) => taken(words(&e)),
             }
-            Err(e) => taken(words(&e)),
-        },
+        }
         Ok(Err(e)) => taken(words(&e)),
         Err(_) => taken("nobody answers".to_owned()),
     });

@@ -101,7 +101,22 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// Brackets are not tags.
+/// Brackets are no tags.
 fn markdown(text: &str) -> String {
-    text.replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('<', "&lt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_anchor_is_there_once_and_every_placeholder_is_filled() {
+        let page = errors();
+        let anchors: Vec<&str> = page.lines().filter(|l| l.starts_with("<a id=")).collect();
+        assert_eq!(anchors.iter().collect::<HashSet<_>>().len(), anchors.len());
+        assert_eq!(anchors.len(), Advice::ALL.len() + refusal::known().count());
+        assert!(!page.contains(['{', '}']), "{page}");
+    }
 }

@@ -234,10 +234,8 @@ mod tests {
 
     #[test]
     fn a_refused_login_with_a_token_is_about_the_service_principal() {
-        let refused = Failure::new(
-            Stage::Auth,
-            Cause::Reply(Reply::new(535, "5.7.3 Authentication unsuccessful")),
-        );
+        let refused =
+            Failure::new(Stage::Auth, Cause::Reply(Reply::new(535, "5.7.3 Authentication unsuccessful")));
         assert_eq!(patient().advice(&refused), Advice::LoginRefused);
         let with_app = Patient { app: Some(("contoso.com".into(), "1111".into())), ..patient() };
         assert_eq!(with_app.advice(&refused), Advice::TokenRefused);
@@ -255,6 +253,9 @@ mod tests {
         assert!(lines[2..lines.len() - 1].iter().all(|l| l.starts_with("         do: ")));
         assert_eq!(*lines.last().unwrap(), "         see: docs/errors.md#wrong-password");
         let json = serde_json::to_value(&step).unwrap();
-        assert_eq!((json["status"].as_str(), json["error"].as_str()), (Some("failed"), Some("wrong-password")));
+        assert_eq!(
+            (json["status"].as_str(), json["error"].as_str()),
+            (Some("failed"), Some("wrong-password"))
+        );
     }
 }

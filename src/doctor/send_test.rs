@@ -82,11 +82,13 @@ pub async fn send_test(
     if !client.is_running().await? {
         return Err(ClientError::NotRunning.into());
     }
-    let listen = settings.listen.iter().find(|l| takes_plain_mail(l)).ok_or(SendTestError::NoPlainListener)?;
+    let listen =
+        settings.listen.iter().find(|l| takes_plain_mail(l)).ok_or(SendTestError::NoPlainListener)?;
     let address = reachable(listen.address);
     // A connection to one of our own addresses comes from that address.
     let admitted = settings.admission();
-    let client_name = admitted.admit(address.ip()).ok_or(SendTestError::NotAClient(address.ip()))?.name.to_string();
+    let client_name =
+        admitted.admit(address.ip()).ok_or(SendTestError::NotAClient(address.ip()))?.name.to_string();
     let from = order.from.clone().unwrap_or_else(|| default_mailbox(settings));
     tell(&format!("sending from {from} to {} through {address}, as a device of {client_name}", order.to));
     let said = submit(settings, address, &from, &order.to)
@@ -131,8 +133,7 @@ async fn submit(
     let (head, content) = letter(from, to, &settings.hostname);
     let message = unqueued(&settings.default_account, from, to);
     let sender = Sender { mailbox: from.clone(), send_as: vec![] };
-    let sent =
-        connection.send(&message, &Body::in_memory(head, content), &sender, &Default::default()).await;
+    let sent = connection.send(&message, &Body::in_memory(head, content), &sender, &Default::default()).await;
     connection.quit().await;
     match (sent.failure, sent.outcomes.into_iter().next()) {
         (Some(failure), _) | (None, Some(Outcome::Refused(failure))) => Err(failure),
@@ -176,10 +177,14 @@ fn look(message: &Message, status: &Status) -> (String, Option<Fate>) {
     match message.state {
         State::Delivered => (format!("delivered: {said}"), Some(Fate::Delivered)),
         State::Dead => {
-            let hint = format!("hint: what it means: docs/errors.md; send it again with: mailferry queue retry {id}");
+            let hint = format!(
+                "hint: what it means: docs/errors.md; send it again with: mailferry queue retry {id}"
+            );
             (format!("dead letter: {said}\n{hint}"), Some(Fate::Dead))
         }
-        State::Held => ("held by an admin; let it go with: mailferry queue release".to_owned(), Some(Fate::Waiting)),
+        State::Held => {
+            ("held by an admin; let it go with: mailferry queue release".to_owned(), Some(Fate::Waiting))
+        }
         State::Queued => {
             let account = status.accounts.iter().find(|a| a.mailbox.eq_ignore_ascii_case(&message.account));
             match account.map(|a| (a.state, a.reason.as_str())) {

@@ -67,14 +67,26 @@ pub(super) async fn examine(
             host.login = None;
         }
     }
-    let mut dialogue = Dialogue { host: &host, login: &login, patient: &patient, report, tokens, announced: None, signed_in: false };
+    let mut dialogue = Dialogue {
+        host: &host,
+        login: &login,
+        patient: &patient,
+        report,
+        tokens,
+        announced: None,
+        signed_in: false,
+    };
     let opened = Connection::open_watched(&host, &trust, address, &mut |seen| dialogue.saw(seen)).await;
     dialogue.opened(opened.as_ref().err());
-    let announced = dialogue.announced;
+    let (announced, signed_in) = (dialogue.announced, dialogue.signed_in);
     if let Ok(mut connection) = opened {
-        senders(account, &mut connection, &patient, report).await;
-        if let Some(to) = &order.send_to {
-            send(settings, account, to, &mut connection, &patient, report).await;
+        if signed_in || matches!(login, LoginKind::None) {
+            senders(account, &mut connection, &patient, report).await;
+            if let Some(to) = &order.send_to {
+                send(settings, account, to, &mut connection, &patient, report).await;
+            }
+        } else {
+            report.push(Step::skipped("MAIL FROM", "nobody is signed in"));
         }
         connection.quit().await;
     }
@@ -86,7 +98,7 @@ pub(super) async fn examine(
 /// DNS, and TCP to every address; the first that answers.
 async fn reach(host: &SmartHost, patient: &Patient, report: &mut Report) -> Option<SocketAddr> {
     let failed = |name: &str, failure: &Failure| {
-        Step::failed(name, failure.to_string(), patient.finding(patient.advice(failure)))
+        Step::failed(name, without_stage(failure), patient.finding(patient.advice(failure)))
     };
     let addresses = match submit::resolve(host).await {
         Ok(addresses) => addresses,
@@ -114,7 +126,9 @@ async fn reach(host: &SmartHost, patient: &Patient, report: &mut Report) -> Opti
         report.push(match tried {
             Ok(time) => Step::ok(name, format!("{:.0} ms", time.as_secs_f64() * 1000.0)),
             Err(failure) if first.is_none() => failed(&name, &failure),
-            Err(failure) => Step::warning(name, failure.to_string(), patient.finding(patient.advice(&failure))),
+            Err(failure) => {
+                Step::warning(name, without_stage(&failure), patient.finding(patient.advice(&failure)))
+            }
         });
     }
     if first.is_none() {
@@ -183,12 +197,14 @@ impl Dialogue<'_> {
 
     fn auth_offered(&mut self, capabilities: &Capabilities) {
         let offered = capabilities.auth_mechanisms().filter(|m| !m.is_empty()).collect::<Vec<_>>().join(" ");
-        let offered = if offered.is_empty() { "none".to_owned() } else { Escaped(offered.as_bytes()).to_string() };
+        let offered =
+            if offered.is_empty() { "none".to_owned() } else { Escaped(offered.as_bytes()).to_string() };
         let (wanted, fits) = match self.login {
             LoginKind::None => ("the account has no login", true),
-            LoginKind::Password => {
-                ("a password needs PLAIN or LOGIN", capabilities.has_auth("PLAIN") || capabilities.has_auth("LOGIN"))
-            }
+            LoginKind::Password => (
+                "a password needs PLAIN or LOGIN",
+                capabilities.has_auth("PLAIN") || capabilities.has_auth("LOGIN"),
+            ),
             LoginKind::Token(_) => ("a token needs XOAUTH2", capabilities.has_auth("XOAUTH2")),
         };
         let said = format!("{offered}; {wanted}");
@@ -252,8 +268,18 @@ async fn senders(account: &Account, connection: &mut Connection, patient: &Patie
         report.push(match connection.try_sender(from).await {
             Ok(reply) => Step::ok(name, reply.to_string()),
             Err(failure) => {
-                let finding = patient.finding(patient.advice(&failure));
-                let remedy = finding.remedy.iter().map(|l| l.replace("ADDRESS", &from.to_string())).collect();
+                let advice = patient.advice(&failure);
+                let finding = patient.finding(advice);
+                let remedy = if advice == Advice::SendAs && from.is_same(&account.mailbox) {
+                    let user = account.smart_host.login.as_ref().map_or("USER", |l| l.user.as_str());
+                    vec![format!(
+                        "log in as {from} itself, or let the login send as it: Add-RecipientPermission -Identity {from} \
+                         -Trustee {} -AccessRights SendAs",
+                        Escaped(user.as_bytes())
+                    )]
+                } else {
+                    finding.remedy.iter().map(|l| l.replace("ADDRESS", &from.to_string())).collect()
+                };
                 Step::failed(name, without_stage(&failure), finding).with_remedy(remedy)
             }
         });
@@ -263,11 +289,15 @@ async fn senders(account: &Account, connection: &mut Connection, patient: &Patie
 fn size(announced: &Capabilities, ours: u64, patient: &Patient) -> Step {
     let ours_shown = ByteSize(ours);
     match announced.max_size_bytes() {
-        None => Step::ok("SIZE", format!("the server does not say; devices may send {ours_shown} (max_message_size)")),
+        None => Step::ok(
+            "SIZE",
+            format!("the server does not say; devices may send {ours_shown} (max_message_size)"),
+        ),
         Some(theirs) => {
             let theirs_shown = ByteSize(theirs);
-            let said =
-                format!("the server takes {theirs_shown} a message, devices may send {ours_shown} (max_message_size)");
+            let said = format!(
+                "the server takes {theirs_shown} a message, devices may send {ours_shown} (max_message_size)"
+            );
             if theirs < ours {
                 Step::warning("SIZE", said, patient.finding(Advice::SizeBelowOurs))
             } else {

@@ -31,14 +31,18 @@ pub(super) async fn clock(logins: impl Iterator<Item = &LoginKind>, report: &mut
     report.push(match seen {
         Some(ahead_ms) => judged(ahead_ms),
         None if asked => Step::skipped("clock", "the sign-in service gave no date to compare with"),
-        None => Step::skipped("clock", "no account uses oauth, so there is no date to compare with; see timedatectl"),
+        None => Step::skipped(
+            "clock",
+            "no account uses oauth, so there is no date to compare with; see timedatectl",
+        ),
     });
 }
 
 fn judged(ahead_ms: i64) -> Step {
     let off = std::time::Duration::from_secs(ahead_ms.unsigned_abs() / 1000);
     let direction = if ahead_ms < 0 { "behind" } else { "ahead of" };
-    let said = format!("this host's clock is {} {direction} the sign-in service's", humantime::format_duration(off));
+    let said =
+        format!("this host's clock is {} {direction} the sign-in service's", humantime::format_duration(off));
     let finding = || Patient::default().finding(Advice::Clock);
     match ahead_ms.unsigned_abs() {
         0..=CLOCK_WARNING_MS => Step::ok("clock", said),
@@ -55,7 +59,8 @@ pub(super) async fn steps(source: &Source, patient: &Patient) -> (Vec<Step>, boo
         let days = expiry.days_left(now);
         let said = format!("the {} ends in {days} days", expiry.what);
         if days <= i64::from(WARN_DAYS[0]) {
-            let remedy = vec![format!("make a new {} for the application, and put it in place before", expiry.what)];
+            let remedy =
+                vec![format!("make a new {} for the application, and put it in place before", expiry.what)];
             let finding = patient.finding(Advice::TokenEndpoint);
             steps.push(Step::warning("credential", said, finding).with_remedy(remedy));
         } else {
@@ -87,14 +92,19 @@ fn refused(error: &TokenError, source: &Source) -> Finding {
         see: link(&slug),
         error: slug,
         meaning: error.meaning(settings),
-        blame: (if error.needs_a_person() { "the application's registration" } else { "the sign-in service" })
-            .to_owned(),
+        blame: (if error.needs_a_person() {
+            "the application's registration"
+        } else {
+            "the sign-in service"
+        })
+        .to_owned(),
         remedy: error.remedy(settings),
     }
 }
 
 fn said(claims: &Claims, now: WallTime, patient: &Patient) -> Step {
-    let text = |t: &Option<String>| t.as_ref().map_or("none".to_owned(), |t| Escaped(t.as_bytes()).to_string());
+    let text =
+        |t: &Option<String>| t.as_ref().map_or("none".to_owned(), |t| Escaped(t.as_bytes()).to_string());
     let list = |l: &[String]| Escaped(l.join(" ").as_bytes()).to_string();
     let mut words = vec![format!("aud {}", text(&claims.audience))];
     if !claims.roles.is_empty() {
@@ -119,7 +129,9 @@ fn said(claims: &Claims, now: WallTime, patient: &Patient) -> Step {
     }
     if !for_exchange {
         let finding = patient.finding(Advice::TokenWithoutPermission);
-        let remedy = vec!["it is for another service: remove scope from the account's oauth, and check cloud".to_owned()];
+        let remedy = vec![
+            "it is for another service: remove scope from the account's oauth, and check cloud".to_owned(),
+        ];
         return Step::failed("token", words, finding).with_remedy(remedy);
     }
     Step::ok("token", words)
@@ -157,7 +169,10 @@ mod tests {
         let step = |c: &Claims| said(c, WallTime::from_ms(60_000), &Patient::default());
         let ok = step(&good);
         assert_eq!(ok.status, Status::Ok);
-        assert_eq!(ok.said, "aud https://outlook.office365.com, roles SMTP.SendAsApp, tid t\\u{1b}, 59 min left");
+        assert_eq!(
+            ok.said,
+            "aud https://outlook.office365.com, roles SMTP.SendAsApp, tid t\\u{1b}, 59 min left"
+        );
         let graph = Claims { audience: Some("https://graph.microsoft.com".into()), ..good.clone() };
         assert_eq!(step(&graph).status, Status::Failed);
         let without = step(&Claims { roles: vec!["Mail.Send".into()], ..good });

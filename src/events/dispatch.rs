@@ -170,6 +170,7 @@ fn hints(advice: Option<Advice>, about: About<'_>) {
         for line in advice.remedy(about) {
             warn!(event = "hint", account = about.mailbox, "hint: {line}");
         }
+        warn!(event = "hint", account = about.mailbox, "more: {}", advice.link());
     }
 }
 
