@@ -249,6 +249,15 @@ async fn a_certificate_for_another_name_says_which() {
 }
 
 #[tokio::test]
+async fn a_certificate_of_a_stranger_names_the_stranger() {
+    let host = SmartHost::builder().certificate(TestCertificate::of_a_stranger()).start().await;
+    let (_host, text) = sick_host(host, |_| {}).await;
+    let said = "failed   STARTTLS: certificate not accepted: its issuer is not among the authorities this system trusts, \
+                nor in ca_file: CN=a stranger\n";
+    assert!(text.contains(said), "{text}");
+}
+
+#[tokio::test]
 async fn a_server_without_auth_is_not_logged_in_to() {
     let (_host, text) = sick_host(SmartHost::builder().without("AUTH").start().await, |_| {}).await;
     insta::assert_snapshot!(text);
@@ -456,6 +465,33 @@ async fn a_test_message_that_nobody_would_take_is_not_sent() {
         fate.unwrap_err().to_string(),
         "this host's address 127.0.0.1 is in no [[client]], so the relay would refuse its mail"
     );
+}
+
+fn mailferry(practice: &Practice, args: &[&str]) -> assert_cmd::assert::Assert {
+    let mut command = assert_cmd::Command::cargo_bin("mailferry").unwrap();
+    command.env_clear().arg("--config").arg(practice.file()).args(args).assert()
+}
+
+#[test]
+fn the_command_line_ends_with_the_code_of_what_was_found() {
+    let practice = Practice::new(&format!("127.0.0.1:{}", free_port()));
+    let done = mailferry(&practice, &["doctor", "--json"]).code(69);
+    let report: serde_json::Value = serde_json::from_slice(&done.get_output().stdout).unwrap();
+    let failed: Vec<_> =
+        report["steps"].as_array().unwrap().iter().filter(|s| s["status"] == "failed").collect();
+    assert_eq!(report["exit_code"], 69);
+    assert_eq!((failed.len(), &failed[0]["error"]), (1, &"unreachable".into()));
+    assert_eq!(failed[0]["account"], "scanner@contoso.com");
+
+    mailferry(&practice, &["doctor", "--account", "Scanner@Contoso.com"]).code(69);
+    mailferry(&practice, &["doctor", "--account", "nobody@contoso.com"])
+        .code(64)
+        .stderr("there is no account nobody@contoso.com\nhint: there are: scanner@contoso.com\n");
+    mailferry(&practice, &["send-test", "--to", "it@contoso.com"])
+        .code(69)
+        .stderr("mailferry is not running\nhint: start it with: systemctl start mailferry\n");
+    let practice = practice.with("[control]", "[contorl]");
+    mailferry(&practice, &["doctor"]).code(78);
 }
 
 #[test]
