@@ -325,6 +325,24 @@ async fn files_that_others_can_read_and_a_queue_that_is_none_are_found() {
 }
 
 #[tokio::test]
+async fn a_queue_that_cannot_be_written_is_found() {
+    let host = SmartHost::start().await;
+    let nowhere = "directory = \"/proc/self\"";
+    let seen = Practice::of(&host).with("directory = \"queue\"", nowhere).transcript().await;
+    assert_eq!(seen.exit_code, 69);
+    let failed: Vec<&str> = seen.text.lines().filter(|l| l.starts_with("failed ")).collect();
+    assert!(
+        failed.iter().any(|l| l.starts_with("failed   queue directory: cannot write in /proc/self: ")),
+        "{failed:?}"
+    );
+    assert!(
+        seen.text.contains("AUTH: signed in as scanner@contoso.com"),
+        "the rest is looked at: {}",
+        seen.text
+    );
+}
+
+#[tokio::test]
 async fn a_wrong_configuration_does_not_keep_it_from_the_queue() {
     let host = SmartHost::start().await;
     let practice = Practice::of(&host).with("[receive]\n", "[receive]\nmax_size = 3\n");

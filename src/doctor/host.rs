@@ -177,7 +177,7 @@ fn time_syncs(directory: &Path) -> io::Result<(Duration, Duration)> {
 
 /// Whether the relay runs; none when that cannot be seen.
 pub(super) async fn relay(socket: &Path, report: &mut Report) -> Option<bool> {
-    let running = match Client::new(socket).status().await {
+    match Client::new(socket).status().await {
         Ok(status) => {
             report
                 .push(Step::ok("relay", format!("running, version {}: {}", status.version, status.sentence)));
@@ -193,8 +193,7 @@ pub(super) async fn relay(socket: &Path, report: &mut Report) -> Option<bool> {
             report.push(Step::skipped("relay", format!("{why}; root and the group mailferry may ask it")));
             None
         }
-    };
-    running
+    }
 }
 
 /// Where a device's mail would come in.

@@ -139,12 +139,15 @@ impl Step {
     }
 }
 
+/// Takes each text as it comes.
+type Tell = Box<dyn FnMut(&str) + Send>;
+
 /// Everything found so far.
 #[derive(Default)]
 pub struct Report {
     steps: Vec<Step>,
     account: Option<String>,
-    tell: Option<Box<dyn FnMut(&str) + Send>>,
+    tell: Option<Tell>,
 }
 
 impl Report {

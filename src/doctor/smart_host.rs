@@ -23,7 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Authorities renew a month ahead; who has not by then will not by itself.
 const CERTIFICATE_WARNING_DAYS: i64 = 14;
 
-const BANNER: &str = "banner";
 const EHLO: &str = "EHLO";
 const AUTH_OFFERED: &str = "announced AUTH";
 const AUTH: &str = "AUTH";
@@ -69,6 +68,7 @@ pub(super) async fn examine(
     }
     let mut dialogue = Dialogue {
         host: &host,
+        address,
         login: &login,
         patient: &patient,
         report,
@@ -140,6 +140,8 @@ async fn reach(host: &SmartHost, patient: &Patient, report: &mut Report) -> Opti
 /// What was seen while the connection opened, as steps.
 struct Dialogue<'a> {
     host: &'a SmartHost,
+    /// Which of its addresses is spoken with: a PRX4 is often one front end's.
+    address: SocketAddr,
     login: &'a LoginKind,
     patient: &'a Patient,
     report: &'a mut Report,
@@ -150,13 +152,17 @@ struct Dialogue<'a> {
 }
 
 impl Dialogue<'_> {
+    fn banner_name(&self) -> String {
+        format!("banner of {}", self.address.ip())
+    }
+
     fn tls_name(&self) -> &'static str {
         if self.host.tls == Tls::Implicit { "TLS" } else { "STARTTLS" }
     }
 
     fn saw(&mut self, seen: Seen<'_>) {
         match seen {
-            Seen::Banner(reply) => self.report.push(Step::ok(BANNER, reply.to_string())),
+            Seen::Banner(reply) => self.report.push(Step::ok(self.banner_name(), reply.to_string())),
             Seen::Announced { capabilities, in_tls } => {
                 let words = capabilities.lines().map(|(keyword, _)| keyword).collect::<Vec<_>>().join(" ");
                 let name = if in_tls { "EHLO in TLS" } else { EHLO };
@@ -231,11 +237,11 @@ impl Dialogue<'_> {
             }
             Some(failure) => {
                 let name = match failure.stage {
-                    Stage::Connect => BANNER,
-                    Stage::Ehlo => EHLO,
-                    Stage::Tls => self.tls_name(),
-                    Stage::Token => "token",
-                    _ => AUTH,
+                    Stage::Connect => self.banner_name(),
+                    Stage::Ehlo => EHLO.to_owned(),
+                    Stage::Tls => self.tls_name().to_owned(),
+                    Stage::Token => "token".to_owned(),
+                    _ => AUTH.to_owned(),
                 };
                 let finding = self.patient.finding(self.patient.advice(failure));
                 self.report.push(Step::failed(name, without_stage(failure), finding));

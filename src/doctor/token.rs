@@ -114,6 +114,9 @@ fn said(claims: &Claims, now: WallTime, patient: &Patient) -> Step {
         words.push(format!("scp {}", list(&claims.scopes)));
     }
     words.push(format!("tid {}", text(&claims.tenant)));
+    if claims.user.is_some() {
+        words.push(format!("upn {}", text(&claims.user)));
+    }
     if claims.object_id.is_some() {
         words.push(format!("oid {}", text(&claims.object_id)));
     }

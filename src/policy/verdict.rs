@@ -72,7 +72,7 @@ fn without_reply(stage: Stage, cause: &Cause) -> Verdict {
         Cause::Certificate(_) => account(Action::Hold, Advice::Certificate),
         Cause::NoStartTls => account(Action::Hold, Advice::NoStartTls),
         Cause::NoAuth => account(Action::Hold, Advice::NoAuthOffered),
-        Cause::Token(_) => account(Action::Retry, Advice::Unreachable),
+        Cause::Token(_) => account(Action::Retry, Advice::TokenEndpoint),
         Cause::TooLarge { .. } => verdict(Blame::Message, Action::Bounce, Some(Advice::TooLarge)),
         Cause::NoSmtpUtf8 => verdict(Blame::Recipient, Action::Bounce, Some(Advice::NoSmtpUtf8)),
         Cause::Body(_) => verdict(Blame::Message, Action::Bounce, Some(Advice::BodyUnreadable)),
@@ -672,6 +672,7 @@ mod tests {
         assert_eq!(j(Stage::Tls, Cause::NoStartTls), (Account, Hold));
         assert_eq!(j(Stage::Tls, Cause::Certificate("expired".into())), (Account, Hold));
         assert_eq!(j(Stage::Auth, Cause::NoAuth), (Account, Hold));
+        assert_eq!(j(Stage::Token, Cause::Token("503".into())), (Account, Retry));
         assert_eq!(j(Stage::Auth, Cause::Network("reset".into())), (Account, Retry));
         assert_eq!(j(Stage::Mail, Cause::Network("reset".into())), (Blame::Session, Retry));
         assert_eq!(j(Stage::FinalDot, Cause::Timeout), (Message, Retry));

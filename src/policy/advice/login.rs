@@ -188,6 +188,7 @@ pub(super) static TOKEN_REFUSED: Entry = Entry {
          New-ServicePrincipal -AppId {client_id} -ObjectId OBJECT_ID, with the object id of entra admin center > \
          Enterprise apps (not of App registrations; the claim oid has it)",
         "may it open the mailbox? Add-MailboxPermission -Identity {mailbox} -User OBJECT_ID -AccessRights FullAccess",
+        "after a device code no service principal is needed: was {mailbox} itself signed in (the claim upn)?",
         ENABLE,
         "wait: each of these takes up to an hour to arrive",
     ],
