@@ -47,10 +47,9 @@ fn refused(page: &mut String, known: &Known) {
     let errors = known.errors.iter().map(|e| (*e).to_owned());
     let texts: Vec<String> = numbers.into_iter().chain(errors).collect();
     let title = if texts.is_empty() { "Any other AADSTS number".to_owned() } else { texts.join(", ") };
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let remedy: Vec<String> = known.remedy.iter().map(|line| fill(line)).collect();
     let meaning = format!("{}.", capital(&fill(known.meaning)));
-    section(page, &known.slug, &title, &texts, &meaning, &format!("{}.", blame(known.class)), &remedy);
+    section(page, &known.slug, &title, &[], &meaning, &format!("{}.", blame(known.class)), &remedy);
 }
 
 fn blame(class: Class) -> &'static str {
@@ -84,7 +83,7 @@ fn section(
     remedy: &[String],
 ) {
     *page += &format!("\n<a id=\"{slug}\"></a>\n\n### {title}\n\n");
-    if !texts.is_empty() && texts != [title] {
+    if !texts.is_empty() {
         for text in texts {
             *page += &format!("    {text}\n");
         }
