@@ -292,6 +292,21 @@ async fn a_sender_that_is_refused_does_not_hide_the_others() {
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_at_the_first_sender_is_used_no_more() {
+    let (host, text) =
+        sick(|h| h.always(At::Mail, Act::SayAndClose("421 4.4.2 Connection dropped".to_owned()))).await;
+    assert!(
+        text.contains("failed   MAIL FROM scanner@contoso.com: 421 4.4.2 Connection dropped\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("skipped  MAIL FROM invoices@contoso.com: the connection came no further\n"),
+        "{text}"
+    );
+    assert_eq!(host.recorded().connections, 2, "one for TCP, one for the dialogue");
+}
+
+#[tokio::test]
 async fn a_smaller_size_is_a_warning() {
     let host = SmartHost::builder().with("SIZE 10485760").start().await;
     let seen = Practice::of(&host).transcript().await;

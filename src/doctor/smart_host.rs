@@ -271,6 +271,10 @@ async fn senders(account: &Account, connection: &mut Connection, patient: &Patie
     });
     for from in std::iter::once(&account.mailbox).chain(named) {
         let name = format!("MAIL FROM {from}");
+        if !connection.is_usable() {
+            report.push(Step::skipped(name, "the connection came no further"));
+            continue;
+        }
         report.push(match connection.try_sender(from).await {
             Ok(reply) => Step::ok(name, reply.to_string()),
             Err(failure) => {
@@ -322,12 +326,15 @@ async fn send(
     patient: &Patient,
     report: &mut Report,
 ) {
+    let name = format!("message to {to}");
+    if !connection.is_usable() {
+        return report.push(Step::skipped(name, "the connection came no further"));
+    }
     let (head, content) = super::send_test::letter(&account.mailbox, to, &settings.hostname);
     let body = Body::in_memory(head, content);
     let message = super::send_test::unqueued(&account.id, &account.mailbox, to);
     let sender = Sender { mailbox: account.mailbox.clone(), send_as: vec![] };
     let sent = connection.send(&message, &body, &sender, &Default::default()).await;
-    let name = format!("message to {to}");
     let failure = sent.failure.or_else(|| match sent.outcomes.first() {
         Some(Outcome::Refused(failure)) => Some(failure.clone()),
         _ => None,

@@ -144,6 +144,11 @@ impl Connection {
         &self.capabilities
     }
 
+    /// Whether it can carry a transaction, as far as is known here.
+    pub fn is_usable(&self) -> bool {
+        self.orderly
+    }
+
     /// The address it goes to.
     pub fn address(&self) -> SocketAddr {
         self.address
