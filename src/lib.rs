@@ -1,8 +1,8 @@
 //! mailferry: a local SMTP relay between devices that speak plain SMTP and a smart host that demands more.
 //!
 //! The rooms, lowest first; imports go downwards only (see ARCHITECTURE.md): [`mail`], [`policy`], [`events`],
-//! [`queue`], [`receive`], [`submit`], [`dispatch`], [`control`], [`daemon`], [`cli`]; beside them [`config`],
-//! [`logs`], [`sandbox`] and [`demo`].
+//! [`queue`], [`receive`], [`submit`], [`dispatch`], [`control`], [`daemon`], [`cli`]; beside them [`token`],
+//! [`config`], [`logs`], [`doctor`], [`sandbox`] and [`demo`].
 
 pub mod cli;
 pub mod config;
@@ -10,6 +10,7 @@ pub mod control;
 pub mod daemon;
 pub mod demo;
 pub mod dispatch;
+pub mod doctor;
 pub mod events;
 pub mod logs;
 pub mod mail;

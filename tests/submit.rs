@@ -327,7 +327,7 @@ async fn a_certificate_that_does_not_hold_is_refused_in_words_an_admin_understan
         ),
         (
             TestCertificate::of_a_stranger(),
-            "its issuer is not among the authorities this system trusts, nor in ca_file",
+            "its issuer is not among the authorities this system trusts, nor in ca_file: CN=a stranger",
         ),
     ] {
         let host = SmartHost::builder().certificate(certificate).start().await;

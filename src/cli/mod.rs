@@ -4,6 +4,7 @@
 //! changes messages runs on all of them unless `--all` says so. Must not know: how anything works.
 
 mod account;
+mod examine;
 mod export;
 mod print;
 mod source;
@@ -64,6 +65,13 @@ enum Command {
     },
     /// Say whether the configuration is right; nothing is opened
     Check,
+    /// Say whether this host, the smart host and the mailbox are right, and what to do where they are not
+    Doctor(examine::Doctor),
+    /// Send one test message through the running relay, and follow it
+    SendTest(examine::SendTest),
+    /// Write docs/errors.md to stdout
+    #[command(hide = true)]
+    ErrorsPage,
     /// Say how the relay is: first one sentence, then accounts, queue and devices
     Status {
         /// For scripts
@@ -275,6 +283,9 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
         }
         Command::Demo { once } => demo(once),
         Command::Check => check(&load(path, &env)?),
+        Command::Doctor(doctor) => examine::doctor(doctor, path, env),
+        Command::SendTest(test) => examine::send_test(&test, &load(path, &examine::as_the_service(env))?),
+        Command::ErrorsPage => out(&crate::doctor::page::errors()).map(|()| 0),
         Command::Status { json } => block_on(async {
             let source = open(path, &env).await?;
             let status = source.status().await;

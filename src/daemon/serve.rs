@@ -11,6 +11,7 @@ use crate::queue::{OpenError, Queue};
 use crate::sandbox::{Sandbox, SandboxSettings};
 use crate::submit::{Login, Tls};
 use secrecy::SecretString;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -182,7 +183,7 @@ fn stand_in(settings: &mut Settings) -> Result<StandIn, Exit> {
         Sandbox::start(SandboxSettings::new(MAILBOX, password)).map_err(|e| Exit::Sandbox(e.to_string()))?;
     let directory = &settings.queue.directory;
     let ca_file = directory.join("sandbox-ca.pem");
-    std::fs::create_dir_all(directory)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     write_private(&ca_file, sandbox.ca_pem())?;
     let stand_in = StandIn { address: sandbox.address(), _sandbox: sandbox, ca_file };
     stand_in.redirect(settings);

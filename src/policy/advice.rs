@@ -1,84 +1,171 @@
-//! What a refusal means and what to do about it: one entry a cause, the same words in log, status and notices.
+//! The advice catalogue: what a refusal means and what to do about it, one entry a cause, the same words in log,
+//! status, notices, doctor and docs/errors.md.
 //!
-//! Invariant: an entry names a remedy that a person can carry out; where the remedy weakens the tenant, the safer
-//! one comes first. Must not know: which reply led here (`verdict` does), how it is shown.
+//! Invariant: an entry names a remedy that a person can carry out; where a remedy weakens the tenant, the safer one
+//! comes first; slugs are addresses that stay. Must not know: which reply led here (`verdict` does), how it is shown.
+
+mod host;
+mod limits;
+mod login;
+mod message;
+mod server;
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
-/// A cause with a known remedy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Advice {
+/// One entry. In `steps` stand `{mailbox}`, `{smart_host}`, `{tenant}` and `{client_id}` for the account's own.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its anchor in docs/errors.md, and its name in JSON.
+    pub slug: &'static str,
+    /// A heading.
+    pub title: &'static str,
+    /// Who can end it.
+    pub blame: Side,
+    /// What an admin has before them when they search: replies as the server words them, `...` for what differs.
+    pub texts: &'static [&'static str],
+    /// What it means, in one lower-case sentence.
+    pub meaning: &'static str,
+    /// What to do, most likely (and safest) first.
+    pub steps: &'static [&'static str],
+}
+
+/// Whose fault a cause is, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Exchange Online or another smart host itself.
+    Service,
+    /// Settings of the whole tenant.
+    Tenant,
+    /// The mailbox's settings, rights, licence or credentials.
+    Mailbox,
+    /// Whatever stands between this host and the smart host.
+    Network,
+    /// This host, its files or its configuration.
+    Host,
+    /// The message, its addresses, or the device that made it.
+    Message,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Service => "the smart host's service",
+            Self::Tenant => "the tenant's settings",
+            Self::Mailbox => "the mailbox's settings",
+            Self::Network => "the network on the way",
+            Self::Host => "this host",
+            Self::Message => "the message or its device",
+        })
+    }
+}
+
+macro_rules! advice {
+    ($($(#[$doc:meta])* $name:ident = $entry:path;)*) => {
+        /// A cause with a known remedy.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Advice { $($(#[$doc])* $name,)* }
+
+        impl Advice {
+            /// Every cause, in the order of the page.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Its entry.
+            pub fn entry(self) -> &'static Entry {
+                match self { $(Self::$name => &$entry,)* }
+            }
+        }
+    };
+}
+
+advice! {
     /// PRX1-9 and CPRX: temporary on its own, a misconfiguration when it stays.
-    Proxy,
-    /// 535 5.7.139 ... disabled for the Tenant.
-    SmtpAuthDisabledForTenant,
+    Proxy = login::PROXY;
     /// 535 5.7.139 ... disabled for the Mailbox.
-    SmtpAuthDisabledForMailbox,
+    SmtpAuthDisabledForMailbox = login::DISABLED_FOR_MAILBOX;
+    /// 535 5.7.139 ... disabled for the Tenant.
+    SmtpAuthDisabledForTenant = login::DISABLED_FOR_TENANT;
     /// The password is wrong.
-    WrongPassword,
+    WrongPassword = login::WRONG_PASSWORD;
     /// The account is locked.
-    AccountLocked,
+    AccountLocked = login::LOCKED;
     /// The password has expired.
-    PasswordExpired,
+    PasswordExpired = login::PASSWORD_EXPIRED;
     /// Security defaults forbid basic authentication.
-    SecurityDefaults,
+    SecurityDefaults = login::SECURITY_DEFAULTS;
     /// Conditional Access refuses the login.
-    ConditionalAccess,
+    ConditionalAccess = login::CONDITIONAL_ACCESS;
     /// Basic authentication is switched off.
-    BasicAuthDisabled,
+    BasicAuthDisabled = login::BASIC_AUTH_DISABLED;
     /// The login was refused without a better reason.
-    LoginRefused,
+    LoginRefused = login::REFUSED;
+    /// A good access token was refused at AUTH: the mailbox does not know the application.
+    TokenRefused = login::TOKEN_REFUSED;
+    /// The access token does not hold the permission to submit.
+    TokenWithoutPermission = login::TOKEN_WITHOUT_PERMISSION;
+    /// The sign-in service gives no token until somebody does something; its own words have the remedy.
+    NoToken = login::NO_TOKEN;
+    /// The token endpoint cannot be reached or is busy.
+    TokenEndpoint = login::TOKEN_ENDPOINT;
     /// The server wants a login that was not made.
-    NotAuthenticated,
-    /// No AUTH mechanism we speak is offered.
-    NoAuthOffered,
-    /// STARTTLS is not offered, or the server insists on it.
-    NoStartTls,
-    /// The server's certificate cannot be verified.
-    Certificate,
-    /// The server wants a newer TLS.
-    TlsVersion,
-    /// The mailbox may not send as this sender.
-    SendAs,
-    /// Microsoft throttles the sender because of repeated refusals.
-    SenderThrottled,
-    /// The sending mailbox is full.
-    MailboxFull,
-    /// The mailbox has used up its recipients for 24 hours.
-    DailyLimit,
-    /// The mailbox or tenant is blocked for sending.
-    SendingBlocked,
+    NotAuthenticated = login::NOT_AUTHENTICATED;
     /// The mailbox cannot be opened: rights or licence.
-    MailboxLogon,
-    /// Too many connections for one mailbox.
-    TooManyConnections,
-    /// Too many messages a minute.
-    SubmissionRate,
-    /// The server lost patience with our commands.
-    TooManyErrors,
-    /// The whole tenant may not send.
-    TenantBlocked,
-    /// The server is busy or throttles this address.
-    ServerBusy,
-    /// The message is larger than the server takes.
-    TooLarge,
-    /// The address does not exist.
-    NoSuchRecipient,
-    /// An address needs SMTPUTF8, which the server does not offer.
-    NoSmtpUtf8,
-    /// The message as such was refused.
-    MessageRefused,
-    /// The stored content could not be read.
-    BodyUnreadable,
+    MailboxLogon = login::MAILBOX_LOGON;
     /// The server cannot be reached.
-    Unreachable,
-    /// The sign-in service gives no token until somebody does something.
-    TokenRefused,
-    /// The sign-in service gives no token for now.
-    TokenUnavailable,
-    /// The smart host does not take the mailbox's token.
-    TokenRejected,
+    Unreachable = server::UNREACHABLE;
+    /// No AUTH mechanism we speak is offered.
+    NoAuthOffered = server::NO_AUTH;
+    /// STARTTLS is not offered, or the server insists on it.
+    NoStartTls = server::NO_STARTTLS;
+    /// The server's certificate cannot be verified.
+    Certificate = server::CERTIFICATE;
+    /// The server wants a newer TLS.
+    TlsVersion = server::TLS_VERSION;
+    /// The server is busy or throttles this address.
+    ServerBusy = server::BUSY;
+    /// The server lost patience with our commands.
+    TooManyErrors = server::TOO_MANY_ERRORS;
+    /// Too many connections for one mailbox.
+    TooManyConnections = limits::CONNECTIONS;
+    /// Too many messages a minute.
+    SubmissionRate = limits::RATE;
+    /// The mailbox has used up its recipients for 24 hours.
+    DailyLimit = limits::DAILY;
+    /// The sending mailbox is full.
+    MailboxFull = limits::MAILBOX_FULL;
+    /// Microsoft throttles the sender because of repeated refusals.
+    SenderThrottled = limits::SENDER_THROTTLED;
+    /// The mailbox is blocked for sending.
+    SendingBlocked = limits::BLOCKED;
+    /// The whole tenant may not send.
+    TenantBlocked = limits::TENANT_BLOCKED;
+    /// The mailbox may not send as this sender.
+    SendAs = message::SEND_AS;
+    /// The message is larger than the server takes.
+    TooLarge = message::TOO_LARGE;
+    /// The server takes less than devices may send.
+    SizeBelowOurs = message::SIZE_BELOW_OURS;
+    /// The address does not exist.
+    NoSuchRecipient = message::NO_SUCH_RECIPIENT;
+    /// An address needs SMTPUTF8, which the server does not offer.
+    NoSmtpUtf8 = message::NO_SMTPUTF8;
+    /// The message as such was refused.
+    MessageRefused = message::REFUSED;
+    /// The stored content could not be read.
+    BodyUnreadable = host::BODY_UNREADABLE;
+    /// The configuration is wrong.
+    Configuration = host::CONFIGURATION;
+    /// A secret can be read by others.
+    FilesOpen = host::FILES_OPEN;
+    /// The queue's directory cannot be used as it is.
+    QueueDirectory = host::QUEUE_DIRECTORY;
+    /// The relay does not run.
+    NotRunning = host::NOT_RUNNING;
+    /// A listener's address is not ours.
+    ListenerTaken = host::LISTENER_TAKEN;
+    /// This host's clock is wrong.
+    Clock = host::CLOCK;
 }
 
 /// Whom and what an entry is filled in with.
@@ -90,209 +177,120 @@ pub struct About<'a> {
     pub smart_host: &'a str,
 }
 
+/// The application an account logs in with, where it uses OAuth.
+#[derive(Debug, Clone, Copy)]
+pub struct App<'a> {
+    /// Directory (tenant) id or a domain.
+    pub tenant: &'a str,
+    /// Application (client) id.
+    pub client_id: &'a str,
+}
+
 impl Advice {
     /// What it means, in one lower-case sentence.
     pub fn meaning(self) -> &'static str {
-        match self {
-            Self::Proxy => {
-                "exchange online could not set up the mailbox's session; usually it passes by itself"
-            }
-            Self::SmtpAuthDisabledForTenant => {
-                "authenticated smtp is switched off for the whole organisation"
-            }
-            Self::SmtpAuthDisabledForMailbox => "authenticated smtp is switched off for this mailbox",
-            Self::WrongPassword => "the user name or password is wrong",
-            Self::AccountLocked => "the account is locked",
-            Self::PasswordExpired => "the password has expired",
-            Self::SecurityDefaults => "the tenant's security defaults forbid a login with a password",
-            Self::ConditionalAccess => "a conditional access policy refuses this login",
-            Self::BasicAuthDisabled => "logins with a password are switched off at microsoft's side",
-            Self::LoginRefused => "the login was refused",
-            Self::NotAuthenticated => "the server wants a login before it takes mail",
-            Self::NoAuthOffered => "the server offers no login that mailferry can use",
-            Self::NoStartTls => "the connection cannot be encrypted, so neither password nor mail was sent",
-            Self::Certificate => {
-                "the server's certificate cannot be trusted, so neither password nor mail was sent"
-            }
-            Self::TlsVersion => "the server asks for another tls version",
-            Self::SendAs => "the mailbox may not send with this sender address",
-            Self::SenderThrottled => "microsoft throttles this mailbox because of many refused messages",
-            Self::MailboxFull => "the sending mailbox is full (copies in sent items count)",
-            Self::DailyLimit => "the mailbox has reached its limit of recipients a day",
-            Self::SendingBlocked => "microsoft has blocked this mailbox from sending",
-            Self::MailboxLogon => {
-                "the server cannot open the mailbox; usually a right or a licence is missing"
-            }
-            Self::TooManyConnections => "the mailbox has too many connections at once",
-            Self::SubmissionRate => "the mailbox sends too many messages a minute",
-            Self::TooManyErrors => "the server has seen too many errors from this address",
-            Self::TenantBlocked => "the whole tenant is blocked or limited in sending",
-            Self::ServerBusy => "the server is busy or throttles this address",
-            Self::TooLarge => "the message is larger than the server takes",
-            Self::NoSuchRecipient => "the recipient's address is refused",
-            Self::NoSmtpUtf8 => "an address has letters beyond ascii, which the server cannot take",
-            Self::MessageRefused => "the message was refused",
-            Self::BodyUnreadable => "the stored message cannot be read from the disk",
-            Self::Unreachable => "the server cannot be reached",
-            Self::TokenRefused => "the sign-in service gives no access token until somebody does something",
-            Self::TokenUnavailable => "the sign-in service gives no access token for now",
-            Self::TokenRejected => "exchange online does not take the access token for this mailbox",
-        }
+        self.entry().meaning
     }
 
     /// What to do, one step a line, most likely (and safest) first.
     pub fn remedy(self, about: About<'_>) -> Vec<String> {
-        let mailbox = about.mailbox;
-        let host = about.smart_host;
-        let enable = format!(
-            "enable authenticated smtp for the mailbox: Set-CASMailbox -Identity {mailbox} \
-             -SmtpClientAuthenticationDisabled $false (or admin center > Active users > the user > Mail > \
-             Manage email apps > Authenticated SMTP); it takes up to an hour"
-        );
-        let lines: Vec<String> = match self {
-            Self::Proxy => vec![
-                "nothing, if it ends within minutes: every message is kept and sent then".into(),
-                format!("{mailbox} must be a licensed user mailbox, not a shared mailbox"),
-                enable,
-                "leave it off for the organisation (Set-TransportConfig -SmtpClientAuthenticationDisabled $true) \
-                 and on for the mailboxes that need it: the mailbox's setting wins"
-                    .into(),
-                format!(
-                    "if security defaults or mfa stand in the way: exclude {mailbox} alone by a conditional access \
-                     policy before you think of switching either off; switching them off weakens the whole tenant"
-                ),
-            ],
-            Self::SmtpAuthDisabledForTenant | Self::SmtpAuthDisabledForMailbox => vec![enable],
-            Self::WrongPassword => vec![
-                format!("put the right password for {mailbox} in its password file, then: systemctl reload mailferry"),
-                "the login is tried rarely meanwhile, so that the account is not locked".into(),
-            ],
-            Self::AccountLocked => vec![format!(
-                "wait for the lockout to end, or reset {mailbox} in the entra admin center; look for another device \
-                 that still uses an old password"
-            )],
-            Self::PasswordExpired => vec![format!(
-                "set a new password for {mailbox} (Update-MgUser -UserId {mailbox} -PasswordPolicies \
-                 DisablePasswordExpiration keeps it), put it in the password file, then: systemctl reload mailferry"
-            )],
-            Self::SecurityDefaults | Self::ConditionalAccess => vec![
-                format!("exclude {mailbox} alone in a conditional access policy, limited to this site's address"),
-                "the sign-in log of the mailbox in the entra admin center names the policy".into(),
-                "switching security defaults off weakens the whole tenant: the last resort".into(),
-            ],
-            Self::BasicAuthDisabled => vec![
-                format!("let {mailbox} log in with oauth: docs/microsoft-365.md has the way, step by step"),
-                "an admin can turn basic authentication for smtp on again for a while: see microsoft's notice on \
-                 smtp auth"
-                    .into(),
-                "or submit through a connector (smarthost = \"<tenant>.mail.protection.outlook.com:25\", no password)"
-                    .into(),
-            ],
-            Self::LoginRefused => {
-                vec![format!("check user, password and licence of {mailbox} by signing in at outlook.office.com"), enable]
-            }
-            Self::NotAuthenticated => {
-                vec![format!("give the account for {mailbox} a password; without one {host} takes no mail"), enable]
-            }
-            Self::NoAuthOffered => {
-                vec![format!("is {host} the right server and port (587)? a firewall may be answering in its place")]
-            }
-            Self::NoStartTls => {
-                vec![format!("is {host} the right server and port (587)? switch off smtp inspection in the firewall")]
-            }
-            Self::Certificate => vec![
-                format!("a firewall that inspects tls must leave {host} alone"),
-                "for a smart host with a certificate of your own, name its ca in ca_file".into(),
-                "check this host's date and time".into(),
-            ],
-            Self::TlsVersion => vec![format!("is there a proxy between this host and {host}? mailferry speaks tls 1.2 and 1.3")],
-            Self::SendAs => vec![
-                format!("let mailferry rewrite it: remove the address from send_as of {mailbox}"),
-                format!("or allow it: Add-RecipientPermission -Identity ADDRESS -Trustee {mailbox} -AccessRights SendAs"),
-                "then bring the message back: mailferry queue retry ID".into(),
-            ],
-            Self::SenderThrottled => vec![
-                "find the cause among the dead letters (mailferry queue list --state dead): full mailbox, send-as, \
-                 invalid recipients; it is lifted by itself some hours after the refusals end"
-                    .into(),
-            ],
-            Self::MailboxFull => vec![
-                format!("empty Sent Items of {mailbox}"),
-                format!("and stop the copies: Set-Mailbox {mailbox} -MessageCopyForSMTPClientSubmissionEnabled $false"),
-            ],
-            Self::DailyLimit => vec![
-                "wait: it is a rolling day, and everything is kept".into(),
-                "for more than 10,000 recipients a day use a second mailbox or high volume email".into(),
-            ],
-            Self::SendingBlocked => vec![format!(
-                "microsoft defender portal > Email & collaboration > Review > Restricted entities: unblock {mailbox}, \
-                 after finding out what was sent"
-            )],
-            Self::MailboxLogon => vec![
-                format!("{mailbox} must be a licensed user mailbox, not shared, not on litigation of its licence"),
-                enable,
-            ],
-            Self::TooManyConnections => vec![format!(
-                "nothing: mailferry goes on with fewer. is another program sending as {mailbox}? three are allowed"
-            )],
-            Self::SubmissionRate => vec![format!(
-                "nothing: mailferry waits. is another program sending as {mailbox}? thirty a minute are allowed"
-            )],
-            Self::TooManyErrors => vec!["look at the replies before this one: mailferry queue show ID".into()],
-            Self::TenantBlocked => vec![
-                "microsoft 365 admin center > Health, and the defender portal > Restricted entities; a new or trial \
-                 tenant may not send much: open a case with microsoft"
-                    .into(),
-            ],
-            Self::ServerBusy => vec!["nothing: mailferry waits and tries again".into()],
-            Self::TooLarge => vec![
-                "scan with fewer dots an inch or in fewer pages".into(),
-                format!("or raise the limit: Set-Mailbox {mailbox} -MaxSendSize 150MB"),
-            ],
-            Self::NoSuchRecipient => vec!["correct the address in the device's address book".into()],
-            Self::NoSmtpUtf8 => vec!["use an address of plain letters for this recipient".into()],
-            Self::MessageRefused => {
-                vec!["the server's words say why; once that is mended: mailferry queue retry ID".into()]
-            }
-            Self::BodyUnreadable => vec![
-                "the file under bodies/ is damaged or was removed: restore it from a backup, then mailferry queue \
-                 retry ID; check the disk"
-                    .into(),
-            ],
-            Self::TokenRefused => vec![
-                format!("compare tenant, client_id and the credential of {mailbox} with the app's registration in the entra admin center"),
-                "its words name the cause: docs/troubleshooting.md explains the numbers".into(),
-            ],
-            Self::TokenUnavailable => vec![
-                "nothing, if it ends within minutes: every message is kept and sent then".into(),
-                "can this host reach the sign-in service? check dns, route and firewall (port 443 out)".into(),
-            ],
-            Self::TokenRejected => vec![
-                "New-ServicePrincipal -AppId CLIENT_ID -ObjectId OBJECT_ID, with the object id of the enterprise \
-                 application, not the app registration's"
-                    .into(),
-                format!("Add-MailboxPermission -Identity {mailbox} -User OBJECT_ID -AccessRights FullAccess"),
-                "has the application SMTP.SendAsApp with admin consent? a change takes up to an hour".into(),
-            ],
-            Self::Unreachable => vec![format!("can this host reach {host}? check dns, route and firewall (port 587 out)")],
+        self.remedy_with(about, None)
+    }
+
+    /// The same with the application's ids filled in; unknown ones stay in capitals.
+    pub fn remedy_with(self, about: About<'_>, app: Option<App<'_>>) -> Vec<String> {
+        let app = app.unwrap_or(App { tenant: "TENANT", client_id: "CLIENT_ID" });
+        let fill = |step: &&str| {
+            step.replace("{mailbox}", about.mailbox)
+                .replace("{smart_host}", about.smart_host)
+                .replace("{tenant}", app.tenant)
+                .replace("{client_id}", app.client_id)
         };
-        lines
+        self.entry().steps.iter().map(fill).collect()
+    }
+
+    /// Where the documentation has it.
+    pub fn link(self) -> String {
+        link(self.entry().slug)
     }
 }
+
+/// Where the documentation has this slug.
+pub fn link(slug: &str) -> String {
+    format!("docs/errors.md#{slug}")
+}
+
+/// Shared by the entries that end with it.
+const ENABLE: &str = "enable authenticated smtp for the mailbox: Set-CASMailbox -Identity {mailbox} \
+                      -SmtpClientAuthenticationDisabled $false (or admin center > Active users > the user > Mail > \
+                      Manage email apps > Authenticated SMTP); it takes up to an hour";
+const OAUTH: &str = "log in with oauth in place of the password: docs/microsoft-365.md";
+const EXCLUDE: &str = "or exclude {mailbox} alone in a conditional access policy, limited to this site's address: entra \
+                       admin center > Protection > Conditional Access";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::{Cause, Failure, Reply, Stage};
+    use crate::policy::verdict::judge;
+    use std::collections::HashSet;
+
+    const ABOUT: About<'_> = About { mailbox: "scanner@contoso.com", smart_host: "smtp.office365.com:587" };
 
     #[test]
     fn the_organisation_switch_is_printed_the_right_way_round() {
-        let about = About { mailbox: "scanner@contoso.com", smart_host: "smtp.office365.com:587" };
-        let text = Advice::Proxy.remedy(about).join("\n");
+        let text = Advice::Proxy.remedy(ABOUT).join("\n");
         assert!(text.contains(
             "Set-CASMailbox -Identity scanner@contoso.com -SmtpClientAuthenticationDisabled $false"
         ));
         assert!(text.contains("Set-TransportConfig -SmtpClientAuthenticationDisabled $true"));
         let (safer, weaker) = (text.find("conditional access").unwrap(), text.find("weakens").unwrap());
-        assert!(safer < weaker);
+        assert!(safer < weaker && text.find("oauth").unwrap() < weaker);
+    }
+
+    #[test]
+    fn what_weakens_the_tenant_is_always_the_last_resort() {
+        for advice in Advice::ALL {
+            let steps = advice.remedy(ABOUT);
+            let weak = steps.iter().position(|s| s.contains("weakens"));
+            assert!(weak.is_none_or(|i| i + 1 == steps.len() && i > 0), "{advice:?}: {steps:?}");
+        }
+    }
+
+    #[test]
+    fn every_entry_is_whole_and_every_placeholder_is_filled() {
+        let mut slugs = HashSet::new();
+        for advice in Advice::ALL {
+            let e = advice.entry();
+            assert!(slugs.insert(e.slug), "{} twice", e.slug);
+            assert!(
+                e.slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                "{}",
+                e.slug
+            );
+            assert!(!e.title.is_empty() && !e.steps.is_empty() && !e.texts.is_empty(), "{}", e.slug);
+            assert!(e.meaning.starts_with(char::is_lowercase) && !e.meaning.ends_with('.'), "{}", e.meaning);
+            for step in advice.remedy(ABOUT) {
+                assert!(!step.contains(['{', '}']), "{step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reply_of_the_catalogue_leads_to_its_own_entry() {
+        let stages =
+            [Stage::Connect, Stage::Ehlo, Stage::Tls, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::FinalDot];
+        // What the doctor and the dispatcher know beyond the reply: that there was a token.
+        let told_apart = [Advice::TokenRefused];
+        for advice in Advice::ALL.iter().filter(|a| !told_apart.contains(a)) {
+            for text in advice.entry().texts {
+                let Some((code, rest)) = text.split_at_checked(3) else { continue };
+                let Ok(code) = code.parse::<u16>() else { continue };
+                let reply = Reply::new(code, rest.trim_start());
+                let leads =
+                    |s: &Stage| judge(&Failure::new(*s, Cause::Reply(reply.clone()))).advice == Some(*advice);
+                assert!(stages.iter().any(leads), "{text:?} does not lead to {}", advice.entry().slug);
+            }
+        }
     }
 }

@@ -65,7 +65,7 @@ pub fn judge(failure: &Failure) -> Verdict {
             if verdict.advice != Some(Advice::LoginRefused) {
                 return verdict;
             }
-            Verdict { advice: Some(Advice::TokenRejected), remedy: remedy.clone(), ..verdict }
+            Verdict { advice: Some(Advice::TokenRefused), remedy: remedy.clone(), ..verdict }
         }
         other => without_reply(failure.stage, other),
     }
@@ -83,9 +83,9 @@ fn without_reply(stage: Stage, cause: &Cause) -> Verdict {
         Cause::NoAuth => account(Action::Hold, Advice::NoAuthOffered),
         Cause::Token(none) => {
             let (action, advice) = if none.needs_a_person {
-                (Action::Hold, Advice::TokenRefused)
+                (Action::Hold, Advice::NoToken)
             } else {
-                (Action::Retry, Advice::TokenUnavailable)
+                (Action::Retry, Advice::TokenEndpoint)
             };
             Verdict { not_before: none.retry_in, remedy: none.remedy.clone(), ..account(action, advice) }
         }
@@ -699,7 +699,7 @@ mod tests {
 
     #[test]
     fn no_token_waits_as_long_as_the_endpoint_wants_and_says_what_to_do() {
-        for (needs_a_person, advice) in [(true, Advice::TokenRefused), (false, Advice::TokenUnavailable)] {
+        for (needs_a_person, advice) in [(true, Advice::NoToken), (false, Advice::TokenEndpoint)] {
             let v = judge(&Failure::new(Stage::Token, Cause::Token(token_failure(needs_a_person))));
             assert_eq!((v.advice, v.not_before.as_secs()), (Some(advice), 77));
             assert_eq!(v.remedy, ["copy the column Value"]);
@@ -710,8 +710,8 @@ mod tests {
     #[test]
     fn a_refused_token_is_no_wrong_password_unless_the_text_names_something_else() {
         for (line, advice) in [
-            ("5.7.3 Authentication unsuccessful", Advice::TokenRejected),
-            ("5.7.139 Authentication unsuccessful", Advice::TokenRejected),
+            ("5.7.3 Authentication unsuccessful", Advice::TokenRefused),
+            ("5.7.139 Authentication unsuccessful", Advice::TokenRefused),
             (
                 "5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.",
                 Advice::SmtpAuthDisabledForMailbox,

@@ -110,6 +110,12 @@ impl Channel {
         Some(version + &suite)
     }
 
+    /// The server's own certificate, DER; none in the clear.
+    pub(super) fn certificate(&self) -> Option<&[u8]> {
+        let Stream::Tls(client) = &self.stream else { return None };
+        client.tls_connection().peer_certificates()?.first().map(AsRef::as_ref)
+    }
+
     /// The next reply.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use super::capabilities::Capabilities;
 use super::channel::Channel;
 use super::{SmartHost, Tls, Trust, login};
 use crate::events;
-use crate::mail::{Cause, Failure, Reply, Stage};
+use crate::mail::{Cause, Failure, Mailbox, Reply, Stage};
 use mail_send::SmtpClient;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -39,6 +39,29 @@ pub async fn resolve(host: &SmartHost) -> Result<Vec<SocketAddr>, Failure> {
     Ok(addresses)
 }
 
+/// What opening a connection comes by, in this order; peer text.
+#[derive(Debug)]
+pub enum Seen<'a> {
+    /// The 220.
+    Banner(&'a Reply),
+    /// The answer to EHLO; in TLS a second time, and then only that one counts.
+    Announced {
+        /// What it offers.
+        capabilities: &'a Capabilities,
+        /// Whether it was said inside TLS.
+        in_tls: bool,
+    },
+    /// The handshake is through and the certificate verified.
+    Tls {
+        /// Version and cipher suite.
+        session: String,
+        /// The server's own certificate, DER.
+        certificate: Option<&'a [u8]>,
+    },
+    /// AUTH was accepted.
+    SignedIn,
+}
+
 /// A connection that is signed in (where there is a login) and ready for `send`.
 pub struct Connection {
     pub(super) channel: Channel,
@@ -59,6 +82,19 @@ impl Connection {
     /// Whatever stopped it, with the stage it had come to. A login with `Tls::Off` is refused at `Stage::Tls`
     /// before a packet is sent.
     pub async fn open(host: &SmartHost, trust: &Trust, address: SocketAddr) -> Result<Self, Failure> {
+        Self::open_watched(host, trust, address, &mut |_| {}).await
+    }
+
+    /// As `open`, showing what it comes by on the way.
+    ///
+    /// # Errors
+    /// As `open`; what was seen before it stays seen.
+    pub async fn open_watched(
+        host: &SmartHost,
+        trust: &Trust,
+        address: SocketAddr,
+        watch: &mut (dyn FnMut(Seen<'_>) + Send),
+    ) -> Result<Self, Failure> {
         if host.login.is_some() && host.tls == Tls::Off {
             return Err(Failure::new(Stage::Tls, Cause::NoStartTls));
         }
@@ -66,24 +102,30 @@ impl Connection {
         let mut channel = connect(host, address).await.map_err(at(Stage::Connect))?;
         if host.tls == Tls::Implicit {
             channel = channel.into_tls(trust.connector().await?, name).await.map_err(at(Stage::Tls))?;
+            watch(tls_of(&channel));
         }
         let banner = channel.reply(host.connect_timeout).await.map_err(at(Stage::Connect))?;
-        expect_positive(banner).map_err(at(Stage::Connect))?;
+        let banner = expect_positive(banner).map_err(at(Stage::Connect))?;
+        watch(Seen::Banner(&banner));
 
         let mut capabilities = ehlo(&mut channel, host).await?;
+        watch(Seen::Announced { capabilities: &capabilities, in_tls: host.tls == Tls::Implicit });
         if host.tls == Tls::StartTls {
             if !capabilities.has("STARTTLS") {
                 return Err(Failure::new(Stage::Tls, Cause::NoStartTls));
             }
             start_tls(&mut channel, host.command_timeout).await.map_err(at(Stage::Tls))?;
             channel = channel.into_tls(trust.connector().await?, name).await.map_err(at(Stage::Tls))?;
+            watch(tls_of(&channel));
             // RFC 3207 section 4.2: what was announced in the clear is forgotten.
             capabilities = ehlo(&mut channel, host).await?;
+            watch(Seen::Announced { capabilities: &capabilities, in_tls: true });
         }
         if let Some(login) = &host.login {
             login::sign_in(&mut channel, &capabilities, login, &host.host, host.command_timeout)
                 .await
                 .map_err(at(Stage::Auth))?;
+            watch(Seen::SignedIn);
         }
         events::submit::connected(&host.host, address, channel.tls().as_deref(), host.login.is_some());
         Ok(Self {
@@ -102,6 +144,11 @@ impl Connection {
         &self.capabilities
     }
 
+    /// Whether it can carry a transaction, as far as is known here.
+    pub fn is_usable(&self) -> bool {
+        self.orderly
+    }
+
     /// The address it goes to.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -115,6 +162,36 @@ impl Connection {
     /// TLS version and cipher suite, for people; none in the clear.
     pub fn tls(&self) -> Option<String> {
         self.channel.tls()
+    }
+
+    /// Asks whether this sender may begin a transaction, and ends it again. Exchange Online says no more here than
+    /// that it knows the address: the right to send as it is looked at after the end of data.
+    ///
+    /// # Errors
+    /// At `Stage::Mail`. After a refusal the connection is as good as before.
+    pub async fn try_sender(&mut self, from: &Mailbox) -> Result<Reply, Failure> {
+        let failed = at(Stage::Mail);
+        if !std::mem::replace(&mut self.orderly, false) {
+            return Err(failed(Cause::Network("the connection is in disorder".to_owned())));
+        }
+        if !from.is_ascii() {
+            self.orderly = true;
+            return Err(failed(Cause::NoSmtpUtf8));
+        }
+        let patience = self.command_timeout;
+        let command = format!("MAIL FROM:<{from}>\r\n");
+        self.channel.write(command.as_bytes(), patience).await.map_err(&failed)?;
+        let reply = self.channel.reply(patience).await.map_err(&failed)?;
+        let reply = match expect_positive(reply) {
+            Err(Cause::Reply(reply)) => {
+                self.orderly = reply.code != 421;
+                return Err(failed(Cause::Reply(reply)));
+            }
+            other => other.map_err(&failed)?,
+        };
+        exchange(&mut self.channel, b"RSET\r\n", patience).await.map_err(&failed)?;
+        self.orderly = true;
+        Ok(reply)
     }
 
     /// Resolves when the idle connection is of no more use: the server closed it, or said something nobody asked
@@ -141,6 +218,10 @@ impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("address", &self.address).finish_non_exhaustive()
     }
+}
+
+fn tls_of(channel: &Channel) -> Seen<'_> {
+    Seen::Tls { session: channel.tls().unwrap_or_default(), certificate: channel.certificate() }
 }
 
 async fn connect(host: &SmartHost, address: SocketAddr) -> Result<Channel, Cause> {

@@ -14,7 +14,7 @@ mod transaction;
 mod trust;
 
 pub use capabilities::Capabilities;
-pub use connect::{Connection, resolve};
+pub use connect::{Connection, Seen, resolve};
 pub use trust::{Trust, TrustError};
 
 use crate::mail::{Failure, Reply};
@@ -51,6 +51,15 @@ pub enum Login {
         /// Got before the connection is opened.
         token: AccessToken,
     },
+}
+
+impl Login {
+    /// Who logs in.
+    pub fn user(&self) -> &str {
+        match self {
+            Self::Password { user, .. } | Self::Token { user, .. } => user,
+        }
+    }
 }
 
 /// Where and how an account submits.

@@ -5,14 +5,18 @@
 //! ones. Must not know: SMTP.
 
 use crate::mail::{Cause, Failure, Stage, WallTime};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+};
 use rustls_platform_verifier::Verifier;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
+use x509_cert::der::Decode;
 
 /// Why a `ca_file` cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -100,11 +104,67 @@ fn connector(extra: Vec<CertificateDer<'static>>) -> Result<TlsConnector, rustls
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         // The only way to hand rustls a verifier of one's own; this one verifies everything.
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(Arc::new(Naming(verifier)))
         .with_no_client_auth();
     // A relay talks to one or two hosts; the default keeps room for 256.
     config.resumption = rustls::client::Resumption::in_memory_sessions(8);
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The platform's verifier; where it does not know the issuer, it says whom it does not know: a firewall that reads
+/// TLS signs with a name of its own. What is believed is the platform's decision alone.
+#[derive(Debug)]
+struct Naming(Verifier);
+
+/// The issuer of a certificate that is not believed. Peer text.
+#[derive(Debug, thiserror::Error)]
+#[error("{UNKNOWN_ISSUER}: {0}")]
+struct UnknownIssuer(String);
+
+const UNKNOWN_ISSUER: &str = "its issuer is not among the authorities this system trusts, nor in ca_file";
+
+impl ServerCertVerifier for Naming {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.0.verify_server_cert(certificate, intermediates, name, ocsp, now).map_err(|e| {
+            let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+            match x509_cert::Certificate::from_der(certificate) {
+                Ok(read) if e == unknown => {
+                    let issuer = UnknownIssuer(read.tbs_certificate().issuer().to_string());
+                    rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(issuer))))
+                }
+                _ => e,
+            }
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 /// Why the handshake failed, for an admin.
@@ -130,9 +190,8 @@ fn explain_certificate(why: &CertificateError) -> String {
                 date(*time)
             )
         }
-        CertificateError::UnknownIssuer => {
-            "its issuer is not among the authorities this system trusts, nor in ca_file".to_owned()
-        }
+        CertificateError::UnknownIssuer => UNKNOWN_ISSUER.to_owned(),
+        CertificateError::Other(why) => why.to_string(),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<&str> = presented.iter().map(|n| bare_name(n)).collect();
             let names = if names.is_empty() { "no name at all".to_owned() } else { names.join(", ") };

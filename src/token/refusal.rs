@@ -50,7 +50,7 @@ const fn row(
 use Class::{AppConfiguration, KeepPolling, Policy, Retry, SignInAgain, SlowDown, User};
 
 /// More than one row may name an `error`: numbers are looked for in all rows first.
-const TABLE: &[Row] = &[
+static TABLE: &[Row] = &[
     row(
         Retry,
         &["temporarily_unavailable", "server_error"],
@@ -310,7 +310,7 @@ const TABLE: &[Row] = &[
 pub(super) const NOT_SIGNED_IN: &str = "not_signed_in";
 
 /// A refusal nobody has written down yet.
-const UNKNOWN: Row = row(
+static UNKNOWN: Row = row(
     AppConfiguration,
     &[],
     &[],
@@ -320,6 +320,46 @@ const UNKNOWN: Row = row(
         "{authority}/error?code={number} explains the number",
     ],
 );
+
+impl Row {
+    /// Its anchor in docs/errors.md.
+    fn slug(&self) -> String {
+        match (self.numbers, self.errors) {
+            ([number, ..], _) => format!("aadsts{number}"),
+            ([], [error, ..]) => error.replace('_', "-"),
+            ([], []) => "aadsts".to_owned(),
+        }
+    }
+}
+
+/// A row of the table as it stands, with its placeholders, for the page of all errors.
+#[derive(Debug)]
+pub struct Known {
+    /// Its anchor in docs/errors.md.
+    pub slug: String,
+    /// AADSTS numbers that lead here.
+    pub numbers: &'static [u32],
+    /// Values of `error` that lead here.
+    pub errors: &'static [&'static str],
+    /// Who can end it.
+    pub class: Class,
+    /// What it means.
+    pub meaning: &'static str,
+    /// What to do, in order.
+    pub remedy: &'static [&'static str],
+}
+
+/// Every refusal that is known, and the one for those that are not, last.
+pub fn known() -> impl Iterator<Item = Known> {
+    TABLE.iter().chain([&UNKNOWN]).map(|r| Known {
+        slug: r.slug(),
+        numbers: r.numbers,
+        errors: r.errors,
+        class: r.class,
+        meaning: r.meaning,
+        remedy: r.remedy,
+    })
+}
 
 /// A refusal of the token endpoint.
 #[derive(Clone, PartialEq, Eq)]
@@ -350,6 +390,11 @@ impl Refusal {
     /// Who can end it.
     pub fn class(&self) -> Class {
         self.row.class
+    }
+
+    /// Its anchor in docs/errors.md.
+    pub fn slug(&self) -> String {
+        self.row.slug()
     }
 
     /// What it means, in one line.

@@ -1,0 +1,244 @@
+//! One test message through the running relay, as a device would send it, followed until its fate is known.
+//!
+//! Invariant: it goes through a listener and the admission like any device's; nothing is said of it that the relay
+//! did not say. Must not know: terminals, exit codes.
+
+use super::host::reachable;
+use crate::config::{Listen, ListenAuth, ListenTls, Settings};
+use crate::control::client::{Client, ClientError};
+use crate::control::report::{AccountState, Message, Status, ToProgress};
+use crate::mail::{
+    AccountId, ClientName, Failure, Mailbox, Progress, QueueId, QueuedMessage, Recipient, RelayTime,
+    ReversePath, State, WallTime,
+};
+use crate::policy::rewrite::Sender;
+use crate::queue::Body;
+use crate::submit::{Connection, Outcome, SmartHost, Tls, Trust};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Between two looks at the message.
+const LOOK: Duration = Duration::from_millis(250);
+/// The relay answers at once, or is in trouble.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is sent.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Whom to.
+    pub to: Mailbox,
+    /// Whom from; none: the default account's mailbox.
+    pub from: Option<Mailbox>,
+    /// It is not followed for longer.
+    pub patience: Duration,
+}
+
+/// What became of it in that time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// The smart host has it.
+    Delivered,
+    /// It waits in the queue.
+    Waiting,
+    /// It is a dead letter.
+    Dead,
+}
+
+/// Why it was not even accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SendTestError {
+    /// Every listener wants TLS or a login.
+    #[error("no listener takes mail without TLS and login")]
+    NoPlainListener,
+    /// We are no client of our own.
+    #[error("this host's address {0} is in no [[client]], so the relay would refuse its mail")]
+    NotAClient(IpAddr),
+    /// The daemon.
+    #[error(transparent)]
+    Control(#[from] ClientError),
+    /// The listener's answer.
+    #[error("the relay at {address} did not take it: {failure}")]
+    Refused {
+        /// Which listener.
+        address: SocketAddr,
+        /// Its words.
+        failure: Failure,
+    },
+    /// A 250 without a queue id in it.
+    #[error("the relay's answer names no message: {0}")]
+    NoId(String),
+}
+
+/// Sends it and says each thing that happens, one line each.
+///
+/// # Errors
+/// It was not accepted, or the daemon went away.
+pub async fn send_test(
+    settings: &Settings,
+    order: &Order,
+    tell: &mut (dyn FnMut(&str) + Send),
+) -> Result<Fate, SendTestError> {
+    let client = Client::new(&settings.control_socket);
+    if !client.is_running().await? {
+        return Err(ClientError::NotRunning.into());
+    }
+    let listen =
+        settings.listen.iter().find(|l| takes_plain_mail(l)).ok_or(SendTestError::NoPlainListener)?;
+    let address = reachable(listen.address);
+    // A connection to one of our own addresses comes from that address.
+    let admitted = settings.admission();
+    let client_name =
+        admitted.admit(address.ip()).ok_or(SendTestError::NotAClient(address.ip()))?.name.to_string();
+    let from = order.from.clone().unwrap_or_else(|| default_mailbox(settings));
+    tell(&format!("sending from {from} to {} through {address}, as a device of {client_name}", order.to));
+    let said = submit(settings, address, &from, &order.to)
+        .await
+        .map_err(|failure| SendTestError::Refused { address, failure })?;
+    tell(&format!("accepted: {said}"));
+    let id = said
+        .rsplit(' ')
+        .find_map(|word| word.parse::<QueueId>().ok())
+        .ok_or_else(|| SendTestError::NoId(said.clone()))?;
+    follow(&client, id, order.patience, tell).await
+}
+
+fn takes_plain_mail(listen: &Listen) -> bool {
+    listen.tls != ListenTls::Implicit && listen.auth != ListenAuth::Required
+}
+
+fn default_mailbox(settings: &Settings) -> Mailbox {
+    let default = settings.accounts.iter().find(|a| a.id == settings.default_account);
+    default.unwrap_or(&settings.accounts[0]).mailbox.clone()
+}
+
+/// The words of the 250.
+async fn submit(
+    settings: &Settings,
+    address: SocketAddr,
+    from: &Mailbox,
+    to: &Mailbox,
+) -> Result<String, Failure> {
+    let relay = SmartHost {
+        host: address.ip().to_string(),
+        port: address.port(),
+        tls: Tls::Off,
+        login: None,
+        ehlo_name: settings.hostname.clone(),
+        connect_timeout: PATIENCE,
+        command_timeout: PATIENCE,
+        data_timeout: PATIENCE,
+    };
+    let trust = Trust::new(None).expect("no file is read");
+    let mut connection = Connection::open(&relay, &trust, address).await?;
+    let (head, content) = letter(from, to, &settings.hostname);
+    let message = unqueued(&settings.default_account, from, to);
+    let sender = Sender { mailbox: from.clone(), send_as: vec![] };
+    let sent = connection.send(&message, &Body::in_memory(head, content), &sender, &Default::default()).await;
+    connection.quit().await;
+    match (sent.failure, sent.outcomes.into_iter().next()) {
+        (Some(failure), _) | (None, Some(Outcome::Refused(failure))) => Err(failure),
+        (None, Some(Outcome::Taken(reply))) => Ok(reply.to_string()),
+        (None, _) => unreachable!("one recipient is taken or refused when the transaction went through"),
+    }
+}
+
+async fn follow(
+    client: &Client,
+    id: QueueId,
+    patience: Duration,
+    tell: &mut (dyn FnMut(&str) + Send),
+) -> Result<Fate, SendTestError> {
+    let began = Instant::now();
+    let mut last = String::new();
+    loop {
+        let message = client.show(id).await?.message;
+        let status = client.status().await?;
+        let (now, fate) = look(&message, &status);
+        if now != last {
+            tell(&now);
+            last = now;
+        }
+        if let Some(fate) = fate {
+            return Ok(fate);
+        }
+        if began.elapsed() >= patience {
+            tell(&format!("still in the queue; it goes on by itself, see: mailferry queue show {id}"));
+            return Ok(Fate::Waiting);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Where it stands, in one line or with what to do; and its fate, when nothing is worth waiting for.
+fn look(message: &Message, status: &Status) -> (String, Option<Fate>) {
+    let id = message.id;
+    let to = message.to.iter().find(|t| t.progress != ToProgress::Pending);
+    let said = to.map_or(message.last_said.as_str(), |t| t.said.as_str());
+    match message.state {
+        State::Delivered => (format!("delivered: {said}"), Some(Fate::Delivered)),
+        State::Dead => {
+            let hint = format!(
+                "hint: what it means: docs/errors.md; send it again with: mailferry queue retry {id}"
+            );
+            (format!("dead letter: {said}\n{hint}"), Some(Fate::Dead))
+        }
+        State::Held => {
+            ("held by an admin; let it go with: mailferry queue release".to_owned(), Some(Fate::Waiting))
+        }
+        State::Queued => {
+            let account = status.accounts.iter().find(|a| a.mailbox.eq_ignore_ascii_case(&message.account));
+            match account.map(|a| (a.state, a.reason.as_str())) {
+                Some((AccountState::Held, reason)) => {
+                    let need = status.needs_human.iter().find(|n| n.what.starts_with(&message.account));
+                    let hint = need.map_or(String::new(), |n| format!("\nhint: {}", n.hint));
+                    (format!("waits: {} is held: {reason}{hint}", message.account), Some(Fate::Waiting))
+                }
+                Some((AccountState::Paused, _)) => {
+                    let hint = format!("hint: mailferry account resume {}", message.account);
+                    (format!("waits: {} is paused\n{hint}", message.account), Some(Fate::Waiting))
+                }
+                Some((AccountState::BackingOff, reason)) => {
+                    (format!("waits: {} backs off: {reason}", message.account), None)
+                }
+                _ if message.attempts > 0 => (format!("deferred: {said}"), Some(Fate::Waiting)),
+                _ => ("queued".to_owned(), None),
+            }
+        }
+    }
+}
+
+/// Head and content of a test message.
+pub(super) fn letter(from: &Mailbox, to: &Mailbox, hostname: &str) -> (Vec<u8>, Vec<u8>) {
+    let now = WallTime::now();
+    let date = now.rfc5322();
+    let unique = format!("{}.{:08x}", now.as_ms(), fastrand::u32(..));
+    let head = format!(
+        "Date: {date}\r\nFrom: <{from}>\r\nTo: <{to}>\r\nSubject: test message of mailferry at {hostname}\r\n\
+         Message-ID: <{unique}@{hostname}>\r\nMIME-Version: 1.0\r\n\
+         Content-Type: text/plain; charset=us-ascii\r\n\r\n"
+    );
+    let content = "Mail from this relay arrives. This message was asked for by an admin.\r\n";
+    (head.into_bytes(), content.as_bytes().to_vec())
+}
+
+/// Our own message as a transaction wants it; it never was in a queue.
+pub(super) fn unqueued(account: &AccountId, from: &Mailbox, to: &Mailbox) -> QueuedMessage {
+    QueuedMessage {
+        id: QueueId::from_number(0),
+        account: account.clone(),
+        client: ClientName::new("test"),
+        peer: None,
+        reverse_path: ReversePath::Mailbox(from.clone()),
+        recipients: vec![Recipient { mailbox: to.clone(), progress: Progress::Pending }],
+        size_bytes: 0,
+        received_at: WallTime::now(),
+        queued_since: RelayTime::default(),
+        next_attempt: RelayTime::default(),
+        attempts: 0,
+        state: State::Queued,
+        finished_at: None,
+        last_said: String::new(),
+        outcome_unknown: false,
+        charset: None,
+    }
+}

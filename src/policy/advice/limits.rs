@@ -1,0 +1,111 @@
+//! Entries: what a mailbox or tenant may send, and when it was too much.
+
+use super::{Entry, Side};
+
+pub(super) static CONNECTIONS: Entry = Entry {
+    slug: "too-many-connections",
+    title: "432 4.3.2 Concurrent connections limit exceeded",
+    blame: Side::Mailbox,
+    texts: &[
+        "432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending",
+        "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded",
+        "421 4.3.2 The maximum number of concurrent connections has exceeded a limit",
+    ],
+    meaning: "the mailbox has too many connections at once",
+    steps: &[
+        "nothing: mailferry goes on with fewer. is another program sending as {mailbox}? three are allowed",
+        "if it stays: max_connections = 1 in the account",
+    ],
+};
+
+pub(super) static RATE: Entry = Entry {
+    slug: "submission-rate",
+    title: "421 4.4.2 Message submission rate exceeded",
+    blame: Side::Mailbox,
+    texts: &["421 4.4.2 Message submission rate for this client has exceeded the configured limit"],
+    meaning: "the mailbox sends too many messages a minute",
+    steps: &[
+        "nothing: mailferry waits. is another program sending as {mailbox}? thirty a minute are allowed",
+    ],
+};
+
+pub(super) static DAILY: Entry = Entry {
+    slug: "daily-limit",
+    title: "550 5.1.90 daily limit for message recipients",
+    blame: Side::Mailbox,
+    texts: &[
+        "550 5.1.90 Your message can't be sent because you've reached your daily limit for message recipients",
+        "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException",
+    ],
+    meaning: "the mailbox has reached its limit of recipients a day",
+    steps: &[
+        "wait: it is a rolling day, and everything is kept",
+        "for more than 10,000 recipients a day use a second mailbox or high volume email",
+    ],
+};
+
+pub(super) static MAILBOX_FULL: Entry = Entry {
+    slug: "mailbox-full",
+    title: "554 5.2.2 mailbox full (QuotaExceededException)",
+    blame: Side::Mailbox,
+    texts: &["554 5.2.2 mailbox full; STOREDRV.Submission QuotaExceededException"],
+    meaning: "the sending mailbox is full (copies in sent items count)",
+    steps: &[
+        "empty Sent Items of {mailbox}",
+        "and stop the copies: Set-Mailbox {mailbox} -MessageCopyForSMTPClientSubmissionEnabled $false",
+    ],
+};
+
+pub(super) static SENDER_THROTTLED: Entry = Entry {
+    slug: "sender-throttled",
+    title: "550 5.2.251 to 5.2.255 Sender throttled",
+    blame: Side::Mailbox,
+    texts: &[
+        "550 5.2.251 Sender throttled due to continuous mailbox full errors",
+        "550 5.2.252 Sender throttled due to continuous send as denied errors",
+        "550 5.2.253 Sender throttled due to missing licence",
+        "550 5.2.254 Sender throttled due to continuous invalid recipients errors",
+        "550 5.2.255 Sender throttled",
+    ],
+    meaning: "microsoft throttles this mailbox because of many refused messages",
+    steps: &[
+        "find the cause among the dead letters (mailferry queue list --state dead): full mailbox, send-as, invalid \
+         recipients; it is lifted by itself some hours after the refusals end",
+    ],
+};
+
+pub(super) static BLOCKED: Entry = Entry {
+    slug: "sending-blocked",
+    title: "550 5.1.8 Access denied, bad outbound sender",
+    blame: Side::Mailbox,
+    texts: &[
+        "550 5.1.8 Access denied, bad outbound sender AS(42004)",
+        "554 5.2.0 STOREDRV.Submission.Exception:OutboundSpamException",
+        "550 5.7.501 Access denied, spam abuse detected",
+        "550 5.7.502 Access denied, banned sender",
+        "550 5.7.503 Access denied, banned sender",
+    ],
+    meaning: "microsoft has blocked this mailbox from sending",
+    steps: &[
+        "microsoft defender portal > Email & collaboration > Review > Restricted entities: unblock {mailbox}, after \
+         finding out what was sent",
+    ],
+};
+
+pub(super) static TENANT_BLOCKED: Entry = Entry {
+    slug: "tenant-blocked",
+    title: "550 5.7.705 tenant has exceeded threshold",
+    blame: Side::Tenant,
+    texts: &[
+        "550 5.7.705 Access denied, tenant has exceeded threshold",
+        "550 5.7.708 Access denied, traffic not accepted from this IP",
+        "550 5.7.750 Service unavailable. Client blocked from sending from unregistered domains",
+        "550 5.7.232 Your message can't be sent because your trial tenant has exceeded its daily limit",
+        "550 5.7.233 Your message can't be sent because your tenant has exceeded its daily limit",
+    ],
+    meaning: "the whole tenant is blocked or limited in sending",
+    steps: &[
+        "microsoft 365 admin center > Health, and the defender portal > Restricted entities; a new or trial tenant may \
+         not send much: open a case with microsoft",
+    ],
+};
