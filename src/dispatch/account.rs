@@ -6,7 +6,7 @@
 //! Must not know: why the plan wants what it wants.
 
 use super::board::Board;
-use super::connection::{self, Order, Report};
+use super::connection::{self, Cut, Order, Report};
 use super::notice;
 use super::plan::{Action, ConnId, Event, Limits, Live, Plan};
 use super::{Account, Settings};
@@ -33,8 +33,8 @@ pub(super) enum Command {
     Reload(Box<(Account, Settings)>),
     Live(oneshot::Sender<Live>),
     Drain,
-    /// End what has not reached its final dot.
-    Cut,
+    /// End so much of what is in flight.
+    Cut(Cut),
 }
 
 enum Inbox {
@@ -56,7 +56,7 @@ pub(super) struct Actor {
     conns: BTreeMap<ConnId, mpsc::UnboundedSender<Order>>,
     post: mpsc::UnboundedSender<Inbox>,
     inbox: mpsc::UnboundedReceiver<Inbox>,
-    cut: watch::Sender<bool>,
+    cut: watch::Sender<Cut>,
     notices: notice::Budget,
 }
 
@@ -95,7 +95,7 @@ impl Actor {
             conns: BTreeMap::new(),
             post,
             inbox,
-            cut: watch::Sender::new(false),
+            cut: watch::Sender::new(Cut::Nothing),
             notices: notice::Budget::default(),
         }
     }
@@ -121,8 +121,8 @@ impl Actor {
                     Some(Command::Live(answer)) => {
                         let _ = answer.send(self.plan.live(now));
                     }
-                    Some(Command::Cut) => {
-                        self.cut.send_replace(true);
+                    Some(Command::Cut(cut)) => {
+                        self.cut.send_replace(cut);
                     }
                     Some(Command::Drain) | None => {
                         draining = true;

@@ -125,6 +125,8 @@ pub struct Recorded {
     pub login_attempts: usize,
     /// AUTH answered with 235.
     pub logins: usize,
+    /// Times it stalled.
+    pub stalls: usize,
     /// Each connection's bytes as received, TLS taken off; AUTH included.
     pub bytes: Vec<Vec<u8>>,
     /// Each connection's turns: how often it had answered all it had and waited for the peer again.
@@ -520,6 +522,7 @@ impl Dialogue {
             }
             Some(Act::Stall) => {
                 self.flush().await?;
+                self.shared.note(|r| r.stalls += 1);
                 loop {
                     self.fill().await?;
                 }
