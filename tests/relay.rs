@@ -12,7 +12,7 @@ use mailferry::control::report::{AccountState, Action, ToProgress};
 use mailferry::mail::State;
 use relay::{Device, MAILBOX, PRX4, Site, account, field, mail, subjects, taken, until};
 use smart_host::{Act, At, Protection, SmartHost, TestCertificate};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const WRONG_PASSWORD: &str =
     "535 5.7.139 Authentication unsuccessful, the user credentials were incorrect. [VI1PR0801CA0078]";
@@ -91,6 +91,7 @@ async fn what_a_device_calls_itself_becomes_the_mailbox_and_replies_still_reach_
             "{from}: {replies:?}"
         );
     }
+    device.quit().await;
     relay.stop().await;
 }
 
@@ -148,7 +149,7 @@ async fn a_wrong_password_is_tried_once_told_plainly_and_mended_by_a_reload() {
     assert!(sentence.starts_with("needs a human: scanner@contoso.com cannot send: AUTH: 535 5.7.139"));
     assert!(
         sentence.ends_with(
-            "put the right password for scanner@contoso.com in its password file, then: systemctl reload mailferry"
+            "put the right password for scanner@contoso.com in its password file, then: systemctl restart mailferry"
         ),
         "{sentence}"
     );
@@ -302,6 +303,7 @@ async fn a_sender_that_may_not_be_used_is_a_dead_letter_with_advice_and_is_not_r
     taken(&host, 2).await;
     assert_eq!(relay.admin.account().await.state, AccountState::Open, "the account has no fault");
     assert!(!subjects(&host).contains(&"first".to_owned()));
+    device.quit().await;
     relay.stop().await;
 }
 
@@ -347,6 +349,7 @@ async fn client_sender_and_recipient_choose_the_account_and_a_split_message_leav
     ] {
         let mut device = Device::connect_from(own, relay.address).await;
         assert!(device.send(from, to, &mail(subject)).await.starts_with("250 "), "{subject}");
+        device.quit().await;
     }
     taken(&own, 2).await;
     taken(&partners, 4).await;
@@ -410,6 +413,7 @@ async fn fifty_messages_need_one_login_and_never_more_connections_than_allowed()
         let mut subjects = subjects(&host);
         subjects.sort_by_key(|s| s.parse::<u32>().unwrap());
         assert_eq!(subjects, (0..50).map(|n| n.to_string()).collect::<Vec<_>>(), "each once");
+        device.quit().await;
         relay.stop().await;
     }
 }
@@ -471,6 +475,8 @@ async fn one_message_of_a_client_does_not_wait_for_three_hundred_of_another() {
     until("the scan", async || subjects(&host).iter().any(|s| s == "scan").then_some(())).await;
     let place = subjects(&host).iter().position(|s| s == "scan").unwrap();
     assert!(place < 6, "{place} payslips went before the scan");
+    payroll.quit().await;
+    printer.quit().await;
     relay.stop().await;
 }
 
@@ -486,7 +492,31 @@ async fn who_is_no_client_may_not_relay_and_leaves_nothing() {
     assert!(relay.send(&["maria@contoso.com"], &mail("scan")).await.starts_with("250 "));
     relay.admin.until(1, State::Delivered).await;
     assert_eq!(subjects(&host), ["scan"]);
+    stranger.quit().await;
     relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_no_stalled_smart_host_and_the_message_arrives_after_it() {
+    let host = SmartHost::start().await;
+    for stage in [At::Banner, At::Auth, At::Mail, At::Data, At::FinalDot] {
+        let site = Site::before(&host);
+        let relay = site.start().await;
+        let before = host.recorded();
+        host.always(stage.clone(), Act::Stall);
+        assert!(relay.send(&["maria@contoso.com"], &mail("scan")).await.starts_with("250 "));
+        until("the stall", async || (host.recorded().stalls > before.stalls).then_some(())).await;
+        let begun = Instant::now();
+        relay.relay.stop(Duration::from_millis(100)).await;
+        assert!(begun.elapsed() < Duration::from_secs(5), "{stage:?}: {:?}", begun.elapsed());
+
+        host.behave();
+        let relay = site.start().await;
+        let delivered = relay.admin.until(1, State::Delivered).await.remove(0);
+        assert_eq!(delivered.outcome_unknown, stage == At::FinalDot, "{stage:?}: whether there is a doubt");
+        assert_eq!(host.recorded().messages.len(), before.messages.len() + 1, "{stage:?}");
+        relay.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,8 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Transactions in flight at a stop get this long; the unit's TimeoutStopSec is twice that and more.
+/// Transactions in flight at a stop get this long, and their answers as long again; the unit's TimeoutStopSec is
+/// more than both.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// How the process ends when it does not end well.

@@ -6,7 +6,7 @@
 //! Must not know: why the plan wants what it wants.
 
 use super::board::Board;
-use super::connection::{self, Order, Report};
+use super::connection::{self, Cut, Order, Report};
 use super::credential;
 use super::notice;
 use super::plan::{Action, ConnId, Event, Limits, Live, Plan};
@@ -36,8 +36,8 @@ pub(super) enum Command {
     Reload(Box<(Account, Settings)>),
     Live(oneshot::Sender<Live>),
     Drain,
-    /// End what has not reached its final dot.
-    Cut,
+    /// End so much of what is in flight.
+    Cut(Cut),
 }
 
 enum Inbox {
@@ -59,7 +59,7 @@ pub(super) struct Actor {
     conns: BTreeMap<ConnId, mpsc::UnboundedSender<Order>>,
     post: mpsc::UnboundedSender<Inbox>,
     inbox: mpsc::UnboundedReceiver<Inbox>,
-    cut: watch::Sender<bool>,
+    cut: watch::Sender<Cut>,
     notices: notice::Budget,
 }
 
@@ -98,7 +98,7 @@ impl Actor {
             conns: BTreeMap::new(),
             post,
             inbox,
-            cut: watch::Sender::new(false),
+            cut: watch::Sender::new(Cut::Nothing),
             notices: notice::Budget::default(),
         }
     }
@@ -112,7 +112,7 @@ impl Actor {
         daily.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !(draining && self.plan.is_at_rest()) {
             let now = self.clock.now();
-            let wake = self.plan.wake_at(now).map(|t| t.since(now));
+            let wake = self.plan.wake_at().map(|t| t.since(now));
             let sleep = async {
                 match wake {
                     // A millisecond more: the clock counts whole ones, and waking early would only mean sleeping again.
@@ -127,8 +127,8 @@ impl Actor {
                         let expiry = self.account.oauth.as_ref().and_then(|o| o.source.expiry());
                         let _ = answer.send(Live { expiry, ..self.plan.live(now) });
                     }
-                    Some(Command::Cut) => {
-                        self.cut.send_replace(true);
+                    Some(Command::Cut(cut)) => {
+                        self.cut.send_replace(cut);
                     }
                     Some(Command::Drain) | None => {
                         draining = true;

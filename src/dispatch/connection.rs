@@ -32,18 +32,29 @@ pub(super) enum Report {
     Closed(ConnId),
 }
 
-/// Runs one connection to its end. `cut` turning true ends it at once, unless a final dot is awaiting its answer.
+/// What a stop ends of what is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cut {
+    Nothing,
+    /// What has not reached its final dot: no doubt about its outcome is left.
+    BeforeDot,
+    /// What waits for the answer to its final dot, too: its outcome is unknown, and recorded as such. A supervisor
+    /// that runs out of patience would leave the same doubt without the record.
+    Everything,
+}
+
+/// Runs one connection to its end, or until `cut`.
 pub(super) async fn run(
     conn: ConnId,
     account: Arc<Account>,
     nth_address: usize,
     mut orders: mpsc::UnboundedReceiver<Order>,
     reports: impl Fn(Report) + Send,
-    mut cut: watch::Receiver<bool>,
+    mut cut: watch::Receiver<Cut>,
 ) {
     let opened = tokio::select! {
         opened = login::open(&account, nth_address) => opened,
-        _ = cut.wait_for(|c| *c) => Err(Failure::new(Stage::Connect, Cause::Network("stopping".into()))),
+        _ = cut.wait_for(|c| *c > Cut::Nothing) => Err(Failure::new(Stage::Connect, Cause::Network("stopping".into()))),
     };
     let mut connection = match opened {
         Ok(connection) => connection,
@@ -62,16 +73,16 @@ pub(super) async fn run(
         let Some(Order::Send(lease)) = order else {
             tokio::select! {
                 () = connection.quit() => {}
-                _ = cut.wait_for(|c| *c) => {}
+                _ = cut.wait_for(|c| *c > Cut::Nothing) => {}
             }
             break;
         };
         let dotted = Arc::new(AtomicBool::new(false));
         let sent = tokio::select! {
             sent = connection.send(&lease.message, &lease.body, &account.sender, &dotted) => sent,
-            () = cut_before_dot(&mut cut, &dotted) => Sent {
+            stage = cut_at(&mut cut, &dotted) => Sent {
                 outcomes: lease.message.pending().map(|_| Outcome::Untried).collect(),
-                failure: Some(Failure::new(Stage::Data, Cause::Network("stopping".into()))),
+                failure: Some(Failure::new(stage, Cause::Network("stopping".into()))),
                 usable: false,
             },
         };
@@ -105,10 +116,15 @@ pub(super) fn untouched(conn: ConnId, lease: Box<Lease>, host: &str) -> Report {
     Report::Sent(conn, lease, sent, host.to_owned())
 }
 
-/// Resolves when the connection may be cut: told to, and the final dot not sent. After the dot only the answer, or
-/// its timeout, ends the transaction: cutting there would make a duplicate.
-async fn cut_before_dot(cut: &mut watch::Receiver<bool>, dotted: &AtomicBool) {
-    if cut.wait_for(|c| *c).await.is_err() || dotted.load(Ordering::SeqCst) {
-        std::future::pending::<()>().await;
+/// Resolves when the transaction is to be cut, with the stage it had come to.
+async fn cut_at(cut: &mut watch::Receiver<Cut>, dotted: &AtomicBool) -> Stage {
+    if cut.wait_for(|c| *c > Cut::Nothing).await.is_ok() {
+        if !dotted.load(Ordering::SeqCst) {
+            return Stage::Data;
+        }
+        if cut.wait_for(|c| *c == Cut::Everything).await.is_ok() {
+            return Stage::FinalDot;
+        }
     }
+    std::future::pending().await
 }

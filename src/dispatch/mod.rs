@@ -22,6 +22,7 @@ use crate::submit::{SmartHost, Trust};
 use crate::token::Source;
 use account::{Actor, Command};
 use board::Board;
+use connection::Cut;
 use jiff::civil::Date;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -180,19 +181,24 @@ impl Dispatcher {
         }
     }
 
-    /// Finishes the transactions in flight and says goodbye; what has not reached its final dot within `bound` is
-    /// cut there, which leaves no doubt about its outcome.
+    /// Finishes the transactions in flight and says goodbye. What has not reached its final dot within `bound` is
+    /// cut there, which leaves no doubt about its outcome; what then has no answer for as long again, too.
     pub async fn drain(&self, bound: Duration) {
-        let running: Vec<Running> = std::mem::take(&mut *self.lock()).into_values().collect();
+        let mut running: Vec<Running> = std::mem::take(&mut *self.lock()).into_values().collect();
         for r in &running {
             let _ = r.commands.send(Command::Drain);
         }
-        let cut_at = tokio::time::Instant::now() + bound;
-        for mut r in running {
-            if tokio::time::timeout_at(cut_at, &mut r.task).await.is_err() {
-                let _ = r.commands.send(Command::Cut);
-                let _ = r.task.await;
+        let mut cut_at = tokio::time::Instant::now();
+        for cut in [Cut::BeforeDot, Cut::Everything] {
+            cut_at += bound;
+            for r in running.iter_mut().filter(|r| !r.task.is_finished()) {
+                if tokio::time::timeout_at(cut_at, &mut r.task).await.is_err() {
+                    let _ = r.commands.send(Command::Cut(cut));
+                }
             }
+        }
+        for r in running.into_iter().filter(|r| !r.task.is_finished()) {
+            let _ = r.task.await;
         }
     }
 

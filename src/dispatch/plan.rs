@@ -169,6 +169,7 @@ pub(crate) struct Plan {
     leasing: bool,
     rung_while_leasing: bool,
     due: Due,
+    handled_at: RelayTime,
     /// Met the account's fault after the login, in this outage: probes pass them over while there are others.
     suspects: VecDeque<QueueId>,
     /// Suspects of a past outage that another message's success ended: the next such fault is their own.
@@ -201,6 +202,7 @@ impl Plan {
             leasing: false,
             rung_while_leasing: false,
             due: Due::Unknown,
+            handled_at: RelayTime::default(),
             suspects: VecDeque::new(),
             marked: VecDeque::new(),
             pass_over_suspects: true,
@@ -239,8 +241,10 @@ impl Plan {
         self.conns.is_empty() && self.leased.is_empty() && self.settling.is_empty() && !self.leasing
     }
 
-    /// The next moment at which time alone changes something; `None`: only an event does.
-    pub(crate) fn wake_at(&mut self, now: RelayTime) -> Option<RelayTime> {
+    /// The next moment after the last event at which time alone changes something; `None`: only an event does.
+    /// It may have passed by the time this is asked: then it is due, not forgotten.
+    pub(crate) fn wake_at(&mut self) -> Option<RelayTime> {
+        let now = self.handled_at;
         let mut times: Vec<RelayTime> = Vec::new();
         for c in self.conns.values() {
             if let Use::Idle { since } = c.state {
@@ -282,11 +286,7 @@ impl Plan {
     ) -> Vec<Action> {
         let mut todo = Vec::new();
         match event {
-            Event::Woken => {
-                if matches!(self.due, Due::NotBefore(t) if t <= now) {
-                    self.due = Due::Unknown;
-                }
-            }
+            Event::Woken => {}
             Event::Rung => {
                 self.due = Due::Unknown;
                 self.rung_while_leasing = self.leasing;
@@ -349,6 +349,10 @@ impl Plan {
 
     /// Begins whatever may begin now.
     fn advance(&mut self, now: RelayTime, todo: &mut Vec<Action>) {
+        self.handled_at = now;
+        if matches!(self.due, Due::NotBefore(t) if t <= now) {
+            self.due = Due::Unknown;
+        }
         self.close_old(now, todo);
         if self.draining || self.paused {
             self.return_waiting(todo);

@@ -16,6 +16,7 @@ use mailferry::control::report::{
 };
 use mailferry::daemon::{Relay, StartError};
 use mailferry::mail::{QueueId, State};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -75,6 +76,8 @@ pub struct Site {
     pub more: String,
     /// Where devices connect.
     pub listen: SocketAddr,
+    /// Further lines of `[[listen]]`.
+    pub listen_more: String,
 }
 
 impl Site {
@@ -94,6 +97,7 @@ impl Site {
                 .to_owned(),
             more: String::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen_more: String::new(),
         };
         site.set_password(PASSWORD);
         site
@@ -113,9 +117,9 @@ impl Site {
     /// Writes the configuration; returns its path.
     pub fn write(&self) -> PathBuf {
         let file = self.path("mailferry.toml");
-        let Self { clients, accounts, retry, more, listen, .. } = self;
+        let Self { clients, accounts, retry, more, listen, listen_more, .. } = self;
         let text = format!(
-            "hostname = \"relay.contoso.local\"\n[[listen]]\naddress = \"{listen}\"\n{clients}{accounts}\
+            "hostname = \"relay.contoso.local\"\n[[listen]]\naddress = \"{listen}\"\n{listen_more}{clients}{accounts}\
              [retry]\n{retry}[queue]\ndirectory = \"queue\"\nmin_free_space = \"1 MiB\"\n\
              [control]\nsocket = \"control.sock\"\n{more}"
         );
@@ -163,7 +167,9 @@ impl Running {
     /// Hands over a message as a device does; the answer to the end of data.
     pub async fn send(&self, to: &[&str], content: &str) -> String {
         let mut device = Device::connect(self.address).await;
-        device.send("copier@contoso.com", to, content).await
+        let answer = device.send("copier@contoso.com", to, content).await;
+        device.quit().await;
+        answer
     }
 
     pub async fn stop(self) {
@@ -234,40 +240,60 @@ impl Device {
         let stream = socket.connect(relay).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let mut device = Self(BufReader::new(stream));
-        assert!(device.hear().await.starts_with("220 "));
+        assert!(device.hear().await.unwrap().starts_with("220 "));
         assert!(device.say("EHLO copier").await.starts_with("250 "));
         device
     }
 
     /// Says a line; the last line of the answer.
     pub async fn say(&mut self, line: &str) -> String {
-        self.0.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
-        self.hear().await
+        self.try_say(line).await.expect("the relay answers")
     }
 
     /// Hands over a message of CRLF lines without leading dots; the answer to its end, or to what was refused.
     pub async fn send(&mut self, from: &str, to: &[&str], content: &str) -> String {
+        self.try_send(from, to, content).await.expect("the relay answers")
+    }
+
+    /// The same with a relay that may go away.
+    pub async fn try_send(&mut self, from: &str, to: &[&str], content: &str) -> io::Result<String> {
         let mut lines = vec![format!("MAIL FROM:<{from}>")];
         lines.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
         for line in lines {
-            let answer = self.say(&line).await;
+            let answer = self.try_say(&line).await?;
             if !answer.starts_with("250 ") {
-                return answer;
+                return Ok(answer);
             }
         }
-        let answer = self.say("DATA").await;
+        let answer = self.try_say("DATA").await?;
         assert!(answer.starts_with("354 "), "{answer}");
-        self.0.write_all(content.as_bytes()).await.unwrap();
-        self.say(".").await
+        self.write(content).await?;
+        self.try_say(".").await
     }
 
-    async fn hear(&mut self) -> String {
+    pub async fn write(&mut self, text: &str) -> io::Result<()> {
+        self.0.write_all(text.as_bytes()).await
+    }
+
+    /// Goes as it should, so that nobody waits for more.
+    pub async fn quit(mut self) {
+        assert!(self.say("QUIT").await.starts_with("221 "));
+    }
+
+    async fn try_say(&mut self, line: &str) -> io::Result<String> {
+        self.write(&format!("{line}\r\n")).await?;
+        self.hear().await
+    }
+
+    async fn hear(&mut self) -> io::Result<String> {
         loop {
             let mut line = String::new();
             let heard = tokio::time::timeout(PATIENCE, self.0.read_line(&mut line)).await;
-            heard.expect("the relay answers in time").expect("the connection holds");
+            if heard.expect("the relay answers in time")? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             if line.as_bytes().get(3) != Some(&b'-') {
-                return line.trim_end().to_owned();
+                return Ok(line.trim_end().to_owned());
             }
         }
     }

@@ -128,6 +128,8 @@ pub struct Recorded {
     pub logins: usize,
     /// What each `AUTH XOAUTH2` decoded to, in order.
     pub xoauth2: Vec<String>,
+    /// Times it stalled.
+    pub stalls: usize,
     /// Each connection's bytes as received, TLS taken off; AUTH included.
     pub bytes: Vec<Vec<u8>>,
     /// Each connection's turns: how often it had answered all it had and waited for the peer again.
@@ -567,6 +569,7 @@ impl Dialogue {
             }
             Some(Act::Stall) => {
                 self.flush().await?;
+                self.shared.note(|r| r.stalls += 1);
                 loop {
                     self.fill().await?;
                 }

@@ -86,7 +86,7 @@ impl<H: Host> Sim<H> {
     fn run(&mut self, until_s: i64) {
         loop {
             let next = self.events.iter().map(|(t, s, _)| (*t, *s)).min();
-            let wake = self.plan.wake_at(RelayTime::from_ms(self.now)).map(RelayTime::as_ms);
+            let wake = self.plan.wake_at().map(|t| t.as_ms().max(self.now));
             let (event, at) = match (next, wake) {
                 (Some((t, s)), w) if w.is_none_or(|w| t <= w) => {
                     let i = self.events.iter().position(|e| e.1 == s).unwrap();
@@ -521,4 +521,27 @@ fn a_restart_does_not_knock_at_a_closed_door() {
     assert_eq!(sim.logins.len(), 0);
     sim.run(310);
     assert_eq!(sim.delivered.len(), 3);
+}
+
+#[test]
+fn a_message_that_becomes_due_while_something_else_happens_is_not_slept_over() {
+    let at = RelayTime::from_ms;
+    let plan = || {
+        let mut plan = Plan::new(limits(), Breaker::default(), Throttle::new(0, 0, vec![]), false);
+        let begun = plan.handle(Event::Rung, at(0), WallTime::default(), 0.5);
+        assert!(matches!(begun[..], [Action::Lease { .. }]));
+        plan
+    };
+    let leases = |plan: &mut Plan, event, now| {
+        let todo = plan.handle(event, at(now), WallTime::default(), 0.5);
+        matches!(todo[..], [Action::Lease { .. }])
+    };
+    let mut late_answer = plan();
+    assert!(leases(&mut late_answer, Event::NothingDue(Some(at(50))), 60));
+
+    let mut other_event = plan();
+    assert!(!leases(&mut other_event, Event::NothingDue(Some(at(50))), 40));
+    // Asked late, it still names the moment that nobody has seen yet.
+    assert_eq!(other_event.wake_at(), Some(at(50)));
+    assert!(leases(&mut other_event, Event::Closed(ConnId(7)), 55));
 }
