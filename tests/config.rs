@@ -595,7 +595,7 @@ fn every_key_is_documented_and_every_documented_key_is_known() {
     fn walk(value: &toml::Value, above: &str, keys: &mut BTreeSet<String>) {
         match value {
             toml::Value::Table(_) if above.ends_with("password") || above.ends_with(".secret") => {
-                _ = keys.insert(above.to_owned())
+                _ = keys.insert(above.to_owned());
             }
             toml::Value::Table(t) => {
                 for (k, v) in t {

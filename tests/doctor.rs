@@ -5,7 +5,6 @@
 
 #[path = "support/smart_host.rs"]
 mod smart_host;
-#[allow(dead_code, reason = "the token tests use the rest")]
 #[path = "support/token_endpoint.rs"]
 mod token_endpoint;
 
