@@ -18,3 +18,4 @@ pub mod queue;
 pub mod receive;
 pub mod sandbox;
 pub mod submit;
+pub mod token;

@@ -15,12 +15,14 @@ const TABLE: &[(&str, &[&str])] = &[
     ("policy", &["mail"]),
     ("events", &["mail", "policy"]),
     ("queue", &["mail", "policy", "events"]),
-    ("submit", &["mail", "policy", "events", "queue"]),
+    ("token", &["mail", "policy", "events"]),
+    ("submit", &["mail", "policy", "events", "queue", "token"]),
     ("receive", &["mail", "policy", "events", "queue"]),
-    ("dispatch", &["mail", "policy", "events", "queue", "submit"]),
+    ("dispatch", &["mail", "policy", "events", "queue", "submit", "token"]),
     ("control", &["mail", "events", "queue", "dispatch"]),
-    ("config", &["mail", "policy", "submit", "events", "queue", "receive", "dispatch", "control"]),
+    ("config", &["mail", "policy", "token", "submit", "events", "queue", "receive", "dispatch", "control"]),
     ("logs", &[]),
+    ("doctor", ANYTHING),
     ("daemon", ANYTHING),
     ("cli", ANYTHING),
     ("sandbox", ANYTHING),
@@ -28,7 +30,7 @@ const TABLE: &[(&str, &[&str])] = &[
 ];
 const ANYTHING: &[&str] = &["*"];
 /// What stands at the top: below, nobody may import it.
-const TOP: &[&str] = &["config", "logs", "daemon", "cli", "sandbox", "demo"];
+const TOP: &[&str] = &["config", "logs", "daemon", "doctor", "cli", "sandbox", "demo"];
 
 /// The rooms a source text imports.
 fn imports(source: &str) -> BTreeSet<String> {

@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
 use mailferry::config::{self, Env, LogFormat, Settings};
+use mailferry::submit::Login;
+use mailferry::token::{self, Grant};
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 const LISTEN: &str = "[[listen]]\naddress = \"127.0.0.1:25\"\n";
@@ -38,6 +41,14 @@ fn load(text: &str, env: &Env) -> Settings {
     config::load(&path, env).unwrap_or_else(|p| panic!("{}", p[0]))
 }
 
+/// User name and password of the first account.
+fn first_login(s: &Settings) -> (String, String) {
+    match s.accounts[0].smart_host.login.as_ref() {
+        Some(Login::Password { user, password }) => (user.clone(), password.expose_secret().to_owned()),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn one_listener_one_network_and_one_account_are_enough() {
     let s = load(&format!("{LISTEN}{CLIENT}{ACCOUNT}"), &env(&[]));
@@ -46,8 +57,7 @@ fn one_listener_one_network_and_one_account_are_enough() {
     assert_eq!(s.accounts[0].smart_host.host, "smtp.office365.com");
     assert_eq!(s.accounts[0].smart_host.port, 587);
     assert_eq!(s.accounts[0].smart_host.ehlo_name, s.hostname);
-    let login = s.accounts[0].smart_host.login.as_ref().unwrap();
-    assert_eq!((login.user.as_str(), login.password.expose_secret()), ("scanner@contoso.com", "123456"));
+    assert_eq!(first_login(&s), ("scanner@contoso.com".to_owned(), "123456".to_owned()));
     assert_eq!(s.default_account.as_str(), "scanner@contoso.com");
     assert_eq!(s.receive.max_message_size_bytes, 35 << 20);
     assert_eq!((s.accounts[0].max_connections, s.accounts[0].messages_per_minute), (2, 25));
@@ -177,7 +187,7 @@ fn what_cannot_go_together_is_refused_and_what_is_hardly_meant_is_pointed_out() 
         ),
         (
             "[[account]]\nmailbox = \"b@contoso.com\"\nsenders = [\"b@contoso.com\"]\n".to_owned(),
-            "mailferry.toml:8:1: account.password: is missing | Exchange Online takes mail only from a mailbox that logs in: set password = { file = \"/etc/mailferry/scanner.password\" }",
+            "mailferry.toml:8:1: account.password: is missing | Exchange Online takes mail only from a mailbox that logs in: set [account.oauth], or password = { file = \"/etc/mailferry/scanner.password\" }",
         ),
         (
             "[[account]]\nmailbox = \"b@contoso.com\"\nsenders = [\"*@b.example\"]\nsmarthost = \"mail.example.net\"\n".to_owned(),
@@ -257,8 +267,8 @@ fn the_environment_overrides_the_file_and_is_checked_the_same_way() {
     assert_eq!(s.retry.delays, [Duration::from_secs(1), Duration::from_secs(2)]);
     assert_eq!(s.accounts[0].id.as_str(), "other@contoso.com");
     assert_eq!(s.clients[1].networks.len(), 2);
-    let password = &s.accounts[0].smart_host.login.as_ref().unwrap().password;
-    assert_eq!(password.expose_secret(), "0012", "never guessed into a number");
+    let password = first_login(&s).1;
+    assert_eq!(password, "0012", "never guessed into a number");
 
     assert_eq!(
         problems(
@@ -335,10 +345,140 @@ fn secrets_come_from_files_credentials_and_variables_and_are_never_shown() {
         assert_eq!(problems(&text, &env), said.clone().into_iter().collect::<Vec<_>>(), "{password}");
         if said.is_none() {
             let settings = load(&text, &env);
-            let login = settings.accounts[0].smart_host.login.as_ref().unwrap();
-            assert_eq!(login.password.expose_secret(), "topsecret");
+            assert_eq!(first_login(&settings).1, "topsecret");
             assert!(!format!("{settings:?}").contains("topsecret"));
         }
+    }
+}
+
+/// What `oauth = { .. }` and the account's other lines bring.
+fn oauth_problems(there: &Path, oauth: &str, more: &str) -> Vec<String> {
+    let there = format!("{}/", there.display());
+    let account = format!("[[account]]\nmailbox = \"scanner@contoso.com\"\noauth = {{ {oauth} }}\n{more}");
+    let text = format!("{LISTEN}{CLIENT}{account}").replace("/etc/mailferry/", &there);
+    problems(&text, &env(&[])).iter().map(|p| p.replace(&there, "/etc/mailferry/")).collect()
+}
+
+#[test]
+fn oauth_has_one_credential_and_every_mistake_in_it_names_its_key() {
+    const APP: &str = "tenant = \"contoso.com\", client_id = \"1-2\"";
+    let dir = secrets();
+    let check = |oauth: &str, more: &str| oauth_problems(dir.path(), oauth, more);
+    for oauth in [
+        "secret = { env = \"PW\" }, secret_expires = \"2027-05-01\"",
+        "certificate = \"/etc/mailferry/scanner.crt\", key = \"/etc/mailferry/scanner.key\"",
+        "device_code = true",
+        "device_code = true, cloud = \"gcc-high\"",
+    ] {
+        assert_eq!(check(&format!("{APP}, {oauth}"), ""), [""; 0], "{oauth}");
+    }
+    let one = "mailferry.toml:7:1: account.oauth: needs exactly one of secret, certificate (with key) and device_code | set secret = { file = \"/etc/mailferry/scanner.secret\" }";
+    for (oauth, said) in [
+        (APP.to_owned(), one),
+        (format!("{APP}, device_code = false"), one),
+        (format!("{APP}, device_code = true, secret = {{ env = \"PW\" }}"), one),
+        (
+            "client_id = \"1-2\", device_code = true".to_owned(),
+            "mailferry.toml:7:1: account.oauth.tenant: is missing | the Directory (tenant) ID on the app's overview page",
+        ),
+        (
+            "tenant = \"a/b\", client_id = \"1-2\", device_code = true".to_owned(),
+            "mailferry.toml:7:11: account.oauth.tenant: not a tenant | the Directory (tenant) ID on the app's overview page, or a domain such as contoso.com",
+        ),
+        (
+            format!("{APP}, secret = \"hunter2\""),
+            "mailferry.toml:7:54: account.oauth.secret: a secret does not belong into this file | write { file = \"/path\" }, { credential = \"name\" } (systemd) or { env = \"NAME\" }",
+        ),
+        (
+            format!("{APP}, certificate = \"/etc/mailferry/scanner.crt\""),
+            "mailferry.toml:7:1: account.oauth.key: is missing | certificate stands alone: name both, PEM files",
+        ),
+        (
+            format!("{APP}, certificate = \"/etc/mailferry/relay.crt\", key = \"/etc/mailferry/relay.key\""),
+            "not an RSA key",
+        ),
+        (
+            format!("{APP}, device_code = true, secret_expires = \"2027-05-01\""),
+            "is for a secret, and there is none",
+        ),
+        (
+            format!("{APP}, secret = {{ env = \"PW\" }}, secret_expires = \"May 2027\""),
+            "account.oauth.secret_expires: \"May 2027\": is not a date | for example \"2027-05-01\"",
+        ),
+        (
+            format!("{APP}, device_code = true, authority = \"http://login.example\""),
+            "account.oauth.authority: must begin with https:// | secrets are sent there: use https",
+        ),
+        (
+            format!("{APP}, device_code = \"yes\""),
+            "account.oauth.device_code: must be true or false | without quotes",
+        ),
+        (
+            format!("{APP}, device_code = true, cloud = \"mars\""),
+            "account.oauth.cloud: \"mars\" is not one of \"global\", \"gcc-high\", \"china\"",
+        ),
+        (
+            format!("{APP}, devicecode = true"),
+            "account.oauth.devicecode: unknown key | did you mean `device_code`?",
+        ),
+    ] {
+        let found = check(&oauth, "");
+        assert!(found.iter().any(|p| p.contains(said)), "{oauth}\n{found:#?}");
+        assert!(!found.iter().any(|p| p.contains("hunter2")), "{found:?}");
+    }
+    assert_eq!(
+        problems(&format!("{LISTEN}{CLIENT}{ACCOUNT}fallback_until = 2026-12-31\n"), &env(&[])),
+        [
+            "mailferry.toml:8:1: account.fallback_until: is a date without quotes | write it as a text: \"2026-12-31\""
+        ]
+    );
+}
+
+#[test]
+fn a_password_beside_oauth_is_for_a_time_only() {
+    const APP: &str = "tenant = \"contoso.com\", client_id = \"1-2\", device_code = true";
+    let dir = secrets();
+    let check = |more: &str| oauth_problems(dir.path(), APP, more);
+    let password = "password = { env = \"PW\" }\n";
+    assert_eq!(check(&format!("{password}fallback_until = \"2026-12-31\"\n")), [""; 0]);
+    assert_eq!(
+        check(password),
+        [
+            "mailferry.toml:5:1: warning: account.fallback_until: is missing: the password is never used beside oauth | set fallback_until = \"2026-12-31\", or remove the password"
+        ]
+    );
+    assert_eq!(
+        check("fallback_until = \"2026-12-31\"\n"),
+        [
+            "mailferry.toml:8:1: account.fallback_until: needs a password to fall back on | set password, or remove fallback_until"
+        ]
+    );
+    assert_eq!(
+        problems(&format!("{LISTEN}{CLIENT}{ACCOUNT}fallback_until = \"2026-12-31\"\n"), &env(&[])),
+        [
+            "mailferry.toml:8:1: account.fallback_until: is for accounts with oauth | remove it: without oauth the password is what is used"
+        ]
+    );
+    assert!(
+        check("tls = \"off\"\nsmarthost = \"127.0.0.1:25\"\n")[0]
+            .contains("a token never leaves in the clear")
+    );
+}
+
+#[test]
+fn the_cloud_names_the_smart_host() {
+    for (cloud, host) in [
+        ("global", "smtp.office365.com"),
+        ("gcc-high", "smtp.office365.us"),
+        ("china", "smtp.partner.outlook.cn"),
+    ] {
+        let account = format!(
+            "[[account]]\nmailbox = \"scanner@contoso.com\"\n[account.oauth]\ntenant = \"contoso.com\"\nclient_id = \"1-2\"\ncloud = \"{cloud}\"\nsecret = {{ env = \"PW\" }}\n"
+        );
+        let s = load(&format!("{LISTEN}{CLIENT}{account}"), &env(&[]));
+        assert_eq!((s.accounts[0].smart_host.host.as_str(), s.accounts[0].smart_host.port), (host, 587));
+        let oauth = s.accounts[0].oauth.as_ref().unwrap();
+        assert!(matches!(oauth.token.grant, Grant::Secret(_)) && s.accounts[0].smart_host.login.is_none());
     }
 }
 
@@ -387,13 +527,24 @@ fn a_certificate_needs_its_own_key() {
     );
 }
 
+/// A certificate with an RSA key, as an app registration takes it, both PEM. Made once: that takes a moment.
+static RSA: LazyLock<(String, String)> = LazyLock::new(|| {
+    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+    let params = rcgen::CertificateParams::new(vec!["relay.contoso.local".to_owned()]).unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+});
+
 /// A directory with everything the samples name.
 fn secrets() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let signed = rcgen::generate_simple_self_signed(vec!["relay.contoso.local".to_owned()]).unwrap();
+    let rsa = &*RSA;
     for (name, text) in [
         ("scanner.password", "secret\n".to_owned()),
         ("payroll.password", "secret\n".to_owned()),
+        ("scanner.secret", "secret\n".to_owned()),
+        ("scanner.crt", rsa.0.clone()),
+        ("scanner.key", rsa.1.clone()),
         ("scanner-3.password", "secret\n".to_owned()),
         ("smarthost.password", "secret\n".to_owned()),
         ("relay.crt", signed.cert.pem()),
@@ -421,6 +572,7 @@ fn every_sample_is_a_working_configuration() {
         "examples/one-printer-network.toml",
         "examples/two-mailboxes.toml",
         "examples/another-smart-host.toml",
+        "examples/oauth.toml",
     ] {
         let text = sample(name).replace("/etc/mailferry/", &there);
         assert_eq!(problems(&text, &Env::new()), [""; 0], "{name}");
@@ -442,7 +594,9 @@ fn every_key() -> String {
 fn every_key_is_documented_and_every_documented_key_is_known() {
     fn walk(value: &toml::Value, above: &str, keys: &mut BTreeSet<String>) {
         match value {
-            toml::Value::Table(_) if above.ends_with("password") => _ = keys.insert(above.to_owned()),
+            toml::Value::Table(_) if above.ends_with("password") || above.ends_with(".secret") => {
+                _ = keys.insert(above.to_owned())
+            }
             toml::Value::Table(t) => {
                 for (k, v) in t {
                     let key = if above.is_empty() { k.clone() } else { format!("{above}.{k}") };
@@ -466,7 +620,8 @@ fn the_defaults_in_the_documentation_are_the_defaults() {
     let there = format!("{}/", dir.path().display());
     let defaults = load(&sample("mailferry.toml").replace("/etc/mailferry/", &there), &Env::new());
     // These have no default to show, or contradict one another when all are set.
-    let no_default = ["certificate", "key", "senders", "recipient_domains"];
+    let no_default =
+        ["certificate", "key", "senders", "recipient_domains", "secret", "secret_expires", "fallback_until"];
     let text: Vec<String> = every_key()
         .lines()
         .filter(|l| !no_default.contains(&l.split(' ').next().unwrap_or("")))
@@ -481,11 +636,15 @@ fn the_defaults_in_the_documentation_are_the_defaults() {
     let host = |s: &Settings| {
         let mut a = s.accounts[0].clone();
         a.ca_file = None;
+        a.oauth = None;
         a.send_as = vec![];
         a.smart_host.ehlo_name = String::new();
         format!("{a:?}")
     };
     assert_eq!(host(&shown), host(&defaults));
+    let token = &shown.accounts[0].oauth.as_ref().unwrap().token;
+    let by_cloud = token::Settings { authority: None, token_url: None, ..token.clone() };
+    assert_eq!((token.authority(), token.token_url()), (by_cloud.authority(), by_cloud.token_url()));
     assert_eq!((shown.control_socket, shown.log), (defaults.control_socket, defaults.log));
     assert_eq!(shown.clients[0].line_endings, defaults.clients[0].line_endings);
 }

@@ -150,6 +150,7 @@ impl Live for Crew {
             state: if paused { AccountState::Paused } else { AccountState::Open },
             reason: String::new(),
             hint: None,
+            warnings: vec![],
             since: None,
             next_probe_at: None,
             connections: 1,
@@ -166,6 +167,10 @@ impl Live for Crew {
         *self.paused.lock().unwrap() = true;
         account.as_str() == "scanner@contoso.com"
     }
+    fn probe(&self, account: &AccountId) -> bool {
+        account.as_str() == "scanner@contoso.com"
+    }
+
     fn resume(&self, account: &AccountId) -> bool {
         *self.paused.lock().unwrap() = false;
         account.as_str() == "scanner@contoso.com"

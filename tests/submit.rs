@@ -22,7 +22,10 @@ fn settings(host: &SmartHost) -> submit::SmartHost {
         host: smart_host::NAME.to_owned(),
         port: host.address().port(),
         tls: Tls::StartTls,
-        login: Some(Login { user: "scanner@contoso.com".to_owned(), password: PASSWORD.to_owned().into() }),
+        login: Some(Login::Password {
+            user: "scanner@contoso.com".to_owned(),
+            password: PASSWORD.to_owned().into(),
+        }),
         ehlo_name: "relay.contoso.local".to_owned(),
         connect_timeout: Duration::from_secs(5),
         command_timeout: Duration::from_secs(5),
@@ -677,6 +680,7 @@ async fn the_smart_hosts_name_is_resolved_once_each() {
 
 #[test]
 fn the_password_is_in_no_debug_output() {
-    let login = Login { user: "scanner@contoso.com".to_owned(), password: PASSWORD.to_owned().into() };
+    let login =
+        Login::Password { user: "scanner@contoso.com".to_owned(), password: PASSWORD.to_owned().into() };
     assert!(!format!("{login:?}").contains(PASSWORD));
 }

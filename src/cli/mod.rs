@@ -3,6 +3,7 @@
 //! Invariant: an error is one lower-case line, then `hint: ...`; the exit code is one of sysexits; nothing that
 //! changes messages runs on all of them unless `--all` says so. Must not know: how anything works.
 
+mod account;
 mod export;
 mod print;
 mod source;
@@ -72,7 +73,7 @@ enum Command {
     /// Look at the messages and act on them
     #[command(subcommand)]
     Queue(QueueCommand),
-    /// Stop and start sending through a mailbox
+    /// Say how the mailboxes stand, stop and start sending through one, sign in for one
     #[command(subcommand)]
     Account(AccountCommand),
 }
@@ -115,6 +116,17 @@ enum QueueCommand {
 
 #[derive(Debug, Subcommand)]
 enum AccountCommand {
+    /// List the mailboxes: how each logs in, and whether mail flows
+    List {
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sign in for a mailbox whose oauth has device_code = true: shows an address and a code, and waits
+    Login {
+        /// The account's mailbox
+        mailbox: String,
+    },
     /// Stop sending through this mailbox; its mail waits
     Pause {
         /// The account's mailbox
@@ -277,19 +289,7 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
             source.close().await;
             done.map(|()| 0)
         }),
-        Command::Account(command) => block_on(async {
-            let (_, socket) = config::load_queue_and_socket(path, &env).map_err(|p| wrong(&p))?;
-            let (mailbox, paused) = match command {
-                AccountCommand::Pause { mailbox } => (mailbox, true),
-                AccountCommand::Resume { mailbox } => (mailbox, false),
-            };
-            Client::new(&socket).set_paused(&mailbox, paused).await?;
-            out(&format!(
-                "{mailbox}: {}\n",
-                if paused { "paused; its mail waits" } else { "sending again" }
-            ))?;
-            Ok(0)
-        }),
+        Command::Account(command) => block_on(async { account::run(command, path, &env).await.map(|()| 0) }),
     }
 }
 

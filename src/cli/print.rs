@@ -9,6 +9,16 @@ use jiff::tz::TimeZone;
 
 const COLUMNS: usize = 100;
 
+/// Whether mail flows through an account.
+pub(super) fn account_state(state: AccountState) -> &'static str {
+    match state {
+        AccountState::Open => "open",
+        AccountState::BackingOff => "waiting for the smart host",
+        AccountState::Held => "needs a human",
+        AccountState::Paused => "paused",
+    }
+}
+
 /// How the relay is, the sentence first.
 pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
     let mut out = wrapped("", &s.sentence);
@@ -23,12 +33,7 @@ pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
         out += "\naccounts\n";
     }
     for a in &s.accounts {
-        let state = match a.state {
-            AccountState::Open => "open",
-            AccountState::BackingOff => "waiting for the smart host",
-            AccountState::Held => "needs a human",
-            AccountState::Paused => "paused",
-        };
+        let state = account_state(a.state);
         let since = a.since.map_or(String::new(), |at| format!(" since {}", time(at, zone)));
         out += &wrapped("  ", &format!("{}: {state}{since}", a.mailbox));
         if !a.reason.is_empty() {

@@ -3,23 +3,35 @@
 //! Invariant: an account that comes out of here never sends a password in the clear.
 
 use super::check::{At, Found, duration, is_host_name, patterns, small};
+use super::oauth::{self, Secrets};
 use super::secret::{certificates, secret};
-use super::section::{Findings, Section};
-use super::{Account, Env, Place};
+use super::section::{Field, Findings, Section};
+use super::{Account, Env, OAuth, Place};
 use crate::mail::{AccountId, Mailbox};
 use crate::submit::{Login, SmartHost, Tls};
+use crate::token::Cloud;
+use jiff::civil::Date;
+use std::path::Path;
 
 const MINUTE: u64 = 60;
 
-pub(super) fn account(mut section: Section<'_>, env: &Env, hostname: Option<&str>) -> At<Option<Account>> {
+pub(super) fn account(
+    mut section: Section<'_>,
+    env: &Env,
+    hostname: Option<&str>,
+    store: &Path,
+) -> At<Option<Account>> {
     let place = section.place();
     let mailbox = section.field("mailbox");
     if !mailbox.is_set() {
         mailbox.error("is missing", "the licensed mailbox, for example \"scanner@contoso.com\"");
     }
     let address: Option<Mailbox> = mailbox.parse("\"scanner@contoso.com\"", str::parse);
-    let smart_host = smart_host(&mut section, env, hostname, address.as_ref());
-    let is_exchange_online = smart_host.as_ref().is_some_and(|h| h.host.ends_with(".office365.com"));
+    let has_password = section.has("password");
+    let oauth = oauth::read(&mut section, Secrets::Read(env), address.as_ref(), store);
+    let smart_host = smart_host(&mut section, env, hostname, address.as_ref(), &oauth);
+    let fallback_until = fallback(&section.field("fallback_until"), has_password, &oauth);
+    let is_exchange_online = smart_host.as_ref().is_some_and(|h| is_exchange_online(&h.host));
     let mut limit = |name: &str, default: u32, most: u32| {
         let field = section.field(name);
         let value = small(&field).unwrap_or(default);
@@ -42,10 +54,13 @@ pub(super) fn account(mut section: Section<'_>, env: &Env, hostname: Option<&str
             item.parse("\"partner.example\"", |s| format!("*@{}", s.strip_prefix("*@").unwrap_or(s)).parse())
         })
         .collect();
-    let account = address.zip(smart_host).map(|(mailbox, smart_host)| Account {
+    let is_whole = !oauth.is_set || oauth.settings.is_some();
+    let oauth = oauth.settings.map(|token| OAuth { token, fallback_until });
+    let account = address.zip(smart_host).filter(|_| is_whole).map(|(mailbox, smart_host)| Account {
         id: AccountId::new(mailbox.to_string().to_lowercase()),
         mailbox,
         smart_host,
+        oauth,
         ca_file,
         send_as,
         max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
@@ -62,6 +77,7 @@ fn smart_host(
     env: &Env,
     hostname: Option<&str>,
     mailbox: Option<&Mailbox>,
+    oauth: &oauth::Read,
 ) -> Option<SmartHost> {
     let host_port = section.field("smarthost");
     let tls_field = section.field("tls");
@@ -76,7 +92,7 @@ fn smart_host(
     let place = if host_port.is_set() {
         host_port.parse("\"smtp.office365.com:587\"", split_host_port)
     } else {
-        Some(("smtp.office365.com".to_owned(), 587))
+        Some((oauth.cloud.smart_host().to_owned(), 587))
     };
     let password = secret(&password_field, env);
     let user = login.text("\"user name\"");
@@ -86,27 +102,55 @@ fn smart_host(
             "set tls = \"starttls\" or \"implicit\", or remove the password",
         );
     }
+    if oauth.is_set && tls == Some(Tls::Off) {
+        tls_field.error("a token never leaves in the clear", "set tls = \"starttls\" or \"implicit\"");
+    }
     if login.is_set() && !password_field.is_set() {
         login.error("a login needs a password", "set password = { file = \"/path\" }");
-    } else if !host_port.is_set() && !password_field.is_set() {
-        password_field.error("is missing", "Exchange Online takes mail only from a mailbox that logs in: set password = { file = \"/etc/mailferry/scanner.password\" }");
+    } else if !host_port.is_set() && !password_field.is_set() && !oauth.is_set {
+        password_field.error("is missing", "Exchange Online takes mail only from a mailbox that logs in: set [account.oauth], or password = { file = \"/etc/mailferry/scanner.password\" }");
     }
     if user.as_ref().is_some_and(|u| u.trim().is_empty() || u.contains(char::is_control)) {
         login.error("must be a user name", "");
     }
     let (host, port) = place?;
     let tls = tls?;
-    if host.ends_with(".office365.com") && tls != Tls::StartTls {
+    if is_exchange_online(&host) && tls != Tls::StartTls {
         tls_field.error("Exchange Online speaks only STARTTLS", "remove tls, and use port 587");
     }
     let login = match (password, mailbox) {
         (Some(password), Some(mailbox)) => {
-            Some(Login { user: user.unwrap_or_else(|| mailbox.to_string()), password })
+            Some(Login::Password { user: user.unwrap_or_else(|| mailbox.to_string()), password })
         }
         _ => None,
     };
     let ehlo_name = hostname.unwrap_or_default().to_owned();
     Some(SmartHost { host, port, tls, login, ehlo_name, connect_timeout, command_timeout, data_timeout })
+}
+
+/// Of whichever cloud.
+fn is_exchange_online(host: &str) -> bool {
+    host.ends_with(".office365.com") || host.ends_with(".office365.us") || host == Cloud::China.smart_host()
+}
+
+/// The last day on which the password stands in for OAuth.
+fn fallback(until: &Field<'_>, has_password: bool, oauth: &oauth::Read) -> Option<Date> {
+    match (oauth.is_set, has_password) {
+        (true, true) if !until.is_set() => until.warn(
+            "is missing: the password is never used beside oauth",
+            "set fallback_until = \"2026-12-31\", or remove the password",
+        ),
+        _ if !until.is_set() => {}
+        (true, true) => return oauth::date(until),
+        (true, false) => {
+            until.error("needs a password to fall back on", "set password, or remove fallback_until");
+        }
+        (false, _) => {
+            until
+                .error("is for accounts with oauth", "remove it: without oauth the password is what is used");
+        }
+    }
+    None
 }
 
 /// `name:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.

@@ -4,11 +4,12 @@
 
 use super::account::{account, accounts_go_together};
 use super::file::Tree;
+use super::oauth::{self, Secrets};
 use super::secret::{certificates, key_fits, private_key, secret};
 use super::section::{Field, Findings, Section};
 use super::{
     Account, Env, Listen, ListenAuth, ListenTls, LogFormat, Place, Problem, Queue, Receive, Settings,
-    Severity, User,
+    Severity, SignIn, User,
 };
 use crate::mail::{AccountId, AddressPattern, ClientName, Mailbox};
 use crate::policy::admission::{Client, LineEndings};
@@ -55,6 +56,28 @@ pub(super) fn check_queue_and_socket(tree: &Tree) -> Result<(Queue, PathBuf), Ve
     if problems.is_empty() { Ok((queue, socket)) } else { Err(problems) }
 }
 
+/// How each account logs in, and where the control socket is. No secret is read: an admin who signs in for a mailbox
+/// need not be able to.
+pub(super) fn check_sign_ins(tree: &Tree) -> Result<(Vec<SignIn>, PathBuf), Vec<Problem>> {
+    let findings = Findings::new(tree);
+    let mut root = findings.root();
+    let queue = queue(root.section("queue"));
+    let socket = control_socket(root.section("control"));
+    let accounts = root.sections("account").into_iter().filter_map(|mut section| {
+        let mailbox: Option<Mailbox> = section.field("mailbox").parse("\"scanner@contoso.com\"", str::parse);
+        let has_password = section.has("password");
+        let oauth = oauth::read(&mut section, Secrets::Leave, mailbox.as_ref(), &queue.directory);
+        let method = oauth.method.unwrap_or(if has_password { "password" } else { "no login" });
+        Some(SignIn { mailbox: mailbox?, method, device_code: oauth.settings })
+    });
+    let accounts = accounts.collect();
+    drop(root);
+    let mut problems = findings.finish();
+    let ours = ["queue.", "control.", "account.mailbox", "account.oauth"];
+    problems.retain(|p| p.severity == Severity::Error && ours.iter().any(|o| p.key.starts_with(o)));
+    if problems.is_empty() { Ok((accounts, socket)) } else { Err(problems) }
+}
+
 fn control_socket(mut section: Section<'_>) -> PathBuf {
     section.field("socket").path().unwrap_or_else(|| PathBuf::from("/run/mailferry/control.sock"))
 }
@@ -65,9 +88,12 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
     let listen: Vec<_> = root.sections("listen").into_iter().map(listener).collect();
     let receive = receive(root.section("receive"), env);
     let clients: Vec<_> = root.sections("client").into_iter().map(client).collect();
-    let accounts: Vec<_> =
-        root.sections("account").into_iter().map(|s| account(s, env, hostname.as_deref())).collect();
     let queue = queue(root.section("queue"));
+    let accounts: Vec<_> = root
+        .sections("account")
+        .into_iter()
+        .map(|s| account(s, env, hostname.as_deref(), &queue.directory))
+        .collect();
     let retry = retry(root.section("retry"));
     let notify = addresses(&root.section("notify").field("to"));
     let control_socket = control_socket(root.section("control"));

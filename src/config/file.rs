@@ -196,8 +196,9 @@ impl Reader<'_> {
                 }
             },
             DeValue::Float(f) => ValueKind::Float(f.as_str().parse().unwrap_or(f64::NAN)),
-            DeValue::Datetime(_) => {
-                self.problems.push(error(place.clone(), key, "is a date, and no setting is one"));
+            DeValue::Datetime(date) => {
+                let hint = Some(format!("write it as a text: \"{date}\""));
+                self.problems.push(Problem { hint, ..error(place.clone(), key, "is a date without quotes") });
                 ValueKind::Nil
             }
             DeValue::Array(items) => {

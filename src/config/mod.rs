@@ -7,6 +7,7 @@
 mod account;
 mod check;
 mod file;
+mod oauth;
 mod problem;
 mod secret;
 mod section;
@@ -18,6 +19,8 @@ use crate::policy::admission::{Client, Clients};
 use crate::policy::route::{Route, Routes};
 use crate::policy::schedule::Retry;
 use crate::submit::SmartHost;
+use crate::token;
+use jiff::civil::Date;
 use secrecy::SecretString;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -159,6 +162,8 @@ pub struct Account {
     pub mailbox: Mailbox,
     /// Where and how it submits.
     pub smart_host: SmartHost,
+    /// Logging in with a token. The login of `smart_host` is the fallback then.
+    pub oauth: Option<OAuth>,
     /// Certificates to trust in place of the system's, PEM.
     pub ca_file: Option<PathBuf>,
     /// Senders that may stay in From; others are rewritten to the mailbox.
@@ -173,6 +178,26 @@ pub struct Account {
     pub senders: Vec<AddressPattern>,
     /// Takes mail to these domains, as patterns `*@domain`.
     pub recipient_domains: Vec<AddressPattern>,
+}
+
+/// `[account.oauth]`.
+#[derive(Debug, Clone)]
+pub struct OAuth {
+    /// Where the tokens come from.
+    pub token: token::Settings,
+    /// The password may stand in until the end of this day (UTC).
+    pub fallback_until: Option<Date>,
+}
+
+/// How an account logs in, as far as that shows without its secrets.
+#[derive(Debug, Clone)]
+pub struct SignIn {
+    /// Whose.
+    pub mailbox: Mailbox,
+    /// In words.
+    pub method: &'static str,
+    /// What a sign-in by device code is begun with, where that is the method.
+    pub device_code: Option<token::Settings>,
 }
 
 /// `[queue]`.
@@ -225,6 +250,16 @@ pub fn load_queue_and_socket(path: Option<&Path>, env: &Env) -> Result<(Queue, P
         Err(e) => return Err(vec![unreadable(&path, &e)]),
     };
     check::check_queue_and_socket(&file::Tree::new(&path, &text, env)?)
+}
+
+/// How each account logs in, and the control socket; see `load_queue_and_socket`.
+///
+/// # Errors
+/// What is wrong with the parts of the file that say so.
+pub fn load_sign_ins(path: Option<&Path>, env: &Env) -> Result<(Vec<SignIn>, PathBuf), Vec<Problem>> {
+    let path = absolute(path.unwrap_or(Path::new(DEFAULT_PATH)));
+    let text = std::fs::read_to_string(&path).map_err(|e| vec![unreadable(&path, &e)])?;
+    check::check_sign_ins(&file::Tree::new(&path, &text, env)?)
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -69,6 +69,24 @@ pub(super) fn secret(field: &Field<'_>, env: &Env) -> Option<SecretString> {
 }
 
 fn from_file(field: &Field<'_>, path: &Path) -> Option<SecretString> {
+    checked(field, &read_private(field, path)?)
+}
+
+fn read_private(field: &Field<'_>, path: &Path) -> Option<String> {
+    let (text, mode) = read(field, path)?;
+    // Reading by the group is how a file of root's reaches the service's user.
+    if mode & 0o037 != 0 {
+        let shown = path.display();
+        field.warn(
+            format!("{shown} is open to others (mode {:03o})", mode & 0o777),
+            format!("chmod 600 {shown}"),
+        );
+    }
+    Some(text)
+}
+
+/// The text of a file, and its mode.
+fn read(field: &Field<'_>, path: &Path) -> Option<(String, u32)> {
     let shown = path.display();
     let mut text = String::new();
     let read = File::open(path).and_then(|file| {
@@ -84,18 +102,11 @@ fn from_file(field: &Field<'_>, path: &Path) -> Option<SecretString> {
             return None;
         }
     };
-    // Reading by the group is how a file of root's reaches the service's user.
-    if mode & 0o037 != 0 {
-        field.warn(
-            format!("{shown} is open to others (mode {:03o})", mode & 0o777),
-            format!("chmod 600 {shown}"),
-        );
-    }
     if text.len() as u64 > MAX_SECRET_BYTES {
         field.error(format!("{shown} is too long for a secret"), "");
         return None;
     }
-    checked(field, &text)
+    Some((text, mode))
 }
 
 fn checked(field: &Field<'_>, text: &str) -> Option<SecretString> {
@@ -123,6 +134,17 @@ pub(super) fn certificates(field: &Field<'_>) -> Option<PathBuf> {
     };
     field.error(what, "a PEM file with -----BEGIN CERTIFICATE-----");
     None
+}
+
+/// The text of a file of certificates.
+pub(super) fn pem(field: &Field<'_>) -> Option<String> {
+    read(field, &certificates(field)?).map(|(text, _)| text)
+}
+
+/// The text of a file with a private key, which nobody else should be able to read.
+pub(super) fn pem_key(field: &Field<'_>) -> Option<SecretString> {
+    let path = private_key(field)?;
+    read_private(field, &path).map(SecretString::from)
 }
 
 /// Checks that a file holds a private key.

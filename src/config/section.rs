@@ -196,6 +196,15 @@ impl<'f> Section<'f> {
         sections
     }
 
+    /// Whether something of this name stands here and has not been read.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.left.contains_key(name)
+    }
+
+    pub(super) fn error(&self, what: impl Into<String>, hint: impl Into<String>) {
+        self.findings.error(self.place.clone(), &self.name, what, hint);
+    }
+
     /// Where the section begins.
     pub(super) fn place(&self) -> Place {
         self.place.clone()
@@ -284,6 +293,20 @@ impl<'f> Field<'f> {
             self.error(format!("\"{text}\" is not one of {all}"), "");
         }
         found
+    }
+
+    /// true or false; from the environment also written as text.
+    pub(super) fn boolean(&self) -> Option<bool> {
+        let value = self.value.as_ref()?;
+        let read = match &value.kind {
+            ValueKind::Boolean(b) => Some(*b),
+            ValueKind::String(s) if is_from_environment(value) => s.trim().parse().ok(),
+            _ => None,
+        };
+        if read.is_none() {
+            self.error("must be true or false", "without quotes");
+        }
+        read
     }
 
     /// A number within a range; from the environment also written as text.

@@ -203,6 +203,7 @@ async fn account(
     let known = match action.as_str() {
         "pause" => relay.live.pause(&account),
         "resume" => relay.live.resume(&account),
+        "probe" => relay.live.probe(&account),
         _ => return Err(Failed(StatusCode::NOT_FOUND, "no such action".to_owned())),
     };
     if known {

@@ -129,6 +129,15 @@ impl Client {
         self.request(Method::POST, &path, None).await.map(|_| ())
     }
 
+    /// Has the account tried now, as somebody has mended it.
+    ///
+    /// # Errors
+    /// `NotFound`, or any.
+    pub async fn probe(&self, mailbox: &str) -> Result<(), ClientError> {
+        let path = format!("/accounts/{}/probe", percent(mailbox));
+        self.request(Method::POST, &path, None).await.map(|_| ())
+    }
+
     async fn connect(&self) -> Result<UnixStream, ClientError> {
         UnixStream::connect(&self.socket).await.map_err(|e| match e.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning,

@@ -29,6 +29,9 @@ pub trait Live: Send + Sync + 'static {
     /// Sends again; false: there is no such account.
     fn resume(&self, account: &AccountId) -> bool;
 
+    /// Tries the account now, as somebody has mended it; false: there is no such account.
+    fn probe(&self, account: &AccountId) -> bool;
+
     /// The admin wants messages tried now: accounts that wait probe at once.
     fn kick(&self);
 }
@@ -48,6 +51,8 @@ pub struct AccountLive {
     pub hint: Option<String>,
     /// Since when it has been so.
     pub since: Option<WallTime>,
+    /// What a human should do although mail flows, such as an end that comes near.
+    pub warnings: Vec<report::Need>,
     /// When it is tried next.
     pub next_probe_at: Option<WallTime>,
     /// Open connections.

@@ -2,15 +2,16 @@
 //!
 //! Must not know: how it is asked for, how it is shown.
 
-use crate::control::report::AccountState;
+use crate::control::report::{AccountState, Need};
 use crate::control::{AccountLive, ClientLive, Live};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
 use crate::mail::{AccountId, RelayTime, WallTime};
-use crate::policy::advice::{About, Advice};
-use crate::policy::breaker::Kind;
+use crate::policy::advice::About;
+use crate::policy::breaker::{Kind, Open};
 use crate::queue::Clock;
 use crate::receive::listener::Shared;
+use crate::token::expiry::{Expiry, expiry_warning};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
@@ -67,6 +68,10 @@ impl Live for Rooms {
         self.dispatcher.pause(account, false)
     }
 
+    fn probe(&self, account: &AccountId) -> bool {
+        self.dispatcher.kick(account)
+    }
+
     fn kick(&self) {
         self.dispatcher.kick_all();
     }
@@ -88,7 +93,7 @@ fn account(
     let on_the_wall = |t: RelayTime| WallTime::from_ms(wall.as_ms() + (t.as_ms() - now.as_ms()));
     let about = About { mailbox: id.as_str(), smart_host: &place };
     let told = live.open.as_ref().filter(|o| o.told);
-    let hint = told.and_then(|o| o.advice).and_then(|a| hint(a, about));
+    let hint = told.and_then(|o| hint(o, about));
     let reason = match (&live.open, live.throttled_until) {
         (Some(open), _) => open.reason.clone(),
         (None, Some(_)) => "waiting for its pace: messages a minute or recipients a day".to_owned(),
@@ -98,6 +103,7 @@ fn account(
         state,
         reason,
         hint,
+        warnings: live.expiry.and_then(|e| expires(&id, e, wall)).into_iter().collect(),
         since: live.open.as_ref().map(|o| on_the_wall(o.since)),
         next_probe_at: live.open.as_ref().map(|o| on_the_wall(o.next_probe.max(now))),
         connections: live.connections,
@@ -107,8 +113,26 @@ fn account(
     }
 }
 
+/// Said from the first warning on until there is another credential.
+fn expires(account: &AccountId, expiry: Expiry, now: WallTime) -> Option<Need> {
+    let days_left = expiry.days_left(now);
+    expiry_warning(days_left, None)?;
+    let (what, at) = (expiry.what, expiry.at);
+    let what = match days_left {
+        d if d < 0 => format!("{account}: the {what} has expired on {at}"),
+        1 => format!("{account}: the {what} expires on {at}, in 1 day"),
+        d => format!("{account}: the {what} expires on {at}, in {d} days"),
+    };
+    let hint =
+        "add the next one to the application now, put it in its file, then: systemctl reload mailferry";
+    Some(Need { what, hint: hint.to_owned() })
+}
+
 /// The first step of the remedy that is not "nothing"; the log has them all.
-fn hint(advice: Advice, about: About<'_>) -> Option<String> {
-    let steps = advice.remedy(about);
+fn hint(open: &Open, about: About<'_>) -> Option<String> {
+    let steps = match open.advice {
+        Some(advice) if open.remedy.is_empty() => advice.remedy(about),
+        _ => open.remedy.clone(),
+    };
     steps.iter().find(|s| !s.starts_with("nothing")).or(steps.first()).cloned()
 }

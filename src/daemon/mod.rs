@@ -21,6 +21,7 @@ use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{self, Clock, OpenError, Queue};
 use crate::receive::{self, certificate, listener};
 use crate::submit::{Trust, TrustError};
+use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
 use std::net::{SocketAddr, TcpListener};
@@ -46,6 +47,14 @@ pub enum StartError {
         account: String,
         /// What is wrong with it.
         error: TrustError,
+    },
+    /// What access tokens are got with.
+    #[error("account {account}: oauth: {error}")]
+    OAuth {
+        /// Whose.
+        account: String,
+        /// What is wrong with it.
+        error: SettingsError,
     },
     /// A listener's certificate.
     #[error("listener {address}: {error}")]
@@ -95,9 +104,9 @@ impl Relay {
     /// # Errors
     /// Whatever cannot be opened; nothing is left open then.
     pub async fn start(settings: &Settings, handed: Vec<TcpListener>) -> Result<Self, StartError> {
-        let dispatch = dispatch_settings(settings)?;
         let listen = listens(settings)?;
         let (queue, clock) = SqliteQueue::open(&queue_settings(&settings.queue))?;
+        let dispatch = dispatch_settings(settings, clock)?;
         let any: Arc<dyn Queue> = Arc::clone(&queue) as Arc<dyn Queue>;
         let socket = api::bind(&settings.control_socket)
             .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
@@ -151,7 +160,7 @@ impl Relay {
     /// # Errors
     /// A file of the new settings cannot be read; nothing is changed then.
     pub async fn reload(&self, settings: &Settings, before: &Settings) -> Result<(), StartError> {
-        let dispatch = dispatch_settings(settings)?;
+        let dispatch = dispatch_settings(settings, self.clock)?;
         // Only to see that the files are good: the listeners keep theirs until a restart.
         listens(settings)?;
         self.receive.send_replace(Arc::new(receive_settings(settings)));
@@ -224,7 +233,7 @@ fn places(settings: &Settings) -> Vec<(crate::mail::AccountId, String)> {
     settings.accounts.iter().map(|a| (a.id.clone(), place(a))).collect()
 }
 
-fn dispatch_settings(settings: &Settings) -> Result<dispatch::Settings, StartError> {
+fn dispatch_settings(settings: &Settings, clock: Clock) -> Result<dispatch::Settings, StartError> {
     let account = |a: &config::Account| -> Result<dispatch::Account, StartError> {
         let trust = Trust::new(a.ca_file.as_deref())
             .map_err(|error| StartError::Trust { account: a.id.to_string(), error })?;
@@ -232,6 +241,7 @@ fn dispatch_settings(settings: &Settings) -> Result<dispatch::Settings, StartErr
             id: a.id.clone(),
             smart_host: a.smart_host.clone(),
             trust,
+            oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock)).transpose()?,
             sender: Sender { mailbox: a.mailbox.clone(), send_as: a.send_as.clone() },
             max_connections: a.max_connections,
             messages_per_minute: a.messages_per_minute,
@@ -244,6 +254,12 @@ fn dispatch_settings(settings: &Settings) -> Result<dispatch::Settings, StartErr
         hostname: settings.hostname.clone(),
         notify: settings.notify.clone(),
     })
+}
+
+fn oauth(a: &config::Account, oauth: &config::OAuth, clock: Clock) -> Result<dispatch::OAuth, StartError> {
+    let source = token::Source::new(oauth.token.clone(), token::Limits::default(), move || clock.now())
+        .map_err(|error| StartError::OAuth { account: a.id.to_string(), error })?;
+    Ok(dispatch::OAuth { source, fallback_until: oauth.fallback_until })
 }
 
 fn receive_settings(settings: &Settings) -> receive::Settings {

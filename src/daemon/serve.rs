@@ -42,7 +42,9 @@ impl Exit {
     pub fn code(&self) -> u8 {
         match self {
             Self::Start(StartError::Queue(OpenError::Locked(_))) => 75,
-            Self::Start(StartError::Trust { .. } | StartError::Certificate { .. }) => 78,
+            Self::Start(
+                StartError::Trust { .. } | StartError::OAuth { .. } | StartError::Certificate { .. },
+            ) => 78,
             Self::Start(_) => 69,
             Self::Disk(_) => 74,
             Self::Sandbox(_) | Self::System(_) => 71,
@@ -197,8 +199,9 @@ impl StandIn {
             }
             account.smart_host.port = self.address.port();
             account.smart_host.tls = Tls::StartTls;
+            account.oauth = None;
             account.smart_host.login =
-                Some(Login { user: MAILBOX.to_owned(), password: SecretString::from("sandbox") });
+                Some(Login::Password { user: MAILBOX.to_owned(), password: SecretString::from("sandbox") });
             account.ca_file = Some(self.ca_file.clone());
         }
     }

@@ -7,6 +7,7 @@
 
 use super::board::Board;
 use super::connection::{self, Order, Report};
+use super::credential;
 use super::notice;
 use super::plan::{Action, ConnId, Event, Limits, Live, Plan};
 use super::{Account, Settings};
@@ -16,10 +17,12 @@ use crate::mail::{AccountId, Failure, QueueId, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Open};
 use crate::policy::throttle::Throttle;
 use crate::queue::{Clock, Lease, Next, Queue, QueueError, Settlement};
+use crate::token::Grant;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
 /// Between tries to settle while the disk refuses.
 const SETTLE_RETRY: Duration = Duration::from_secs(1);
@@ -105,6 +108,8 @@ impl Actor {
         let arrivals = self.queue.arrivals(&self.id);
         let mut draining = false;
         self.take(Event::Rung);
+        let mut daily = tokio::time::interval(DAY);
+        daily.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !(draining && self.plan.is_at_rest()) {
             let now = self.clock.now();
             let wake = self.plan.wake_at(now).map(|t| t.since(now));
@@ -119,7 +124,8 @@ impl Actor {
                 Some(message) = self.inbox.recv() => self.receive(message),
                 command = commands.recv() => match command {
                     Some(Command::Live(answer)) => {
-                        let _ = answer.send(self.plan.live(now));
+                        let expiry = self.account.oauth.as_ref().and_then(|o| o.source.expiry());
+                        let _ = answer.send(Live { expiry, ..self.plan.live(now) });
                     }
                     Some(Command::Cut) => {
                         self.cut.send_replace(true);
@@ -133,20 +139,40 @@ impl Actor {
                         self.remember(pause_note(&self.id), value);
                         self.take(Event::Paused(paused));
                     }
-                    Some(Command::Kick) => self.take(Event::Kick),
+                    Some(Command::Kick) => {
+                        if let Some(oauth) = &self.account.oauth {
+                            oauth.source.kick();
+                        }
+                        self.take(Event::Kick);
+                    }
                     Some(Command::TenantHeld(failure)) => self.take(Event::TenantHeld(failure)),
                     Some(Command::Reload(new)) => {
-                        let (account, settings) = *new;
+                        let (mut account, settings) = *new;
+                        account.oauth = account.oauth.map(|o| o.after(self.account.oauth.as_ref()));
+                        if let Some(oauth) = &account.oauth {
+                            oauth.source.kick();
+                        }
                         let limits = limits(&account, &settings);
                         self.place.clone_from(&limits.smart_host);
                         self.account = Arc::new(account);
                         self.settings = settings;
+                        daily.reset_immediately();
                         self.take(Event::Limits(Box::new(limits)));
                     }
                 },
                 () = arrivals.notified() => self.take(Event::Rung),
+                _ = daily.tick(), if !draining => {
+                    let (account, queue) = (Arc::clone(&self.account), Arc::clone(&self.queue));
+                    tokio::spawn(credential::look_after(account, self.settings.clone(), queue, now));
+                }
                 () = sleep => self.take(Event::Woken),
             }
+        }
+        // A refresh token that was replaced must reach the disk; a lost access token costs one more request.
+        if let Some(oauth) = &self.account.oauth
+            && matches!(oauth.source.settings().grant, Grant::DeviceCode { .. })
+        {
+            oauth.source.finish().await;
         }
     }
 

@@ -3,11 +3,11 @@
 //! Invariant: every order is answered by exactly one report, and the last report is `Closed` or `OpenFailed`; a
 //! lease that was handed over always comes back. Must not know: why it was told to.
 
-use super::Account;
 use super::plan::ConnId;
+use super::{Account, login};
 use crate::mail::{Cause, Failure, Stage};
 use crate::queue::Lease;
-use crate::submit::{self, Connection, Outcome, Sent};
+use crate::submit::{Outcome, Sent};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, watch};
@@ -41,13 +41,8 @@ pub(super) async fn run(
     reports: impl Fn(Report) + Send,
     mut cut: watch::Receiver<bool>,
 ) {
-    let open = async {
-        let addresses = submit::resolve(&account.smart_host).await?;
-        let address = addresses[nth_address % addresses.len()];
-        Connection::open(&account.smart_host, &account.trust, address).await
-    };
     let opened = tokio::select! {
-        opened = open => opened,
+        opened = login::open(&account, nth_address) => opened,
         _ = cut.wait_for(|c| *c) => Err(Failure::new(Stage::Connect, Cause::Network("stopping".into()))),
     };
     let mut connection = match opened {

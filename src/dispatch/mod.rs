@@ -6,6 +6,8 @@
 mod account;
 mod board;
 mod connection;
+mod credential;
+mod login;
 mod notice;
 mod plan;
 mod settle;
@@ -17,8 +19,10 @@ use crate::policy::rewrite::Sender;
 use crate::policy::schedule::Retry;
 use crate::queue::{Clock, Queue};
 use crate::submit::{SmartHost, Trust};
+use crate::token::Source;
 use account::{Actor, Command};
 use board::Board;
+use jiff::civil::Date;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,6 +38,8 @@ pub struct Account {
     pub smart_host: SmartHost,
     /// Whose certificates it believes.
     pub trust: Trust,
+    /// Logging in with a token; the login of `smart_host` is the fallback then.
+    pub oauth: Option<OAuth>,
     /// As whom it may send.
     pub sender: Sender,
     /// Connections at once.
@@ -42,6 +48,30 @@ pub struct Account {
     pub messages_per_minute: u32,
     /// Recipients in 24 hours; 0: no limit.
     pub recipients_per_day: u32,
+}
+
+/// Logging in with a token.
+#[derive(Debug, Clone)]
+pub struct OAuth {
+    /// Where the tokens come from.
+    pub source: Source,
+    /// Until the end of this day (UTC) the password may stand in when OAuth fails.
+    pub fallback_until: Option<Date>,
+}
+
+impl OAuth {
+    /// The next settings, with the source of before where nothing about it changed: it has a token, and perhaps a
+    /// request under way. A CA file may have been mended in place.
+    fn after(self, before: Option<&Self>) -> Self {
+        let keeps = |old: &&Self| {
+            let distrusts = old.source.trouble().is_some_and(|e| e.is_distrust());
+            old.source.settings().is_same(self.source.settings()) && !distrusts
+        };
+        match before.filter(keeps) {
+            Some(old) => Self { source: old.source.clone(), ..self },
+            None => self,
+        }
+    }
 }
 
 /// What every account shares.

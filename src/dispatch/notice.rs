@@ -7,9 +7,11 @@
 use super::settle::Notify;
 use super::{Account, Settings};
 use crate::events;
-use crate::mail::{ClientName, Envelope, Failure, Mailbox, Progress, RelayTime, ReversePath, WallTime};
+use crate::mail::{
+    ClientName, Envelope, Failure, Mailbox, Progress, QueueId, RelayTime, ReversePath, WallTime,
+};
 use crate::policy::advice::{About, Advice};
-use crate::policy::dsn::{self, Kind, Report};
+use crate::policy::dsn::{self, AdminNotice, Kind, Report, Written};
 use crate::policy::verdict::{Action, judge};
 use crate::queue::{Intake, Lease, Notice, Queue, Settlement};
 use std::collections::VecDeque;
@@ -110,25 +112,52 @@ impl Writer<'_> {
                 now,
             }
             .write();
-            let envelope = Envelope {
-                reverse_path: ReversePath::Null,
-                recipients: to,
-                client: ClientName::new(CLIENT),
-                peer: None,
-            };
-            let intake = Intake {
-                id,
-                account: self.account.id.clone(),
-                envelope,
-                head: written.head,
-                charset: None,
-                received_at: now,
-                now: self.now,
-            };
-            notices.push(Notice { intake, content: written.content });
+            notices.push(notice(self.account, id, to, written, now, self.now));
         }
         notices
     }
+}
+
+/// A plain notice to the admins, sent through the account it is about.
+pub(super) fn to_admins(
+    account: &Account,
+    settings: &Settings,
+    queue: &dyn Queue,
+    now: RelayTime,
+    subject: &str,
+    paragraphs: &[String],
+) -> Notice {
+    let (id, wall) = (queue.next_id(), WallTime::now());
+    let written = AdminNotice {
+        id,
+        subject,
+        paragraphs,
+        hostname: &settings.hostname,
+        from: &account.sender.mailbox,
+        to: &settings.notify,
+        now: wall,
+    }
+    .write();
+    notice(account, id, settings.notify.clone(), written, wall, now)
+}
+
+fn notice(
+    account: &Account,
+    id: QueueId,
+    to: Vec<Mailbox>,
+    written: Written,
+    received_at: WallTime,
+    now: RelayTime,
+) -> Notice {
+    let envelope = Envelope {
+        reverse_path: ReversePath::Null,
+        recipients: to,
+        client: ClientName::new(CLIENT),
+        peer: None,
+    };
+    let account = account.id.clone();
+    let intake = Intake { id, account, envelope, head: written.head, charset: None, received_at, now };
+    Notice { intake, content: written.content }
 }
 
 fn later(t: WallTime, d: Duration) -> WallTime {

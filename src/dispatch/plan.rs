@@ -14,6 +14,7 @@ use crate::policy::throttle::Throttle;
 use crate::policy::verdict::{Action as Do, Blame, Verdict, judge};
 use crate::queue::{Destination, Settlement};
 use crate::submit::{Outcome, Sent};
+use crate::token::expiry::Expiry;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -148,6 +149,8 @@ pub struct Live {
     pub paused: bool,
     /// When the account's pace allows the next message, if it has to wait.
     pub throttled_until: Option<RelayTime>,
+    /// When the credential for access tokens ends, where that is known.
+    pub expiry: Option<Expiry>,
 }
 
 /// The plan of one account.
@@ -227,6 +230,7 @@ impl Plan {
             open: self.breaker.open().cloned(),
             paused: self.paused,
             throttled_until: (opens > now).then_some(opens),
+            expiry: None,
         }
     }
 
@@ -578,10 +582,10 @@ impl Plan {
             self.raise_at = now + RAISE;
         }
         let open = self.breaker.open().expect("it has just failed").clone();
-        let (retry_in, advice) = (open.next_probe.since(now), verdict.advice);
+        let (retry_in, advice, remedy) = (open.next_probe.since(now), verdict.advice, verdict.remedy.clone());
         if verdict.action == Do::Hold {
             if was_held.as_ref() != Some(&said) {
-                todo.push(Action::Tell(Fact::Held { said, retry_in, advice }));
+                todo.push(Action::Tell(Fact::Held { said, retry_in, advice, remedy }));
             }
             self.breaker.mark_told();
         } else {
@@ -594,6 +598,7 @@ impl Plan {
                     said,
                     lasting,
                     advice,
+                    remedy,
                     another_works: self.another_works,
                 }));
             }

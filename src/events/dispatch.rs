@@ -73,6 +73,8 @@ pub enum Fact {
         retry_in: Duration,
         /// What to do.
         advice: Option<Advice>,
+        /// What to do in the failure's own words; in place of the advice's.
+        remedy: Vec<String>,
     },
     /// A fault that calls itself temporary does not pass, or only this mailbox has it.
     Persistent {
@@ -82,6 +84,8 @@ pub enum Fact {
         lasting: Duration,
         /// What to do.
         advice: Option<Advice>,
+        /// What to do in the failure's own words; in place of the advice's.
+        remedy: Vec<String>,
         /// Another mailbox works at the same smart host meanwhile.
         another_works: bool,
     },
@@ -121,7 +125,7 @@ impl Fact {
             Self::Dead { id, said, advice } => {
                 DEAD_TOTAL.add(1);
                 warn!(event = "dead_letter", %id, %account, "{id} given up and kept as a dead letter: {said}");
-                hints(*advice, about);
+                hints(*advice, &[], about);
             }
             Self::OutcomeUnknown { id, said } => {
                 OUTCOME_UNKNOWN_TOTAL.add(1);
@@ -134,13 +138,13 @@ impl Fact {
                 warn!(event = "account_backing_off", %account, retry_in_ms = ms(*retry_in),
                     "{account} backs off, next probe in {}: {said} ({meaning})", s(*retry_in));
             }
-            Self::Held { said, retry_in, advice } => {
+            Self::Held { said, retry_in, advice, remedy } => {
                 ACCOUNT_FAILURES_TOTAL.add(1);
                 error!(event = "account_held", %account, retry_in_ms = ms(*retry_in),
                     "{account} is held, next probe in {}: {said}", s(*retry_in));
-                hints(*advice, about);
+                hints(*advice, remedy, about);
             }
-            Self::Persistent { said, lasting, advice, another_works } => {
+            Self::Persistent { said, lasting, advice, remedy, another_works } => {
                 let why = if *another_works {
                     "another mailbox works at the same server"
                 } else {
@@ -149,7 +153,7 @@ impl Fact {
                 error!(event = "account_misconfigured", %account, lasting_ms = ms(*lasting),
                     "{account} has failed for {} and {why}: this is probably a misconfiguration, not a temporary \
                      error: {said}", s(*lasting));
-                hints(*advice, about);
+                hints(*advice, remedy, about);
             }
             Self::Recovered { lasted } => {
                 info!(event = "account_recovered", %account, lasted_ms = ms(*lasted),
@@ -164,10 +168,11 @@ impl Fact {
     }
 }
 
-fn hints(advice: Option<Advice>, about: About<'_>) {
+fn hints(advice: Option<Advice>, remedy: &[String], about: About<'_>) {
     if let Some(advice) = advice {
         warn!(event = "hint", account = about.mailbox, "meaning: {}", advice.meaning());
-        for line in advice.remedy(about) {
+        let lines = if remedy.is_empty() { advice.remedy(about) } else { remedy.to_vec() };
+        for line in lines {
             warn!(event = "hint", account = about.mailbox, "hint: {line}");
         }
     }
@@ -180,6 +185,12 @@ fn ms(d: Duration) -> u64 {
 /// A settlement could not be written: the message is kept from being sent again until it is.
 pub fn settlement_refused(id: QueueId, account: &AccountId, why: &str) {
     error!(event = "settlement_refused", %id, %account, "{id}: what became of it cannot be written yet: {why}");
+}
+
+/// OAuth failed and the password was used in its place.
+pub fn password_stands_in(account: &AccountId, why: &str, until: &str) {
+    warn!(event = "password_stands_in", %account, until,
+        "{account}: OAuth failed ({why}); the password stands in until {until}; hint: mend OAuth before that day");
 }
 
 /// A note for the next start could not be written.

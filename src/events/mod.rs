@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod queue;
 pub mod receive;
 pub mod submit;
+pub mod token;
 
 pub use counter::Counter;
 
@@ -40,6 +41,9 @@ pub fn counters() -> BTreeMap<&'static str, u64> {
         ("account_failures_total", &dispatch::ACCOUNT_FAILURES_TOTAL),
         ("smart_host_connections_total", &submit::CONNECTIONS),
         ("smart_host_bytes_total", &submit::BYTES_TAKEN),
+        ("token_requests_total", &token::REQUESTS_TOTAL),
+        ("token_failures_total", &token::FAILURES_TOTAL),
+        ("tokens_rejected_total", &token::REJECTED_TOTAL),
         ("queue_commits_total", &queue::TRANSACTIONS),
         ("queue_commits_failed_total", &queue::TRANSACTIONS_FAILED),
         ("queue_syncs_failed_total", &queue::SYNCS_FAILED),

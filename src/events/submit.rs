@@ -1,7 +1,7 @@
 //! Facts of `submit`.
 
 use super::Counter;
-use crate::mail::{Failure, QueueId};
+use crate::mail::{Escaped, Failure, QueueId};
 use std::net::SocketAddr;
 
 /// Connections that came as far as a message could be sent.
@@ -23,6 +23,16 @@ pub fn connected(host: &str, address: SocketAddr, tls: Option<&str>, signed_in: 
         tls = tls.unwrap_or("off"),
         signed_in,
         "connected to the smart host"
+    );
+}
+
+/// The smart host says why it will not take an access token, before it refuses it: JSON, peer text.
+pub fn token_challenged(host: &str, json: &[u8]) {
+    tracing::warn!(
+        event = "token_challenged",
+        host,
+        "the smart host says about the access token: {}",
+        Escaped(json)
     );
 }
 

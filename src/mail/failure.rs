@@ -5,6 +5,7 @@
 use super::Reply;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 /// How far a submission had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,8 +72,15 @@ pub enum Cause {
     NoAuth,
     /// What came back is not SMTP, or beyond the caps.
     Unparsable(String),
-    /// The token endpoint refused or failed.
-    Token(String),
+    /// There is no access token.
+    Token(NoToken),
+    /// The server refused the access token (535): a new one may do.
+    TokenRejected {
+        /// Its words.
+        reply: Reply,
+        /// What to do once a new one was refused, too; each a line.
+        remedy: Vec<String>,
+    },
     /// The message is larger than the smart host announces in SIZE.
     TooLarge {
         /// What is to be sent.
@@ -84,6 +92,19 @@ pub enum Cause {
     NoSmtpUtf8,
     /// The stored body could not be read: an alarm, not the peer's fault.
     Body(String),
+}
+
+/// Why there is no access token, as the room that asks for them judged it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoToken {
+    /// The sign-in service's words, or the system's. Peer text.
+    pub said: String,
+    /// Whether it stays until a person does something.
+    pub needs_a_person: bool,
+    /// There will be none before this has passed.
+    pub retry_in: Duration,
+    /// What to do; each a line.
+    pub remedy: Vec<String>,
 }
 
 /// A failed connection, transaction or recipient.
@@ -104,7 +125,7 @@ impl Failure {
     /// The server's reply, if it gave one.
     pub fn reply(&self) -> Option<&Reply> {
         match &self.cause {
-            Cause::Reply(r) => Some(r),
+            Cause::Reply(r) | Cause::TokenRejected { reply: r, .. } => Some(r),
             _ => None,
         }
     }
@@ -129,14 +150,14 @@ impl fmt::Display for Failure {
             write!(f, "{what}{}", super::Escaped(t.as_bytes()))
         };
         match &self.cause {
-            Cause::Reply(r) => write!(f, "{r}"),
+            Cause::Reply(r) | Cause::TokenRejected { reply: r, .. } => write!(f, "{r}"),
             Cause::Network(t) => text(f, "", t),
             Cause::Timeout => f.write_str("no answer in time"),
             Cause::Certificate(t) => text(f, "certificate not accepted: ", t),
             Cause::NoStartTls => f.write_str("the server does not offer STARTTLS"),
             Cause::NoAuth => f.write_str("the server offers no AUTH mechanism we speak"),
             Cause::Unparsable(t) => text(f, "not an SMTP reply: ", t),
-            Cause::Token(t) => text(f, "no access token: ", t),
+            Cause::Token(t) => text(f, "no access token: ", &t.said),
             Cause::TooLarge { size_bytes, limit_bytes } => {
                 write!(f, "{size_bytes} bytes are more than the {limit_bytes} the server takes")
             }

@@ -18,7 +18,7 @@ mod time;
 
 pub use address::{AddressError, AddressPattern, Mailbox, ReversePath};
 pub use envelope::Envelope;
-pub use failure::{Cause, Failure, Stage};
+pub use failure::{Cause, Failure, NoToken, Stage};
 pub use ids::{AccountId, ClientName, QueueId};
 pub use message::{Attempt, Progress, QueuedMessage, Recipient, State};
 pub use reply::{EnhancedStatus, Reply};

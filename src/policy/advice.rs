@@ -73,6 +73,12 @@ pub enum Advice {
     BodyUnreadable,
     /// The server cannot be reached.
     Unreachable,
+    /// The sign-in service gives no token until somebody does something.
+    TokenRefused,
+    /// The sign-in service gives no token for now.
+    TokenUnavailable,
+    /// The smart host does not take the mailbox's token.
+    TokenRejected,
 }
 
 /// Whom and what an entry is filled in with.
@@ -128,6 +134,9 @@ impl Advice {
             Self::MessageRefused => "the message was refused",
             Self::BodyUnreadable => "the stored message cannot be read from the disk",
             Self::Unreachable => "the server cannot be reached",
+            Self::TokenRefused => "the sign-in service gives no access token until somebody does something",
+            Self::TokenUnavailable => "the sign-in service gives no access token for now",
+            Self::TokenRejected => "exchange online does not take the access token for this mailbox",
         }
     }
 
@@ -172,6 +181,7 @@ impl Advice {
                 "switching security defaults off weakens the whole tenant: the last resort".into(),
             ],
             Self::BasicAuthDisabled => vec![
+                format!("let {mailbox} log in with oauth: docs/microsoft-365.md has the way, step by step"),
                 "an admin can turn basic authentication for smtp on again for a while: see microsoft's notice on \
                  smtp auth"
                     .into(),
@@ -248,6 +258,21 @@ impl Advice {
                 "the file under bodies/ is damaged or was removed: restore it from a backup, then mailferry queue \
                  retry ID; check the disk"
                     .into(),
+            ],
+            Self::TokenRefused => vec![
+                format!("compare tenant, client_id and the credential of {mailbox} with the app's registration in the entra admin center"),
+                "its words name the cause: docs/troubleshooting.md explains the numbers".into(),
+            ],
+            Self::TokenUnavailable => vec![
+                "nothing, if it ends within minutes: every message is kept and sent then".into(),
+                "can this host reach the sign-in service? check dns, route and firewall (port 443 out)".into(),
+            ],
+            Self::TokenRejected => vec![
+                "New-ServicePrincipal -AppId CLIENT_ID -ObjectId OBJECT_ID, with the object id of the enterprise \
+                 application, not the app registration's"
+                    .into(),
+                format!("Add-MailboxPermission -Identity {mailbox} -User OBJECT_ID -AccessRights FullAccess"),
+                "has the application SMTP.SendAsApp with admin consent? a change takes up to an hour".into(),
             ],
             Self::Unreachable => vec![format!("can this host reach {host}? check dns, route and firewall (port 587 out)")],
         };

@@ -48,6 +48,9 @@ pub struct Open {
     /// What to do about it.
     #[serde(default)]
     pub advice: Option<Advice>,
+    /// The same in the words of the failure itself; comes before the advice's.
+    #[serde(default)]
+    pub remedy: Vec<String>,
     /// The admin has been told that this is no passing fault.
     pub told: bool,
 }
@@ -92,10 +95,12 @@ impl Breaker {
             refused: 0,
             reason: String::new(),
             advice: None,
+            remedy: vec![],
             told: false,
         });
         open.reason = reason;
         open.advice = verdict.advice;
+        open.remedy.clone_from(&verdict.remedy);
         let wait = match verdict.action {
             Action::Hold => {
                 open.kind = Kind::Hold;

@@ -249,7 +249,7 @@ impl Report<'_> {
         let class = if matches!(self.kind, Kind::Failed) { 5 } else { 4 };
         let Some(failure) = failure else { return EnhancedStatus::new(4, 4, 7) };
         match &failure.cause {
-            Cause::Reply(reply) => reply
+            Cause::Reply(reply) | Cause::TokenRejected { reply, .. } => reply
                 .status
                 .unwrap_or_else(|| EnhancedStatus::new(if reply.is_permanent() { 5 } else { class }, 0, 0)),
             _ if self.kind == Kind::Expired => EnhancedStatus::new(4, 4, 7),

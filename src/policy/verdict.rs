@@ -40,7 +40,7 @@ pub enum Action {
 }
 
 /// The judgement on one failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// Whose fault.
     pub blame: Blame,
@@ -50,6 +50,8 @@ pub struct Verdict {
     pub not_before: Duration,
     /// What to tell the admin.
     pub advice: Option<Advice>,
+    /// What to do in the words of the failure itself, in place of the advice's; mostly empty.
+    pub remedy: Vec<String>,
     /// Says something at once; others only when they persist.
     pub tell_now: bool,
 }
@@ -57,13 +59,20 @@ pub struct Verdict {
 /// Judges a failure.
 pub fn judge(failure: &Failure) -> Verdict {
     match &failure.cause {
-        Cause::Reply(reply) => RULES
-            .iter()
-            .find(|r| r.fits(failure.stage, reply))
-            .map(Rule::verdict)
-            .unwrap_or_else(|| by_class(failure.stage, reply)),
+        Cause::Reply(reply) => by_table(failure.stage, reply),
+        Cause::TokenRejected { reply, remedy } => {
+            let verdict = by_table(failure.stage, reply);
+            if verdict.advice != Some(Advice::LoginRefused) {
+                return verdict;
+            }
+            Verdict { advice: Some(Advice::TokenRejected), remedy: remedy.clone(), ..verdict }
+        }
         other => without_reply(failure.stage, other),
     }
+}
+
+fn by_table(stage: Stage, reply: &Reply) -> Verdict {
+    RULES.iter().find(|r| r.fits(stage, reply)).map(Rule::verdict).unwrap_or_else(|| by_class(stage, reply))
 }
 
 fn without_reply(stage: Stage, cause: &Cause) -> Verdict {
@@ -72,11 +81,22 @@ fn without_reply(stage: Stage, cause: &Cause) -> Verdict {
         Cause::Certificate(_) => account(Action::Hold, Advice::Certificate),
         Cause::NoStartTls => account(Action::Hold, Advice::NoStartTls),
         Cause::NoAuth => account(Action::Hold, Advice::NoAuthOffered),
-        Cause::Token(_) => account(Action::Retry, Advice::Unreachable),
+        Cause::Token(none) => {
+            let (action, advice) = if none.needs_a_person {
+                (Action::Hold, Advice::TokenRefused)
+            } else {
+                (Action::Retry, Advice::TokenUnavailable)
+            };
+            Verdict { not_before: none.retry_in, remedy: none.remedy.clone(), ..account(action, advice) }
+        }
         Cause::TooLarge { .. } => verdict(Blame::Message, Action::Bounce, Some(Advice::TooLarge)),
         Cause::NoSmtpUtf8 => verdict(Blame::Recipient, Action::Bounce, Some(Advice::NoSmtpUtf8)),
         Cause::Body(_) => verdict(Blame::Message, Action::Bounce, Some(Advice::BodyUnreadable)),
-        Cause::Network(_) | Cause::Timeout | Cause::Unparsable(_) | Cause::Reply(_) => match stage {
+        Cause::Network(_)
+        | Cause::Timeout
+        | Cause::Unparsable(_)
+        | Cause::Reply(_)
+        | Cause::TokenRejected { .. } => match stage {
             Stage::FinalDot => verdict(Blame::Message, Action::Retry, None),
             s if s.is_after_auth() => verdict(Blame::Session, Action::Retry, None),
             _ => account(Action::Retry, Advice::Unreachable),
@@ -106,7 +126,14 @@ fn by_class(stage: Stage, reply: &Reply) -> Verdict {
 }
 
 fn verdict(blame: Blame, action: Action, advice: Option<Advice>) -> Verdict {
-    Verdict { blame, action, not_before: Duration::ZERO, advice, tell_now: action == Action::Hold }
+    Verdict {
+        blame,
+        action,
+        not_before: Duration::ZERO,
+        advice,
+        remedy: vec![],
+        tell_now: action == Action::Hold,
+    }
 }
 
 /// Which codes a rule is for.
@@ -159,6 +186,7 @@ impl Rule {
             action: self.action,
             not_before: Duration::from_secs(self.not_before_s),
             advice: Some(self.advice),
+            remedy: vec![],
             tell_now: self.tell_now || self.action == Action::Hold,
         }
     }
@@ -291,6 +319,7 @@ static RULES: &[Rule] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::NoToken;
 
     fn judged(stage: Stage, line: &str) -> Verdict {
         let (code, text) = line.split_once(' ').unwrap();
@@ -687,6 +716,37 @@ mod tests {
         }
     }
 
+    fn token_failure(needs_a_person: bool) -> NoToken {
+        let remedy = vec!["copy the column Value".to_owned()];
+        NoToken { said: "x".into(), needs_a_person, retry_in: Duration::from_secs(77), remedy }
+    }
+
+    #[test]
+    fn no_token_waits_as_long_as_the_endpoint_wants_and_says_what_to_do() {
+        for (needs_a_person, advice) in [(true, Advice::TokenRefused), (false, Advice::TokenUnavailable)] {
+            let v = judge(&Failure::new(Stage::Token, Cause::Token(token_failure(needs_a_person))));
+            assert_eq!((v.advice, v.not_before.as_secs()), (Some(advice), 77));
+            assert_eq!(v.remedy, ["copy the column Value"]);
+            assert_eq!(v.tell_now, needs_a_person);
+        }
+    }
+
+    #[test]
+    fn a_refused_token_is_no_wrong_password_unless_the_text_names_something_else() {
+        for (line, advice) in [
+            ("5.7.3 Authentication unsuccessful", Advice::TokenRejected),
+            ("5.7.139 Authentication unsuccessful", Advice::TokenRejected),
+            (
+                "5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.",
+                Advice::SmtpAuthDisabledForMailbox,
+            ),
+        ] {
+            let cause = Cause::TokenRejected { reply: Reply::new(535, line), remedy: vec![] };
+            let v = judge(&Failure::new(Stage::Auth, cause));
+            assert_eq!((v.blame, v.action, v.advice), (Account, Hold, Some(advice)), "{line}");
+        }
+    }
+
     #[test]
     fn a_failure_without_a_reply_is_judged_by_its_stage() {
         let j = |stage, cause| {
@@ -700,6 +760,9 @@ mod tests {
         assert_eq!(j(Stage::Auth, Cause::Network("reset".into())), (Account, Retry));
         assert_eq!(j(Stage::Mail, Cause::Network("reset".into())), (Blame::Session, Retry));
         assert_eq!(j(Stage::FinalDot, Cause::Timeout), (Message, Retry));
+        let none = |needs_a_person| Cause::Token(token_failure(needs_a_person));
+        assert_eq!(j(Stage::Token, none(false)), (Account, Retry));
+        assert_eq!(j(Stage::Token, none(true)), (Account, Hold));
         assert_eq!(j(Stage::Mail, Cause::TooLarge { size_bytes: 2, limit_bytes: 1 }), (Message, Bounce));
     }
 }

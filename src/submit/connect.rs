@@ -81,7 +81,7 @@ impl Connection {
             capabilities = ehlo(&mut channel, host).await?;
         }
         if let Some(login) = &host.login {
-            login::sign_in(&mut channel, &capabilities, login, host.command_timeout)
+            login::sign_in(&mut channel, &capabilities, login, &host.host, host.command_timeout)
                 .await
                 .map_err(at(Stage::Auth))?;
         }

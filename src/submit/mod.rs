@@ -18,6 +18,7 @@ pub use connect::{Connection, resolve};
 pub use trust::{Trust, TrustError};
 
 use crate::mail::{Failure, Reply};
+use crate::token::AccessToken;
 use secrecy::SecretString;
 use std::time::Duration;
 
@@ -35,11 +36,21 @@ pub enum Tls {
 
 /// The mailbox's login.
 #[derive(Debug, Clone)]
-pub struct Login {
-    /// The user name, usually the mailbox address.
-    pub user: String,
-    /// Its password.
-    pub password: SecretString,
+pub enum Login {
+    /// AUTH PLAIN or LOGIN.
+    Password {
+        /// The user name, usually the mailbox address.
+        user: String,
+        /// Its password.
+        password: SecretString,
+    },
+    /// AUTH XOAUTH2.
+    Token {
+        /// The mailbox.
+        user: String,
+        /// Got before the connection is opened.
+        token: AccessToken,
+    },
 }
 
 /// Where and how an account submits.

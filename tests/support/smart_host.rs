@@ -12,6 +12,7 @@
 // Included by several test files, none of which uses all of it.
 #![allow(dead_code, unreachable_pub)]
 
+use base64::Engine;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -125,6 +126,8 @@ pub struct Recorded {
     pub login_attempts: usize,
     /// AUTH answered with 235.
     pub logins: usize,
+    /// What each `AUTH XOAUTH2` decoded to, in order.
+    pub xoauth2: Vec<String>,
     /// Each connection's bytes as received, TLS taken off; AUTH included.
     pub bytes: Vec<Vec<u8>>,
     /// Each connection's turns: how often it had answered all it had and waited for the peer again.
@@ -186,6 +189,8 @@ impl Builder {
             in_tls: self.in_tls,
             acceptor: self.certificate.acceptor(),
             script: Mutex::default(),
+            tokens: Mutex::default(),
+            challenges: Mutex::default(),
             recorded: Mutex::default(),
         });
         let serving = Arc::clone(&shared);
@@ -264,6 +269,17 @@ impl SmartHost {
         self.shared.script.lock().expect("no test panics holding it").always.insert(at, act);
     }
 
+    /// Takes these access tokens and no other.
+    pub fn accept_tokens(&self, tokens: &[&str]) {
+        let tokens = tokens.iter().map(|t| (*t).to_owned()).collect();
+        *self.shared.tokens.lock().expect("no test panics holding it") = Some(tokens);
+    }
+
+    /// Says why in a 334 before it refuses a token, as RFC 7628 has it.
+    pub fn challenge(&self) {
+        *self.shared.challenges.lock().expect("no test panics holding it") = true;
+    }
+
     /// Behaves from now on.
     pub fn behave(&self) {
         *self.shared.script.lock().expect("no test panics holding it") = Script::default();
@@ -293,6 +309,9 @@ struct Shared {
     in_tls: Vec<String>,
     acceptor: TlsAcceptor,
     script: Mutex<Script>,
+    /// None: any.
+    tokens: Mutex<Option<Vec<String>>>,
+    challenges: Mutex<bool>,
     recorded: Mutex<Recorded>,
 }
 
@@ -379,6 +398,14 @@ impl Dialogue {
                     self.input.clear();
                     self.shake_hands().await?;
                 }
+            } else if let Some(response) = upper.strip_prefix("AUTH XOAUTH2 ") {
+                self.shared.note(|r| r.login_attempts += 1);
+                let response = line[line.len() - response.len()..].to_owned();
+                if !self.is_good_token(&response) {
+                    self.refuse_token().await?;
+                } else {
+                    self.auth("XOAUTH2").await?;
+                }
             } else if let Some(rest) = upper.strip_prefix("AUTH ") {
                 self.shared.note(|r| r.login_attempts += 1);
                 self.auth(rest).await?;
@@ -426,6 +453,26 @@ impl Dialogue {
                 self.say("500 5.3.3 Unrecognized command");
             }
         }
+    }
+
+    fn is_good_token(&self, response: &str) -> bool {
+        let decoded = base64::engine::general_purpose::STANDARD.decode(response).unwrap_or_default();
+        let decoded = String::from_utf8_lossy(&decoded).into_owned();
+        let token = decoded.split("auth=Bearer ").nth(1).and_then(|t| t.strip_suffix("\u{1}\u{1}"));
+        let tokens = self.shared.tokens.lock().expect("no test panics holding it");
+        let good = tokens.as_ref().is_none_or(|all| token.is_some_and(|t| all.iter().any(|a| a == t)));
+        self.shared.note(|r| r.xoauth2.push(decoded));
+        good
+    }
+
+    async fn refuse_token(&mut self) -> Result<(), Over> {
+        if *self.shared.challenges.lock().expect("no test panics holding it") {
+            let json = r#"{"status":"401","schemes":"bearer","scope":"https://outlook.office365.com/"}"#;
+            self.say(&format!("334 {}", base64::engine::general_purpose::STANDARD.encode(json)));
+            assert_eq!(self.line().await?, "", "an empty line answers the challenge");
+        }
+        self.say("535 5.7.3 Authentication unsuccessful [AM0PR01CA0001.eurprd01.prod.exchangelabs.com]");
+        Ok(())
     }
 
     async fn auth(&mut self, mechanism: &str) -> Result<(), Over> {

@@ -234,6 +234,7 @@ pub fn needs(accounts: &[AccountLive], clients: &[ClientLive], queue: &QueueStat
             hint: format!("send again with: mailferry account resume {}", a.account),
         });
     }
+    needs.extend(accounts.iter().flat_map(|a| a.warnings.clone()));
     for c in clients.iter().filter(|c| c.is_silent) {
         let address = c.address.map_or(String::new(), |a| format!(" ({a})"));
         needs.push(Need {
@@ -286,6 +287,7 @@ mod tests {
             state,
             reason: reason.to_owned(),
             hint: hint.map(str::to_owned),
+            warnings: vec![],
             since: None,
             next_probe_at: None,
             connections: 0,

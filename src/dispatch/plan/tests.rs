@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dispatch::settle::tests::{message, refusal};
-use crate::mail::{Cause, Progress, Reply, Stage};
+use crate::mail::{Cause, NoToken, Progress, Reply, Stage};
 
 /// A smart host as the plan sees it.
 trait Host {
@@ -288,6 +288,49 @@ fn a_refused_login_is_held_not_hammered_and_nothing_bounces() {
 }
 
 #[test]
+fn a_refused_token_costs_a_login_every_half_hour_and_nothing_is_lost() {
+    struct Rejecting;
+    impl Host for Rejecting {
+        fn login(&mut self, _: f64, _: usize) -> Result<(), Failure> {
+            let reply = Reply::new(535, "5.7.3 Authentication unsuccessful");
+            let cause = Cause::TokenRejected { reply, remedy: vec!["New-ServicePrincipal".into()] };
+            Err(Failure::new(Stage::Auth, cause))
+        }
+    }
+    let mut sim = Sim::new(limits(), Rejecting, 100);
+    sim.run(86_400);
+    // At 0, 1, 6, 21 and 51 minutes, within the jitter; from then on every half hour.
+    let within = |s: f64| sim.logins.iter().filter(|t| **t < s).count();
+    assert_eq!((within(59.0 * 60.0), sim.queue.len(), sim.dead.len()), (5, 100, 0), "{:?}", sim.logins);
+    assert!(within(86_400.0) <= 56, "{:?}", sim.logins);
+    let told: Vec<_> = sim.facts.iter().filter(|f| matches!(f, Fact::Held { .. })).collect();
+    assert!(
+        matches!(told[..], [Fact::Held { remedy, .. }] if remedy[0] == "New-ServicePrincipal"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_refused_sign_in_is_not_probed_before_the_token_room_asks_again() {
+    struct NoSecret;
+    impl Host for NoSecret {
+        fn login(&mut self, _: f64, _: usize) -> Result<(), Failure> {
+            let none = NoToken {
+                said: "invalid_client".into(),
+                needs_a_person: true,
+                retry_in: Duration::from_secs(600),
+                remedy: vec![],
+            };
+            Err(Failure::new(Stage::Token, Cause::Token(none)))
+        }
+    }
+    let mut sim = Sim::new(limits(), NoSecret, 3);
+    sim.run(3000);
+    assert!(sim.logins.windows(2).all(|w| w[1] - w[0] >= 600.0), "{:?}", sim.logins);
+    assert_eq!((sim.queue.len(), sim.dead.len()), (3, 0));
+}
+
+#[test]
 fn prx4_on_three_of_five_logins_costs_seconds() {
     struct Flaky(u32);
     impl Host for Flaky {
@@ -469,6 +512,7 @@ fn a_restart_does_not_knock_at_a_closed_door() {
         refused: 2,
         reason: "AUTH: 535".into(),
         advice: None,
+        remedy: vec![],
         told: true,
     };
     let mut sim = Sim::new(limits(), Well, 3);

@@ -1,0 +1,99 @@
+//! What a mailbox's OAuth needs once a day: a stored sign-in is used, and the end of a secret or certificate is told.
+//!
+//! Invariant: each warning is told once for each credential, over restarts too. Must not know: when mail is sent.
+
+use super::{Account, Settings, notice};
+use crate::events;
+use crate::mail::{RelayTime, WallTime};
+use crate::queue::Queue;
+use crate::token::Grant;
+use crate::token::expiry::{Expiry, expiry_warning};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What was told about which credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Told {
+    expires_at_ms: i64,
+    days: u16,
+}
+
+/// Looks once.
+pub(super) async fn look_after(
+    account: Arc<Account>,
+    settings: Settings,
+    queue: Arc<dyn Queue>,
+    now: RelayTime,
+) {
+    let Some(oauth) = &account.oauth else { return };
+    if matches!(oauth.source.settings().grant, Grant::DeviceCode { .. }) {
+        // A refresh token dies after 90 days without use: a mailbox may well rest over a long summer. What goes
+        // wrong is told by the room that asks.
+        let _ = oauth.source.token().await;
+    }
+    let Some(expiry) = oauth.source.expiry() else { return };
+    let name = format!("expiry/{}", account.id);
+    let told = queue.note(&name).await.ok().flatten().and_then(|json| serde_json::from_str(&json).ok());
+    let wall = WallTime::now();
+    let Some(due) = due(expiry, told, wall) else { return };
+    let days_left = expiry.days_left(wall);
+    events::token::credential_expires(&account.id, expiry.what, expiry.at, days_left);
+    if !settings.notify.is_empty() {
+        let (subject, paragraphs) = words(&account, expiry, days_left);
+        let notice = notice::to_admins(&account, &settings, queue.as_ref(), now, &subject, &paragraphs);
+        if let Err(error) = queue.post(vec![notice]).await {
+            events::dispatch::note_lost(&name, &error.to_string());
+            return;
+        }
+    }
+    let json = serde_json::to_string(&due).expect("a plain struct of numbers");
+    if let Err(error) = queue.set_note(&name, Some(json)).await {
+        events::dispatch::note_lost(&name, &error.to_string());
+    }
+}
+
+/// What is to be told now, if anything. Another credential begins anew.
+fn due(expiry: Expiry, told: Option<Told>, now: WallTime) -> Option<Told> {
+    let expires_at_ms = expiry.at.as_ms();
+    let already = told.filter(|t| t.expires_at_ms == expires_at_ms).map(|t| t.days);
+    expiry_warning(expiry.days_left(now), already).map(|days| Told { expires_at_ms, days })
+}
+
+fn words(account: &Account, expiry: Expiry, days_left: i64) -> (String, Vec<String>) {
+    let (id, what, at) = (&account.id, expiry.what, expiry.at);
+    let subject = match days_left {
+        d if d < 0 => format!("The {what} of {id} has expired"),
+        1 => format!("The {what} of {id} expires in 1 day"),
+        d => format!("The {what} of {id} expires in {d} days"),
+    };
+    let client_id = account.oauth.as_ref().map(|o| o.source.settings().client_id.clone()).unwrap_or_default();
+    let paragraphs = vec![
+        format!(
+            "The {what} with which the relay gets access tokens for {id} ends on {at}. From then on the relay keeps the \
+             mail of this mailbox and cannot send it."
+        ),
+        format!(
+            "Add the next one now, in the Entra admin center > App registrations > {client_id} > Certificates & \
+             secrets: both may stand side by side. Then put it in its file (for a secret, its last day in \
+             secret_expires, too) and reload the relay: systemctl reload mailferry"
+        ),
+    ];
+    (subject, paragraphs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_credential_is_warned_about_once_a_step() {
+        let day = |d: i64| WallTime::from_ms(d * 86_400_000);
+        let expiry = |d| Expiry { what: "client secret", at: day(d) };
+        let first = due(expiry(100), None, day(80)).unwrap();
+        assert_eq!(first.days, 30);
+        assert_eq!(due(expiry(100), Some(first), day(81)), None);
+        assert_eq!(due(expiry(100), Some(first), day(90)).unwrap().days, 14);
+        assert_eq!(due(expiry(400), Some(first), day(90)), None);
+        assert_eq!(due(expiry(110), Some(first), day(90)).unwrap().days, 30, "another secret");
+    }
+}
