@@ -1,9 +1,11 @@
 //! Mailbox addresses and the reverse-path.
 //!
 //! Invariant: a `Mailbox` is safe to put between `<` and `>` in a command: no control, no space or bracket
-//! outside a quoted local part, exactly one routing `@`. Its domain is in lower case.
+//! outside a quoted local part, exactly one routing `@`; nor anything invisible, so it can be shown as it is. Its
+//! domain is in lower case. What is written of it is read back as the same.
 //! Tolerance of odd command syntax lives in `receive::command`; here an address is right or it is not.
 
+use super::text::is_invisible;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -76,7 +78,8 @@ impl FromStr for Mailbox {
             Some(_) => return Err(AddressError::Character),
             None => s.find('@').ok_or(AddressError::Incomplete)?,
         };
-        let (local, domain) = (&s[..at], &s[at + 1..]);
+        // Judged as it will be stored: lower case can be longer, and of other characters (U+0130).
+        let (local, domain) = (&s[..at], s[at + 1..].to_lowercase());
         if local.is_empty() || domain.is_empty() {
             return Err(AddressError::Incomplete);
         }
@@ -89,10 +92,10 @@ impl FromStr for Mailbox {
         if quoted_end.is_none() && !is_dot_string(local) {
             return Err(AddressError::Character);
         }
-        if !is_domain(domain) && !is_literal(domain) {
+        if !is_domain(&domain) && !is_literal(&domain) {
             return Err(AddressError::Character);
         }
-        Ok(Self { local: local.to_owned(), domain: domain.to_lowercase() })
+        Ok(Self { local: local.to_owned(), domain })
     }
 }
 
@@ -104,7 +107,7 @@ fn quoted_prefix(s: &str) -> Result<Option<usize>, AddressError> {
     let mut escaped = false;
     for (i, c) in s.char_indices().skip(1) {
         match c {
-            c if c.is_control() => return Err(AddressError::Character),
+            c if c.is_control() || is_invisible(c) => return Err(AddressError::Character),
             _ if escaped => escaped = false,
             '\\' => escaped = true,
             '"' if i > 1 => return Ok(Some(i + 1)),
@@ -119,7 +122,7 @@ fn quoted_prefix(s: &str) -> Result<Option<usize>, AddressError> {
 /// addresses and Exchange takes them in part, so that is the smart host's to judge.
 fn is_dot_string(local: &str) -> bool {
     local.chars().all(|c| {
-        !c.is_ascii() && !c.is_control() && !c.is_whitespace()
+        !c.is_ascii() && !c.is_control() && !c.is_whitespace() && !is_invisible(c)
             || c.is_ascii_alphanumeric()
             || "#$&'*+-/=?^_`{|}~.".contains(c)
     })
@@ -236,7 +239,10 @@ impl FromStr for AddressPattern {
         if s == "*" || s == "*@*" {
             return Ok(Self::Any);
         }
-        let domain = |d: &str| if is_domain(d) { Ok(d.to_lowercase()) } else { Err(AddressError::Character) };
+        let domain = |d: &str| {
+            let d = d.to_lowercase();
+            if is_domain(&d) { Ok(d) } else { Err(AddressError::Character) }
+        };
         if let Some(below) = s.strip_prefix("*@*.") {
             return domain(below).map(Self::Below);
         }
@@ -320,6 +326,26 @@ mod tests {
             (long.as_str(), Length),
         ] {
             assert_eq!(bad.parse::<Mailbox>(), Err(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_can_be_stored_and_read_again() {
+        let grown = format!("x@{}.example", "\u{23a}".repeat(31));
+        for text in ["x@\u{130}.example", "x@\u{212a}.example", grown.as_str(), "\"a b\"@B.example"] {
+            let Ok(mailbox) = text.parse::<Mailbox>() else { continue };
+            assert_eq!(mailbox.to_string().parse(), Ok(mailbox), "{text}");
+        }
+        assert_eq!("x@\u{130}.example".parse::<Mailbox>(), Err(AddressError::Character));
+        assert_eq!(grown.parse::<Mailbox>(), Err(AddressError::Character), "a label of 93 bytes");
+    }
+
+    #[test]
+    fn an_address_hides_nothing_from_a_reader() {
+        for c in ['\u{202e}', '\u{200b}', '\u{feff}', '\u{61c}'] {
+            for text in [format!("a{c}b@contoso.com"), format!("\"a{c}b\"@contoso.com")] {
+                assert_eq!(text.parse::<Mailbox>(), Err(AddressError::Character), "{text:?}");
+            }
         }
     }
 

@@ -130,10 +130,15 @@ impl Failure {
         }
     }
 
-    /// After the end of data without an answer that can be read: the server may or may not have taken it.
+    /// After the end of data without an answer that can be read, or with one about the connection only: the server
+    /// may or may not have taken it.
     pub fn outcome_is_unknown(&self) -> bool {
         self.stage == Stage::FinalDot
-            && matches!(self.cause, Cause::Network(_) | Cause::Timeout | Cause::Unparsable(_))
+            && match &self.cause {
+                Cause::Network(_) | Cause::Timeout | Cause::Unparsable(_) => true,
+                Cause::Reply(reply) => reply.says_dropped(),
+                _ => false,
+            }
     }
 }
 

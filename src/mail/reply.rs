@@ -78,6 +78,11 @@ impl Reply {
         self.code / 100 == 4
     }
 
+    /// `421 4.4.1` and `421 4.4.2`: the connection broke somewhere, not that anything was refused.
+    pub fn says_dropped(&self) -> bool {
+        self.code == 421 && self.status.is_some_and(|s| s.subject == 4 && matches!(s.detail, 1 | 2))
+    }
+
     /// 5yz.
     pub fn is_permanent(&self) -> bool {
         self.code / 100 == 5

@@ -106,8 +106,13 @@ fn without_reply(stage: Stage, cause: &Cause) -> Verdict {
 
 /// RFC 5321 section 4.2.1 where no rule knows better.
 fn by_class(stage: Stage, reply: &Reply) -> Verdict {
+    let gave_up_waiting = || reply.text.to_ascii_lowercase().contains("timeout waiting for client input");
     match (stage, reply.code / 100) {
-        (_, 4) if reply.code == 421 && stage.is_after_auth() => verdict(Blame::Session, Action::Retry, None),
+        // Told as such in `Failure::outcome_is_unknown`; a message that may have got through is not hurried.
+        (Stage::FinalDot, 4) if reply.says_dropped() => verdict(Blame::Message, Action::Retry, None),
+        (s, 4) if s.is_after_auth() && (reply.code == 421 || gave_up_waiting()) => {
+            verdict(Blame::Session, Action::Retry, None)
+        }
         (Stage::Rcpt, 4) => verdict(Blame::Recipient, Action::Retry, None),
         (s, 4) if s.is_after_auth() => verdict(Blame::Message, Action::Retry, None),
         (Stage::Rcpt, 5) => verdict(Blame::Recipient, Action::Bounce, Some(Advice::NoSuchRecipient)),
@@ -280,7 +285,10 @@ static RULES: &[Rule] = &[
     at(&[Stage::FinalDot], rule(Class(5), None, &["quotaexceededexception"], Account, Hold, Advice::MailboxFull)),
     at(&[Stage::Mail, Stage::Data, Stage::FinalDot], rule(Class(5), Some((2, 2, 2)), &[], Account, Hold, Advice::MailboxFull)),
     rule(Class(5), None, &["outboundspamexception"], Account, Hold, Advice::SendingBlocked),
-    at(&[Stage::Mail, Stage::Data, Stage::FinalDot], rule(Class(5), Some((1, 8, 8)), &["bad outbound sender", "outbound spam", "access denied"], Account, Hold, Advice::SendingBlocked)),
+    at(MESSAGE, rule(Class(5), Some((1, 8, 8)), &["bad outbound sender", "outbound spam"], Account, Hold, Advice::SendingBlocked)),
+    at(&[Stage::Mail], rule(Class(5), Some((1, 8, 8)), &["access denied"], Account, Hold, Advice::SendingBlocked)),
+    // Other smart hosts give it for a sender's domain too, but never as late as this.
+    at(&[Stage::Data, Stage::FinalDot], rule(Class(5), Some((1, 8, 8)), &[], Account, Hold, Advice::SendingBlocked)),
     rule(Class(5), Some((7, 501, 503)), &[], Account, Hold, Advice::SendingBlocked),
     told(rule(Is(430), Some((2, 0, 0)), &[], Account, Retry, Advice::MailboxLogon)),
     rule(Class(5), Some((7, 232, 233)), &[], Tenant, Hold, Advice::TenantBlocked),
@@ -299,6 +307,7 @@ static RULES: &[Rule] = &[
     at(NOT_RCPT, rule(Class(4), None, &["temporary authentication failure"], Account, Retry, Advice::ServerBusy)),
 
     // Addresses and the message itself.
+    at(&[Stage::Rcpt], rule(Class(5), Some((2, 0, 999)), &[], Recipient, Bounce, Advice::NoSuchRecipient)),
     at(MESSAGE, rule(Is(552), None, &[], Message, Bounce, Advice::TooLarge)),
     at(MESSAGE, rule(Class(5), Some((3, 4, 4)), &[], Message, Bounce, Advice::TooLarge)),
     at(&[Stage::Rcpt], rule(Class(5), None, &[], Recipient, Bounce, Advice::NoSuchRecipient)),
@@ -355,6 +364,10 @@ mod tests {
             ),
             (Mail, "421 4.4.1 Connection timed out", Blame::Session, Retry, None),
             (Mail, "421 4.4.2 Connection dropped due to SocketError", Blame::Session, Retry, None),
+            (FinalDot, "421 4.4.2 Connection dropped due to SocketError", Message, Retry, None),
+            (FinalDot, "421 4.3.2 Service shutting down", Blame::Session, Retry, None),
+            (Mail, "451 4.7.0 Timeout waiting for client input", Blame::Session, Retry, None),
+            (Data, "451 4.7.0 Timeout waiting for client input", Blame::Session, Retry, None),
             (
                 Mail,
                 "421 4.4.2 Message submission rate for this client has exceeded the configured limit",
@@ -588,6 +601,17 @@ mod tests {
                 Hold,
                 Some(Advice::SendingBlocked),
             ),
+            (FinalDot, "550 5.1.8 Sender blocked", Account, Hold, Some(Advice::SendingBlocked)),
+            (Rcpt, "550 5.1.8 Access denied, bad outbound sender", Account, Hold, Some(Advice::SendingBlocked)),
+            (
+                Rcpt,
+                "550 5.1.8 <a@b.example>: Sender address rejected: Domain not found",
+                Recipient,
+                Bounce,
+                Some(Advice::NoSuchRecipient),
+            ),
+            (Rcpt, "552 5.2.2 Mailbox full", Recipient, Bounce, Some(Advice::NoSuchRecipient)),
+            (Rcpt, "552 5.3.4 Message too big for this mailbox", Message, Bounce, Some(Advice::TooLarge)),
             (
                 Mail,
                 "550 5.7.501 Access denied, spam abuse detected",
