@@ -1,7 +1,8 @@
-//! How fast content is decoded: clean base64, 8-bit text, LF-only text, and text with something to remove.
+//! How fast commands are read, and content is decoded: clean base64, 8-bit text, LF-only text, and text with something to remove.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use mailferry::receive::command::parse;
 use mailferry::receive::decode::Decoder;
 use std::hint::black_box;
 
@@ -37,5 +38,20 @@ fn decode(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode);
+fn commands(c: &mut Criterion) {
+    let mut group = c.benchmark_group("command");
+    for (name, line) in [
+        ("EHLO", b"EHLO NPIF65E56\r\n".as_slice()),
+        ("MAIL", b"MAIL FROM:<scanner-3@contoso.com> SIZE=482133 BODY=8BITMIME\r\n"),
+        ("RCPT", b"RCPT TO:<anna.mueller@contoso.com>\r\n"),
+        ("RCPT with three in one", b"rcpt to: a@contoso.com; b@contoso.com; c@contoso.com\r\n"),
+        ("DATA", b"DATA\r\n"),
+        ("no command", b"GET / HTTP/1.1\r\n"),
+    ] {
+        group.bench_function(name, |b| b.iter(|| parse(black_box(line))));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode, commands);
 criterion_main!(benches);

@@ -1,6 +1,8 @@
-//! How fast replies are read: one short line, an EHLO response, a pipelined batch.
+//! How fast replies are read (one short line, an EHLO response, a pipelined batch) and judged.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use mailferry::mail::{Cause, Failure, Reply, Stage};
+use mailferry::policy::verdict::judge;
 use mailferry::submit::reply::ReplyReader;
 use std::hint::black_box;
 
@@ -34,5 +36,46 @@ fn replies(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, replies);
+fn verdicts(c: &mut Criterion) {
+    let said = |stage, code, text| Failure::new(stage, Cause::Reply(Reply::new(code, text)));
+    let mut group = c.benchmark_group("verdict");
+    for (name, failure) in [
+        (
+            "throttled login",
+            said(Stage::Auth, 451, "4.7.0 Temporary server error. Please try again later. PRX4"),
+        ),
+        (
+            "refused login",
+            said(Stage::Auth, 535, "5.7.3 Authentication unsuccessful [AM0PR01CA0001.eurprd01.prod]"),
+        ),
+        (
+            "too many connections",
+            said(
+                Stage::Mail,
+                432,
+                "4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending",
+            ),
+        ),
+        (
+            "not allowed to send as",
+            said(
+                Stage::FinalDot,
+                554,
+                "5.2.252 SendAsDenied; scanner@contoso.com not allowed to send as hp@contoso.com; \
+                 STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied",
+            ),
+        ),
+        (
+            "no such recipient",
+            said(Stage::Rcpt, 550, "5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found"),
+        ),
+        // Past every rule.
+        ("what nobody has met", said(Stage::FinalDot, 450, "4.9.9 The moon is in the wrong house")),
+    ] {
+        group.bench_function(name, |b| b.iter(|| judge(black_box(&failure))));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, replies, verdicts);
 criterion_main!(benches);
