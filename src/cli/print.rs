@@ -112,10 +112,14 @@ pub(super) fn shown(s: &Shown, zone: &TimeZone) -> String {
     out += &wrapped("  ", &format!("through  {}", m.account));
     out += &format!("  received {}, {}\n", time(m.received_at, zone), size(m.size_bytes));
     if let Some(at) = m.next_attempt_at {
-        out += &format!("  next try {}, {} so far\n", time(at, zone), count(m.attempts.into(), "attempt"));
+        out += &format!(
+            "  next try {}, {} so far\n",
+            time(at, zone),
+            count(m.attempts.into(), "failed attempt")
+        );
     }
     if let Some(at) = m.finished_at {
-        out += &format!("  finished {}, {}\n", time(at, zone), count(m.attempts.into(), "attempt"));
+        out += &format!("  finished {}, {}\n", time(at, zone), count(m.attempts.into(), "failed attempt"));
     }
     if m.outcome_unknown {
         out += "  an attempt broke off at the very end: a recipient may have it twice\n";
@@ -254,7 +258,7 @@ mod tests {
           from     <copier-on-the-third-floor@contoso.com>, printers (10.0.5.7)
           through  scanner@contoso.com
           received 2026-11-23 21:00, 1.2 MiB
-          next try 2026-11-23 21:05, 1 attempt so far
+          next try 2026-11-23 21:05, 1 failed attempt so far
 
         recipients
           maria@contoso.com: waiting

@@ -9,7 +9,7 @@ use super::report::{
     Shown, Status, Try, needs, sentence,
 };
 use crate::mail::{AccountId, QueueId, RelayTime, WallTime};
-use crate::queue::{Body, Clock, Queue, QueueError};
+use crate::queue::{Body, Clock, Filter, Queue, QueueError};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::Path as FilePath;
@@ -166,8 +167,13 @@ async fn change(
     let filter = request.select.filter().map_err(|e| bad(&e))?;
     let ids = relay.queue.change(filter, request.action.into(), relay.clock.now()).await?;
     // Only "try now" means that the account is mended: sorting messages must not knock at a refused login.
-    if request.action == Action::Retry {
-        relay.live.kick();
+    // And only the accounts of these messages: ten retries must not be ten refused logins of another mailbox.
+    if request.action == Action::Retry && !ids.is_empty() {
+        let changed = relay.queue.list(Filter { ids: ids.clone(), ..Filter::default() }).await?;
+        let accounts: BTreeSet<AccountId> = changed.into_iter().map(|m| m.account).collect();
+        for account in &accounts {
+            relay.live.probe(account);
+        }
     }
     Ok(Json(Changed { ids }))
 }

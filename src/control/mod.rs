@@ -31,9 +31,6 @@ pub trait Live: Send + Sync + 'static {
 
     /// Tries the account now, as somebody has mended it; false: there is no such account.
     fn probe(&self, account: &AccountId) -> bool;
-
-    /// The admin wants messages tried now: accounts that wait probe at once.
-    fn kick(&self);
 }
 
 /// An account at this moment.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: either all of them listen or none does. Must not know: SMTP.
 
+use crate::events;
 use crate::receive::Listen;
 use crate::receive::listener::{self, Shared};
 use std::net::{SocketAddr, TcpListener};
@@ -38,6 +39,9 @@ impl Listeners {
             };
             let address = socket.local_addr().map_err(failed)?;
             open.push((address, socket, listen));
+        }
+        for (port, _) in &handed {
+            events::daemon::socket_unused(*port);
         }
         let (stop, stopped) = watch::channel(None);
         let mut addresses = Vec::with_capacity(open.len());

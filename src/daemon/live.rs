@@ -71,10 +71,6 @@ impl Live for Rooms {
     fn probe(&self, account: &AccountId) -> bool {
         self.dispatcher.kick(account)
     }
-
-    fn kick(&self) {
-        self.dispatcher.kick_all();
-    }
 }
 
 fn account(

@@ -174,13 +174,6 @@ impl Dispatcher {
         self.send(account, Command::Kick)
     }
 
-    /// Every account probes now.
-    pub fn kick_all(&self) {
-        for r in self.lock().values() {
-            let _ = r.commands.send(Command::Kick);
-        }
-    }
-
     /// Finishes the transactions in flight and says goodbye. What has not reached its final dot within `bound` is
     /// cut there, which leaves no doubt about its outcome; what then has no answer for as long again, too.
     pub async fn drain(&self, bound: Duration) {
