@@ -40,18 +40,19 @@ pub enum TrustError {
 pub struct Trust(Arc<Shared>);
 
 struct Shared {
-    extra: Vec<CertificateDer<'static>>,
+    /// In place of the system's; empty: those.
+    own: Vec<CertificateDer<'static>>,
     connector: OnceCell<TlsConnector>,
 }
 
 impl Trust {
-    /// The system's roots, and those in `ca_file` (PEM) as well.
+    /// The system's roots, or in their place those in `ca_file` (PEM).
     ///
     /// # Errors
     /// The file cannot be read or holds no certificate.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, TrustError> {
-        let extra = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
-        Ok(Self(Arc::new(Shared { extra, connector: OnceCell::new() })))
+        let own = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
+        Ok(Self(Arc::new(Shared { own, connector: OnceCell::new() })))
     }
 
     /// The connector, made at the first call: a hundred and fifty roots are read from disk then, so off the
@@ -60,8 +61,8 @@ impl Trust {
         self.0
             .connector
             .get_or_try_init(|| async {
-                let extra = self.0.extra.clone();
-                tokio::task::spawn_blocking(move || connector(extra))
+                let own = self.0.own.clone();
+                tokio::task::spawn_blocking(move || connector(own))
                     .await
                     .map_err(|e| e.to_string())
                     .and_then(|made| made.map_err(|e| e.to_string()))
@@ -73,7 +74,7 @@ impl Trust {
 
 impl std::fmt::Debug for Trust {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trust").field("extra_roots", &self.0.extra.len()).finish_non_exhaustive()
+        f.debug_struct("Trust").field("own_roots", &self.0.own.len()).finish_non_exhaustive()
     }
 }
 
@@ -93,15 +94,21 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustE
     Ok(certificates)
 }
 
-fn connector(extra: Vec<CertificateDer<'static>>) -> Result<TlsConnector, rustls::Error> {
+fn connector(own: Vec<CertificateDer<'static>>) -> Result<TlsConnector, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider))?;
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+    let mut config = if own.is_empty() {
         // The only way to hand rustls a verifier of one's own; this one verifies everything.
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        config.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::new(provider)?))
+    } else {
+        let mut store = RootCertStore::empty();
+        for certificate in own {
+            store.add(certificate)?;
+        }
+        config.with_root_certificates(store)
+    }
+    .with_no_client_auth();
     // A relay talks to one or two hosts; the default keeps room for 256.
     config.resumption = rustls::client::Resumption::in_memory_sessions(8);
     Ok(TlsConnector::from(Arc::new(config)))
