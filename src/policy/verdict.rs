@@ -602,7 +602,13 @@ mod tests {
                 Some(Advice::SendingBlocked),
             ),
             (FinalDot, "550 5.1.8 Sender blocked", Account, Hold, Some(Advice::SendingBlocked)),
-            (Rcpt, "550 5.1.8 Access denied, bad outbound sender", Account, Hold, Some(Advice::SendingBlocked)),
+            (
+                Rcpt,
+                "550 5.1.8 Access denied, bad outbound sender",
+                Account,
+                Hold,
+                Some(Advice::SendingBlocked),
+            ),
             (
                 Rcpt,
                 "550 5.1.8 <a@b.example>: Sender address rejected: Domain not found",
