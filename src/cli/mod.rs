@@ -274,7 +274,9 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
             serve(load(path, &env)?, sandbox, || config::load(file, &env))
         }
         Command::Demo { once } => demo(once),
-        Command::Check => check(&load(path, &env)?),
+        Command::Check => {
+            check(&told(config::rehearse(path.unwrap_or(Path::new(config::DEFAULT_PATH)), &env))?)
+        }
         Command::Status { json } => block_on(async {
             let source = open(path, &env).await?;
             let status = source.status().await;
@@ -294,8 +296,12 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
 }
 
 fn load(path: Option<&Path>, env: &Env) -> Result<Settings, Failure> {
-    let settings =
-        config::load(path.unwrap_or(Path::new(config::DEFAULT_PATH)), env).map_err(|p| wrong(&p))?;
+    told(config::load(path.unwrap_or(Path::new(config::DEFAULT_PATH)), env))
+}
+
+/// The settings, their warnings told.
+fn told(loaded: Result<Settings, Vec<Problem>>) -> Result<Settings, Failure> {
+    let settings = loaded.map_err(|p| wrong(&p))?;
     for warning in &settings.warnings {
         say(&warning.to_string(), "");
     }
