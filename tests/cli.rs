@@ -30,6 +30,22 @@ fn working(dir: &Path) -> String {
 }
 
 #[test]
+fn a_check_from_a_shell_does_not_ask_for_what_only_the_service_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    working(dir.path());
+    let path = dir.path().join("mailferry.toml");
+    let text = fs::read_to_string(&path)
+        .unwrap()
+        .replace("{ env = \"PW\" }", "{ credential = \"scanner.password\" }");
+    let config = file(dir.path(), &text);
+    mailferry(&["check", "--config", &config]).assert().code(0).stderr(format!(
+        "{config}:7:14: warning: account.password.credential: is handed to the service alone, so it was not read\n\
+         hint: the service needs LoadCredential=scanner.password:/path\n"
+    ));
+    mailferry(&["serve", "--config", &config]).assert().code(78);
+}
+
+#[test]
 fn a_right_configuration_is_counted_and_a_wrong_one_is_explained() {
     let dir = tempfile::tempdir().unwrap();
     let config = working(dir.path());

@@ -155,7 +155,7 @@ fn what_cannot_go_together_is_refused_and_what_is_hardly_meant_is_pointed_out() 
         ),
         (
             "[[listen]]\naddress = \"127.0.0.1:26\"\nauth = \"required\"\ntls = \"starttls\"\n".to_owned(),
-            "mailferry.toml:8:1: listen.certificate: is missing | TLS needs certificate and key, both PEM files",
+            "mailferry.toml:9:1: listen.auth: a login is required, and there are no users | add [[receive.users]] with name and password, or set auth = \"any\"",
         ),
         (
             "[[client]]\nname = \"b\"\nfrom = [\"10.0.5.0/24\"]\n".to_owned(),
@@ -505,6 +505,22 @@ fn a_host_name_is_checked_wherever_it_comes_from() {
             )]
         );
     }
+}
+
+#[test]
+fn tls_without_a_certificate_is_left_to_the_relay_and_half_a_pair_is_a_mistake() {
+    let ours = secrets();
+    let listener = |more: &str| {
+        format!("[[listen]]\naddress = \"127.0.0.1:465\"\ntls = \"implicit\"\n{more}{CLIENT}{ACCOUNT}")
+    };
+    assert_eq!(load(&listener(""), &env(&[])).listen[0].certificate, None);
+    let half = format!("certificate = \"{}\"\n", ours.path().join("relay.crt").display());
+    assert_eq!(
+        problems(&listener(&half), &env(&[])),
+        [
+            "mailferry.toml:1:1: listen.key: is missing | certificate and key go together, both PEM files; without either, the relay makes its own"
+        ]
+    );
 }
 
 #[test]

@@ -684,3 +684,38 @@ fn the_password_is_in_no_debug_output() {
         Login::Password { user: "scanner@contoso.com".to_owned(), password: PASSWORD.to_owned().into() };
     assert!(!format!("{login:?}").contains(PASSWORD));
 }
+
+/// Told by the parent to its child: a process of its own, whose system trusts the smart host's authority.
+const PORT_OF_THE_PARENT: &str = "MAILFERRY_TEST_PORT_OF_THE_PARENT";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ca_file_stands_in_place_of_the_authorities_of_the_system() {
+    let name = "a_ca_file_stands_in_place_of_the_authorities_of_the_system";
+    let Ok(port) = std::env::var(PORT_OF_THE_PARENT) else {
+        let host = SmartHost::start().await;
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", name]).env(PORT_OF_THE_PARENT, host.address().port().to_string());
+        child.env("SSL_CERT_FILE", SmartHost::ca_file()).env_remove("SSL_CERT_DIR");
+        let child = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        return;
+    };
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
+    let settings = submit::SmartHost {
+        host: smart_host::NAME.to_owned(),
+        port: address.port(),
+        tls: Tls::StartTls,
+        login: None,
+        ehlo_name: "relay.contoso.local".to_owned(),
+        connect_timeout: Duration::from_secs(5),
+        command_timeout: Duration::from_secs(5),
+        data_timeout: Duration::from_secs(5),
+    };
+    Connection::open(&settings, &Trust::new(None).unwrap(), address).await.unwrap();
+    let another = tempfile::NamedTempFile::new().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["another.example".to_owned()]).unwrap();
+    std::fs::write(another.path(), made.cert.pem()).unwrap();
+    let trust = Trust::new(Some(another.path())).unwrap();
+    let refused = Connection::open(&settings, &trust, address).await.unwrap_err();
+    assert!(matches!(refused.cause, Cause::Certificate(_)), "{refused}");
+}

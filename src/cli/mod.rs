@@ -282,7 +282,9 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
             serve(load(path, &env)?, sandbox, || config::load(file, &env))
         }
         Command::Demo { once } => demo(once),
-        Command::Check => check(&load(path, &env)?),
+        Command::Check => {
+            check(&told(config::rehearse(path.unwrap_or(Path::new(config::DEFAULT_PATH)), &env))?)
+        }
         Command::Doctor(doctor) => examine::doctor(doctor, path, env),
         Command::SendTest(test) => examine::send_test(&test, &load(path, &examine::as_the_service(env))?),
         Command::ErrorsPage => out(&crate::doctor::page::errors()).map(|()| 0),
@@ -305,8 +307,12 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
 }
 
 fn load(path: Option<&Path>, env: &Env) -> Result<Settings, Failure> {
-    let settings =
-        config::load(path.unwrap_or(Path::new(config::DEFAULT_PATH)), env).map_err(|p| wrong(&p))?;
+    told(config::load(path.unwrap_or(Path::new(config::DEFAULT_PATH)), env))
+}
+
+/// The settings, their warnings told.
+fn told(loaded: Result<Settings, Vec<Problem>>) -> Result<Settings, Failure> {
+    let settings = loaded.map_err(|p| wrong(&p))?;
     for warning in &settings.warnings {
         say(&warning.to_string(), "");
     }

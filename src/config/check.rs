@@ -29,8 +29,13 @@ const DAY: u64 = 24 * HOUR;
 pub(super) struct At<T>(pub(super) T, pub(super) Place);
 
 /// The settings, or all problems; and every key that was asked for.
-pub(super) fn check(tree: &Tree, env: &Env) -> (Result<Settings, Vec<Problem>>, BTreeSet<String>) {
-    let findings = Findings::new(tree);
+pub(super) fn check(
+    tree: &Tree,
+    env: &Env,
+    is_rehearsal: bool,
+) -> (Result<Settings, Vec<Problem>>, BTreeSet<String>) {
+    let mut findings = Findings::new(tree);
+    findings.is_rehearsal = is_rehearsal;
     let settings = read(&findings, env);
     let known = findings.known();
     let problems = findings.finish();
@@ -180,11 +185,18 @@ fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
     ]);
     let mode = if tls.is_set() { mode? } else { ListenTls::Off };
     let files = (certificates(&certificate), private_key(&key));
-    for (field, other) in [(&certificate, "key"), (&key, "certificate")] {
+    for field in [&certificate, &key] {
         if mode == ListenTls::Off && field.is_set() {
             field.error("is of no use with tls = \"off\"", "set tls = \"starttls\", or remove it");
-        } else if mode != ListenTls::Off && !field.is_set() {
-            field.error("is missing", format!("TLS needs certificate and {other}, both PEM files"));
+        }
+    }
+    // Neither: the relay makes a pair of its own.
+    for (field, other) in [(&certificate, &key), (&key, &certificate)] {
+        if mode != ListenTls::Off && !field.is_set() && other.is_set() {
+            field.error(
+                "is missing",
+                "certificate and key go together, both PEM files; without either, the relay makes its own",
+            );
         }
     }
     let logins =
@@ -196,7 +208,8 @@ fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
             "set tls = \"starttls\", if the devices can do it",
         );
     }
-    let certificate = if mode == ListenTls::Off { None } else { Some((files.0?, files.1?)) };
+    let is_given = mode != ListenTls::Off && (certificate.is_set() || key.is_set());
+    let certificate = if is_given { Some((files.0?, files.1?)) } else { None };
     if certificate.as_ref().is_some_and(|(c, k)| !key_fits(c, k)) {
         key.error(
             "is not the key of the certificate",

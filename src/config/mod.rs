@@ -97,7 +97,7 @@ pub struct Listen {
     pub address: SocketAddr,
     /// How the connection is protected.
     pub tls: ListenTls,
-    /// Certificate chain and private key, PEM; there unless `tls` is off.
+    /// Certificate chain and private key, PEM; none: with TLS, the relay makes its own.
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// What logging in means here.
     pub auth: ListenAuth,
@@ -233,7 +233,18 @@ pub enum LogFormat {
 pub fn load(path: &Path, env: &Env) -> Result<Settings, Vec<Problem>> {
     let path = absolute(path);
     let text = std::fs::read_to_string(&path).map_err(|e| vec![unreadable(&path, &e)])?;
-    check::check(&file::Tree::new(&path, &text, env)?, env).0
+    check::check(&file::Tree::new(&path, &text, env)?, env, false).0
+}
+
+/// As `load`, for telling an admin whether the file is right: what only the service is given (systemd's credentials)
+/// is not asked for. Nothing may be sent with these settings.
+///
+/// # Errors
+/// As of `load`.
+pub fn rehearse(path: &Path, env: &Env) -> Result<Settings, Vec<Problem>> {
+    let path = absolute(path);
+    let text = std::fs::read_to_string(&path).map_err(|e| vec![unreadable(&path, &e)])?;
+    check::check(&file::Tree::new(&path, &text, env)?, env, true).0
 }
 
 /// `[queue]` and the control socket alone. No secret is read, and nothing else in the file matters, so that
@@ -280,7 +291,7 @@ fn unreadable(path: &Path, e: &std::io::Error) -> Problem {
 pub fn known_keys() -> BTreeSet<String> {
     let one_of_each = "[[listen]]\n[[receive.users]]\n[[client]]\n[[account]]\n";
     match file::Tree::new(Path::new("/"), one_of_each, &Env::new()) {
-        Ok(tree) => check::check(&tree, &Env::new()).1,
+        Ok(tree) => check::check(&tree, &Env::new(), false).1,
         Err(_) => BTreeSet::new(),
     }
 }

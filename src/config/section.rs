@@ -17,6 +17,8 @@ use std::time::Duration;
 /// What has been found so far.
 pub(super) struct Findings<'t> {
     tree: &'t Tree,
+    /// Read for an admin, not by the service: systemd's credentials are not there.
+    pub(super) is_rehearsal: bool,
     problems: RefCell<Vec<Problem>>,
     known: RefCell<BTreeSet<String>>,
     unknown: RefCell<Vec<(String, Place)>>,
@@ -24,7 +26,13 @@ pub(super) struct Findings<'t> {
 
 impl<'t> Findings<'t> {
     pub(super) fn new(tree: &'t Tree) -> Self {
-        Self { tree, problems: RefCell::default(), known: RefCell::default(), unknown: RefCell::default() }
+        Self {
+            tree,
+            is_rehearsal: false,
+            problems: RefCell::default(),
+            known: RefCell::default(),
+            unknown: RefCell::default(),
+        }
     }
 
     /// The whole tree as a section.
@@ -245,6 +253,10 @@ impl<'f> Field<'f> {
 
     pub(super) fn place(&self) -> Place {
         self.place.clone()
+    }
+
+    pub(super) fn is_rehearsal(&self) -> bool {
+        self.findings.is_rehearsal
     }
 
     pub(super) fn error(&self, what: impl Into<String>, hint: impl Into<String>) {

@@ -92,6 +92,8 @@ pub enum Cause {
     NoSmtpUtf8,
     /// The stored body could not be read: an alarm, not the peer's fault.
     Body(String),
+    /// The system could not open or read it at this moment (too many open files, no memory); it may be whole.
+    BodyForNow(String),
 }
 
 /// Why there is no access token, as the room that asks for them judged it.
@@ -162,7 +164,7 @@ impl fmt::Display for Failure {
                 write!(f, "{size_bytes} bytes are more than the {limit_bytes} the server takes")
             }
             Cause::NoSmtpUtf8 => f.write_str("an address needs SMTPUTF8, which the server does not offer"),
-            Cause::Body(t) => text(f, "the stored body cannot be read: ", t),
+            Cause::Body(t) | Cause::BodyForNow(t) => text(f, "the stored body cannot be read: ", t),
         }
     }
 }

@@ -261,7 +261,7 @@ impl Report<'_> {
             }
             Cause::TooLarge { .. } => EnhancedStatus::new(5, 3, 4),
             Cause::NoSmtpUtf8 => EnhancedStatus::new(5, 6, 7),
-            Cause::Body(_) => EnhancedStatus::new(class, 3, 0),
+            Cause::Body(_) | Cause::BodyForNow(_) => EnhancedStatus::new(class, 3, 0),
         }
     }
 

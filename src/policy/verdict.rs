@@ -92,6 +92,7 @@ fn without_reply(stage: Stage, cause: &Cause) -> Verdict {
         Cause::TooLarge { .. } => verdict(Blame::Message, Action::Bounce, Some(Advice::TooLarge)),
         Cause::NoSmtpUtf8 => verdict(Blame::Recipient, Action::Bounce, Some(Advice::NoSmtpUtf8)),
         Cause::Body(_) => verdict(Blame::Message, Action::Bounce, Some(Advice::BodyUnreadable)),
+        Cause::BodyForNow(_) => verdict(Blame::Message, Action::Retry, Some(Advice::BodyUnreadable)),
         Cause::Network(_)
         | Cause::Timeout
         | Cause::Unparsable(_)
@@ -766,6 +767,8 @@ mod tests {
         assert_eq!(j(Stage::Auth, Cause::Network("reset".into())), (Account, Retry));
         assert_eq!(j(Stage::Mail, Cause::Network("reset".into())), (Blame::Session, Retry));
         assert_eq!(j(Stage::FinalDot, Cause::Timeout), (Message, Retry));
+        assert_eq!(j(Stage::Data, Cause::Body("gone".into())), (Message, Bounce));
+        assert_eq!(j(Stage::Data, Cause::BodyForNow("too many open files".into())), (Message, Retry));
         let none = |needs_a_person| Cause::Token(token_failure(needs_a_person));
         assert_eq!(j(Stage::Token, none(false)), (Account, Retry));
         assert_eq!(j(Stage::Token, none(true)), (Account, Hold));

@@ -6,9 +6,9 @@
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -70,6 +70,8 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Certifi
 pub fn load_or_make(directory: &Path, hostname: &str) -> Result<Arc<ServerConfig>, CertificateError> {
     let (certificate, key) = (directory.join("certificate.pem"), directory.join("key.pem"));
     if !certificate.exists() {
+        let cannot = |why| CertificateError::Write { path: directory.into(), why };
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(cannot)?;
         let made = rcgen::generate_simple_self_signed(vec![hostname.to_owned()])
             .map_err(|e| CertificateError::Useless(e.to_string()))?;
         // The key first: a certificate on disk means that the pair is complete.
@@ -98,13 +100,14 @@ mod tests {
 
     #[test]
     fn a_pair_is_made_once_and_its_key_is_private() {
-        let dir = tempfile::tempdir().unwrap();
-        load_or_make(dir.path(), "relay.contoso.local").unwrap();
-        let key = std::fs::read(dir.path().join("key.pem")).unwrap();
-        load_or_make(dir.path(), "relay.contoso.local").unwrap();
-        assert_eq!(std::fs::read(dir.path().join("key.pem")).unwrap(), key);
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("tls");
+        load_or_make(&dir, "relay.contoso.local").unwrap();
+        let key = std::fs::read(dir.join("key.pem")).unwrap();
+        load_or_make(&dir, "relay.contoso.local").unwrap();
+        assert_eq!(std::fs::read(dir.join("key.pem")).unwrap(), key);
         for file in ["key.pem", "certificate.pem"] {
-            let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
+            let mode = std::fs::metadata(dir.join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }
     }

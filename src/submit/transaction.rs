@@ -111,7 +111,7 @@ impl Transaction<'_> {
         dotted: &AtomicBool,
     ) -> Result<(), Stop> {
         self.check_silence()?;
-        let unreadable = |e: std::io::Error| Failure::new(Stage::Data, Cause::Body(e.to_string()));
+        let unreadable = |e: std::io::Error| Failure::new(Stage::Data, unreadable(&e));
         let to_8bit = self.connection.capabilities.has("8BITMIME");
         let wire = Wire::prepare(body, message, sender, to_8bit).await;
         let mut wire = wire.map_err(|e| Stop::Refused(unreadable(e)))?;
@@ -321,6 +321,16 @@ impl Transaction<'_> {
     }
 }
 
+/// Only a body that is gone, or not what was stored, is lost for good; what the system says (EMFILE, ENOMEM, EIO)
+/// may pass, and a bounce for it would be needless.
+fn unreadable(e: &std::io::Error) -> Cause {
+    if e.raw_os_error().is_some() && e.kind() != std::io::ErrorKind::NotFound {
+        Cause::BodyForNow(e.to_string())
+    } else {
+        Cause::Body(e.to_string())
+    }
+}
+
 /// RFC 5321 section 4.5.3.1.10: 452, or 552 from servers that follow RFC 821. Exchange Online says `452 4.5.3`.
 fn is_too_many(reply: &Reply) -> bool {
     matches!(reply.code, 452 | 552)
@@ -343,4 +353,19 @@ fn cut_short(stage: Stage, interrupted: Interrupted) -> Stop {
 /// A reply that answers another question: the dialogue is out of step.
 fn out_of_place(stage: Stage, reply: &Reply) -> Stop {
     Stop::Lost(Failure::new(stage, Cause::Unparsable(reply.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Error;
+
+    #[test]
+    fn a_system_short_of_files_or_memory_bounces_nothing() {
+        for (errno, passes) in [(24, true), (23, true), (12, true), (5, true), (2, false)] {
+            let cause = unreadable(&Error::from_raw_os_error(errno));
+            assert_eq!(matches!(cause, Cause::BodyForNow(_)), passes, "{cause:?}");
+        }
+        assert!(matches!(unreadable(&Error::other("12 bytes in place of 13")), Cause::Body(_)));
+    }
 }

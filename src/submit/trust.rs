@@ -5,6 +5,7 @@
 //! ones. Must not know: SMTP.
 
 use crate::mail::{Cause, Failure, Stage, WallTime};
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -44,18 +45,19 @@ pub enum TrustError {
 pub struct Trust(Arc<Shared>);
 
 struct Shared {
-    extra: Vec<CertificateDer<'static>>,
+    /// In place of the system's; empty: those.
+    own: Vec<CertificateDer<'static>>,
     connector: OnceCell<TlsConnector>,
 }
 
 impl Trust {
-    /// The system's roots, and those in `ca_file` (PEM) as well.
+    /// The system's roots, or in their place those in `ca_file` (PEM).
     ///
     /// # Errors
     /// The file cannot be read or holds no certificate.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, TrustError> {
-        let extra = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
-        Ok(Self(Arc::new(Shared { extra, connector: OnceCell::new() })))
+        let own = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
+        Ok(Self(Arc::new(Shared { own, connector: OnceCell::new() })))
     }
 
     /// The connector, made at the first call: a hundred and fifty roots are read from disk then, so off the
@@ -64,8 +66,8 @@ impl Trust {
         self.0
             .connector
             .get_or_try_init(|| async {
-                let extra = self.0.extra.clone();
-                tokio::task::spawn_blocking(move || connector(extra))
+                let own = self.0.own.clone();
+                tokio::task::spawn_blocking(move || connector(own))
                     .await
                     .map_err(|e| e.to_string())
                     .and_then(|made| made.map_err(|e| e.to_string()))
@@ -77,7 +79,7 @@ impl Trust {
 
 impl std::fmt::Debug for Trust {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trust").field("extra_roots", &self.0.extra.len()).finish_non_exhaustive()
+        f.debug_struct("Trust").field("own_roots", &self.0.own.len()).finish_non_exhaustive()
     }
 }
 
@@ -97,9 +99,19 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustE
     Ok(certificates)
 }
 
-fn connector(extra: Vec<CertificateDer<'static>>) -> Result<TlsConnector, rustls::Error> {
+fn connector(own: Vec<CertificateDer<'static>>) -> Result<TlsConnector, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider))?;
+    let verifier: Arc<dyn ServerCertVerifier> = if own.is_empty() {
+        Arc::new(Verifier::new(Arc::clone(&provider))?)
+    } else {
+        let mut store = RootCertStore::empty();
+        for certificate in own {
+            store.add(certificate)?;
+        }
+        WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(&provider))
+            .build()
+            .map_err(|e| rustls::Error::General(e.to_string()))?
+    };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         // The only way to hand rustls a verifier of one's own; this one verifies everything.
@@ -111,10 +123,10 @@ fn connector(extra: Vec<CertificateDer<'static>>) -> Result<TlsConnector, rustls
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// The platform's verifier; where it does not know the issuer, it says whom it does not know: a firewall that reads
-/// TLS signs with a name of its own. What is believed is the platform's decision alone.
+/// A verifier that, where the one inside does not know the issuer, says whom it does not know: a firewall that reads
+/// TLS signs with a name of its own. What is believed is the decision of the one inside alone.
 #[derive(Debug)]
-struct Naming(Verifier);
+struct Naming(Arc<dyn ServerCertVerifier>);
 
 /// The issuer of a certificate that is not believed. Peer text.
 #[derive(Debug, thiserror::Error)]
