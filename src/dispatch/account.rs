@@ -107,7 +107,7 @@ impl Actor {
         self.take(Event::Rung);
         while !(draining && self.plan.is_at_rest()) {
             let now = self.clock.now();
-            let wake = self.plan.wake_at(now).map(|t| t.since(now));
+            let wake = self.plan.wake_at().map(|t| t.since(now));
             let sleep = async {
                 match wake {
                     // A millisecond more: the clock counts whole ones, and waking early would only mean sleeping again.

@@ -121,7 +121,10 @@ struct Conn {
     state: Use,
     opened: RelayTime,
     sent: u32,
-    /// The outages that had begun when it was opened: a connection older than the present one proves nothing new.
+    /// Opened with settings that hold no more: takes no further message.
+    stale: bool,
+    /// The outages that had begun when its login or latest transaction began: what began before the present one
+    /// proves nothing new.
     outage: u64,
 }
 
@@ -180,6 +183,8 @@ pub(crate) struct Plan {
     nth_address: usize,
     paused: bool,
     draining: bool,
+    /// When the last event was handled.
+    seen: RelayTime,
 }
 
 impl Plan {
@@ -209,6 +214,7 @@ impl Plan {
             nth_address: 0,
             paused,
             draining: false,
+            seen: RelayTime::default(),
         }
     }
 
@@ -235,8 +241,10 @@ impl Plan {
         self.conns.is_empty() && self.leased.is_empty() && self.settling.is_empty() && !self.leasing
     }
 
-    /// The next moment at which time alone changes something; `None`: only an event does.
-    pub(crate) fn wake_at(&mut self, now: RelayTime) -> Option<RelayTime> {
+    /// The next moment at which time alone changes something, counted from the last event: whoever asks late still
+    /// learns of a moment that passed meanwhile. `None`: only an event does.
+    pub(crate) fn wake_at(&mut self) -> Option<RelayTime> {
+        let now = self.seen;
         let mut times: Vec<RelayTime> = Vec::new();
         for c in self.conns.values() {
             if let Use::Idle { since } = c.state {
@@ -277,12 +285,9 @@ impl Plan {
         jitter: f64,
     ) -> Vec<Action> {
         let mut todo = Vec::new();
+        self.seen = now;
         match event {
-            Event::Woken => {
-                if matches!(self.due, Due::NotBefore(t) if t <= now) {
-                    self.due = Due::Unknown;
-                }
-            }
+            Event::Woken => {}
             Event::Rung => {
                 self.due = Due::Unknown;
                 self.rung_while_leasing = self.leasing;
@@ -335,6 +340,7 @@ impl Plan {
                 self.throttle.set_limits(limits.messages_per_minute, limits.recipients_per_day);
                 self.allowed = limits.max_connections;
                 self.limits = *limits;
+                self.conns.values_mut().for_each(|c| c.stale = true);
                 self.breaker.kick(now);
             }
             Event::Drain => self.draining = true,
@@ -346,6 +352,10 @@ impl Plan {
     /// Begins whatever may begin now.
     fn advance(&mut self, now: RelayTime, todo: &mut Vec<Action>) {
         self.close_old(now, todo);
+        // Whatever woke us: the moment may have passed while paused, or between the queue's answer and now.
+        if matches!(self.due, Due::NotBefore(t) if t <= now) {
+            self.due = Due::Unknown;
+        }
         if self.draining || self.paused {
             self.return_waiting(todo);
             self.close_idle(todo);
@@ -420,13 +430,17 @@ impl Plan {
     fn open(&mut self, now: RelayTime, todo: &mut Vec<Action>) {
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
-        self.conns.insert(conn, Conn { state: Use::Opening, opened: now, sent: 0, outage: self.outages });
+        self.conns.insert(
+            conn,
+            Conn { state: Use::Opening, opened: now, sent: 0, stale: false, outage: self.outages },
+        );
         todo.push(Action::Open { conn, nth_address: self.nth_address });
     }
 
     fn send(&mut self, conn: ConnId, now: RelayTime, todo: &mut Vec<Action>) {
         let id = self.waiting.pop_front().expect("the caller saw a waiting message");
-        self.conns.get_mut(&conn).expect("the caller saw the connection").state = Use::Busy(id);
+        let c = self.conns.get_mut(&conn).expect("the caller saw the connection");
+        (c.state, c.outage) = (Use::Busy(id), self.outages);
         self.throttle.begin(now, recipients(&self.leased[&id]));
         todo.push(Action::Send { conn, id });
     }
@@ -434,7 +448,8 @@ impl Plan {
     fn sent(&mut self, conn: ConnId, id: QueueId, sent: &Sent, at: Moment<'_>, todo: &mut Vec<Action>) {
         let message = self.leased.remove(&id).expect("a message is leased until it is settled");
         self.throttle.end(recipients(&message));
-        let (mut fresh, mut outage) = (true, self.outages);
+        // One that is gone already closed while idle, and the order crossed its end.
+        let (mut fresh, mut outage) = (false, self.outages);
         if let Some(c) = self.conns.get_mut(&conn) {
             (fresh, outage) = (c.sent == 0, c.outage);
             c.sent += 1;
@@ -444,15 +459,17 @@ impl Plan {
         if let Some(failure) = failure {
             let mut verdict = judge(failure);
             if verdict.blame == Blame::Session {
-                if !fresh {
-                    // An old connection was dropped under us; a fresh one will do.
+                if !fresh || self.draining {
+                    // An old connection was dropped under us; a fresh one will do. At a stop we cut it ourselves.
                     self.give_back(id, todo);
                     self.release(conn, at.now);
                     return;
                 }
                 verdict.blame = Blame::Account;
             }
-            if matches!(verdict.blame, Blame::Account | Blame::Tenant) && !self.marked.contains(&id) {
+            // In an outage even a marked message proves nothing against itself.
+            let is_its_own = self.marked.contains(&id) && self.breaker.is_closed();
+            if matches!(verdict.blame, Blame::Account | Blame::Tenant) && !is_its_own {
                 self.suspect(id);
                 let settlement = Box::new(settle::spared(&message, failure, at));
                 self.settling.insert(id, true);
@@ -533,7 +550,7 @@ impl Plan {
     ) {
         let outage = self.conns.remove(&conn).map_or(self.outages, |c| c.outage);
         let verdict = judge(failure);
-        if outage < self.outages && !self.breaker.is_closed() {
+        if self.draining || (outage < self.outages && !self.breaker.is_closed()) {
             return;
         }
         if self.breaker.is_closed() && self.has_working_connection() {
@@ -648,7 +665,7 @@ impl Plan {
 
     fn close_old(&mut self, now: RelayTime, todo: &mut Vec<Action>) {
         self.close_where(todo, |c| match c.state {
-            Use::Idle { since } => now.since(since) >= IDLE || now.since(c.opened) >= AGE,
+            Use::Idle { since } => c.stale || now.since(since) >= IDLE || now.since(c.opened) >= AGE,
             _ => false,
         });
     }
@@ -701,5 +718,7 @@ fn account_fault(sent: &Sent) -> Option<&Failure> {
     })
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
