@@ -122,7 +122,10 @@ struct Conn {
     state: Use,
     opened: RelayTime,
     sent: u32,
-    /// The outages that had begun when it was opened: a connection older than the present one proves nothing new.
+    /// Opened with settings that hold no more: takes no further message.
+    stale: bool,
+    /// The outages that had begun when its login or latest transaction began: what began before the present one
+    /// proves nothing new.
     outage: u64,
 }
 
@@ -339,6 +342,7 @@ impl Plan {
                 self.throttle.set_limits(limits.messages_per_minute, limits.recipients_per_day);
                 self.allowed = limits.max_connections;
                 self.limits = *limits;
+                self.conns.values_mut().for_each(|c| c.stale = true);
                 self.breaker.kick(now);
             }
             Event::Drain => self.draining = true,
@@ -350,6 +354,7 @@ impl Plan {
     /// Begins whatever may begin now.
     fn advance(&mut self, now: RelayTime, todo: &mut Vec<Action>) {
         self.handled_at = now;
+        // Whatever woke us: the moment may have passed while paused, or between the queue's answer and now.
         if matches!(self.due, Due::NotBefore(t) if t <= now) {
             self.due = Due::Unknown;
         }
@@ -428,13 +433,17 @@ impl Plan {
     fn open(&mut self, now: RelayTime, todo: &mut Vec<Action>) {
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
-        self.conns.insert(conn, Conn { state: Use::Opening, opened: now, sent: 0, outage: self.outages });
+        self.conns.insert(
+            conn,
+            Conn { state: Use::Opening, opened: now, sent: 0, stale: false, outage: self.outages },
+        );
         todo.push(Action::Open { conn, nth_address: self.nth_address });
     }
 
     fn send(&mut self, conn: ConnId, now: RelayTime, todo: &mut Vec<Action>) {
         let id = self.waiting.pop_front().expect("the caller saw a waiting message");
-        self.conns.get_mut(&conn).expect("the caller saw the connection").state = Use::Busy(id);
+        let c = self.conns.get_mut(&conn).expect("the caller saw the connection");
+        (c.state, c.outage) = (Use::Busy(id), self.outages);
         self.throttle.begin(now, recipients(&self.leased[&id]));
         todo.push(Action::Send { conn, id });
     }
@@ -442,7 +451,8 @@ impl Plan {
     fn sent(&mut self, conn: ConnId, id: QueueId, sent: &Sent, at: Moment<'_>, todo: &mut Vec<Action>) {
         let message = self.leased.remove(&id).expect("a message is leased until it is settled");
         self.throttle.end(recipients(&message));
-        let (mut fresh, mut outage) = (true, self.outages);
+        // One that is gone already closed while idle, and the order crossed its end.
+        let (mut fresh, mut outage) = (false, self.outages);
         if let Some(c) = self.conns.get_mut(&conn) {
             (fresh, outage) = (c.sent == 0, c.outage);
             c.sent += 1;
@@ -452,15 +462,17 @@ impl Plan {
         if let Some(failure) = failure {
             let mut verdict = judge(failure);
             if verdict.blame == Blame::Session {
-                if !fresh {
-                    // An old connection was dropped under us; a fresh one will do.
+                if !fresh || self.draining {
+                    // An old connection was dropped under us; a fresh one will do. At a stop we cut it ourselves.
                     self.give_back(id, todo);
                     self.release(conn, at.now);
                     return;
                 }
                 verdict.blame = Blame::Account;
             }
-            if matches!(verdict.blame, Blame::Account | Blame::Tenant) && !self.marked.contains(&id) {
+            // In an outage even a marked message proves nothing against itself.
+            let is_its_own = self.marked.contains(&id) && self.breaker.is_closed();
+            if matches!(verdict.blame, Blame::Account | Blame::Tenant) && !is_its_own {
                 self.suspect(id);
                 let settlement = Box::new(settle::spared(&message, failure, at));
                 self.settling.insert(id, true);
@@ -541,7 +553,7 @@ impl Plan {
     ) {
         let outage = self.conns.remove(&conn).map_or(self.outages, |c| c.outage);
         let verdict = judge(failure);
-        if outage < self.outages && !self.breaker.is_closed() {
+        if self.draining || (outage < self.outages && !self.breaker.is_closed()) {
             return;
         }
         if self.breaker.is_closed() && self.has_working_connection() {
@@ -657,7 +669,7 @@ impl Plan {
 
     fn close_old(&mut self, now: RelayTime, todo: &mut Vec<Action>) {
         self.close_where(todo, |c| match c.state {
-            Use::Idle { since } => now.since(since) >= IDLE || now.since(c.opened) >= AGE,
+            Use::Idle { since } => c.stale || now.since(since) >= IDLE || now.since(c.opened) >= AGE,
             _ => false,
         });
     }
@@ -710,5 +722,7 @@ fn account_fault(sent: &Sent) -> Option<&Failure> {
     })
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

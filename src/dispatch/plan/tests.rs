@@ -26,6 +26,7 @@ struct Sim<H> {
     max_conns: usize,
     busy: usize,
     max_busy: usize,
+    sends: usize,
     logins: Vec<f64>,
     failed_logins: usize,
     addresses: Vec<usize>,
@@ -63,6 +64,7 @@ impl<H: Host> Sim<H> {
             max_conns: 0,
             busy: 0,
             max_busy: 0,
+            sends: 0,
             logins: vec![],
             failed_logins: 0,
             addresses: vec![],
@@ -143,6 +145,7 @@ impl<H: Host> Sim<H> {
             }
             Action::Send { conn, id } => {
                 self.busy += 1;
+                self.sends += 1;
                 self.max_busy = self.max_busy.max(self.busy);
                 assert!(
                     self.in_flight.insert(conn, id).is_none(),
@@ -480,6 +483,66 @@ fn a_paused_account_sends_nothing_until_it_is_resumed() {
     sim.later(0, Event::Paused(false));
     sim.run(1100);
     assert_eq!(sim.delivered.len(), 10);
+}
+
+#[test]
+fn what_became_due_during_a_pause_leaves_when_it_ends() {
+    let mut sim = Sim::new(limits(), Well, 1);
+    sim.queue[0].next_attempt = RelayTime::from_ms(5000);
+    sim.run(1);
+    sim.later(0, Event::Paused(true));
+    sim.run(10);
+    sim.later(0, Event::Paused(false));
+    sim.run(11);
+    assert_eq!(sim.delivered.len(), 1);
+}
+
+#[test]
+fn a_moment_that_passed_before_anybody_asked_is_not_forgotten() {
+    let mut sim = Sim::new(limits(), Well, 1);
+    sim.queue[0].next_attempt = RelayTime::from_ms(5000);
+    sim.run(1);
+    // Whoever only looks at the plan may come at any time.
+    sim.plan.live(RelayTime::from_ms(5000));
+    assert_eq!(sim.plan.wake_at(), Some(RelayTime::from_ms(5000)));
+}
+
+#[test]
+fn an_account_that_fails_on_a_connection_older_than_its_last_outage_is_not_hammered() {
+    struct Relapse;
+    impl Host for Relapse {
+        fn send(&mut self, now_s: f64, id: i64) -> Result<(), Failure> {
+            if id == 3 || now_s > 0.4 { Err(prx4(Stage::Mail)) } else { Ok(()) }
+        }
+    }
+    let mut sim = Sim::new(limits(), Relapse, 100);
+    sim.run(4);
+    let failed = sim.facts.iter().filter(|f| matches!(f, Fact::BackingOff { .. })).count();
+    assert!(failed >= 1);
+    assert!(sim.sends < 20, "{} transactions in four seconds", sim.sends);
+}
+
+#[test]
+fn new_settings_are_not_sent_over_connections_of_the_old() {
+    let mut sim = Sim::new(limits(), Well, 100);
+    sim.run(1);
+    let before = sim.logins.len();
+    sim.later(0, Event::Limits(Box::new(Limits { max_connections: 1, ..limits() })));
+    sim.run(20);
+    assert_eq!((sim.delivered.len(), sim.logins.len()), (100, before + 1));
+}
+
+#[test]
+fn a_connection_cut_at_a_stop_is_no_outage() {
+    let mut sim = Sim::new(limits(), Well, 1);
+    sim.run(0);
+    let conn = ConnId(0);
+    let now = RelayTime::from_ms(1);
+    sim.plan.handle(Event::Drain, now, WallTime::from_ms(0), 0.5);
+    let stopping = Failure::new(Stage::Connect, Cause::Network("stopping".into()));
+    let todo = sim.plan.handle(Event::OpenFailed(conn, stopping), now, WallTime::from_ms(0), 0.5);
+    assert!(todo.is_empty(), "{todo:?}");
+    assert!(sim.plan.is_at_rest());
 }
 
 #[test]
