@@ -41,7 +41,9 @@ pub(super) fn secret(field: &Field<'_>, env: &Env) -> Option<SecretString> {
             let Some(directory) = env.get("CREDENTIALS_DIRECTORY") else {
                 credential.error(
                     "there are no credentials: CREDENTIALS_DIRECTORY is not set",
-                    format!("systemd sets it; the service needs LoadCredential={name}:/path"),
+                    format!(
+                        "systemd sets it, for LoadCredential={name}:/path; by hand: CREDENTIALS_DIRECTORY=/etc/mailferry"
+                    ),
                 );
                 return None;
             };
