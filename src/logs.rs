@@ -34,7 +34,11 @@ pub fn init(format: Format) -> std::io::Result<()> {
     let filter = EnvFilter::try_from_env("MAILFERRY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal();
-    let journal = || tracing_journald::layer().map(|l| l.with_syslog_identifier("mailferry".to_owned()));
+    // The fields of a journal are everybody's: MAILFERRY_ID is nobody else's.
+    let journal = || {
+        let layer = tracing_journald::layer()?.with_syslog_identifier("mailferry".to_owned());
+        Ok::<_, std::io::Error>(layer.with_field_prefix(Some("MAILFERRY".to_owned())))
+    };
     let done = match format {
         Format::Json => registry
             .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))

@@ -591,8 +591,9 @@ fn every_sample_is_a_working_configuration() {
         "examples/oauth.toml",
     ] {
         let text = sample(name).replace("/etc/mailferry/", &there);
-        assert_eq!(problems(&text, &Env::new()), [""; 0], "{name}");
-        load(&text, &Env::new());
+        let env = env(&[("CREDENTIALS_DIRECTORY", &there)]);
+        assert_eq!(problems(&text, &env), [""; 0], "{name}");
+        load(&text, &env);
     }
 }
 
@@ -634,7 +635,8 @@ fn every_key_is_documented_and_every_documented_key_is_known() {
 fn the_defaults_in_the_documentation_are_the_defaults() {
     let dir = secrets();
     let there = format!("{}/", dir.path().display());
-    let defaults = load(&sample("mailferry.toml").replace("/etc/mailferry/", &there), &Env::new());
+    let credentials = env(&[("CREDENTIALS_DIRECTORY", &there)]);
+    let defaults = load(&sample("mailferry.toml").replace("/etc/mailferry/", &there), &credentials);
     // These have no default to show, or contradict one another when all are set.
     let no_default =
         ["certificate", "key", "senders", "recipient_domains", "secret", "secret_expires", "fallback_until"];
@@ -643,7 +645,7 @@ fn the_defaults_in_the_documentation_are_the_defaults() {
         .filter(|l| !no_default.contains(&l.split(' ').next().unwrap_or("")))
         .map(|l| l.replace("/etc/mailferry/", &there))
         .collect();
-    let shown = load(&text.join("\n"), &Env::new());
+    let shown = load(&text.join("\n"), &credentials);
     assert_eq!(format!("{:?}", shown.listen), format!("{:?}", defaults.listen));
     assert_eq!(format!("{:?}", shown.queue), format!("{:?}", defaults.queue));
     assert_eq!(format!("{:?}", shown.retry), format!("{:?}", defaults.retry));

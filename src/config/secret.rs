@@ -48,7 +48,9 @@ pub(super) fn secret(field: &Field<'_>, env: &Env) -> Option<SecretString> {
                 }
                 credential.error(
                     "there are no credentials: CREDENTIALS_DIRECTORY is not set",
-                    format!("systemd sets it; the service needs LoadCredential={name}:/path"),
+                    format!(
+                        "systemd sets it, for LoadCredential={name}:/path; by hand: CREDENTIALS_DIRECTORY=/etc/mailferry"
+                    ),
                 );
                 return None;
             };

@@ -9,7 +9,7 @@ use crate::queue::QueueError;
 use crate::queue::space::{Space, is_full};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -53,8 +53,12 @@ impl std::fmt::Debug for Disk {
 impl Disk {
     pub(crate) fn open(directory: &Path, min_free: u64) -> io::Result<Self> {
         let bodies = directory.join("bodies");
+        let is_new = !bodies.exists();
         make_directory(&bodies)?;
         let handle = File::open(&bodies)?;
+        if is_new {
+            give_to_owner(directory, &handle)?;
+        }
         Ok(Self {
             bodies,
             handle,
@@ -175,7 +179,19 @@ pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
 
 /// A new file only the owner can read.
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    File::options().write(true).create_new(true).mode(0o600).open(path)
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    give_to_owner(path.parent().unwrap_or(Path::new(".")), &file)?;
+    Ok(file)
+}
+
+/// Root's command on a stopped relay must leave nothing behind that the relay's own user cannot open. Only for what
+/// was made this moment: anything else may be a link that this user laid.
+fn give_to_owner(directory: &Path, made: &File) -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        let owner = std::fs::metadata(directory)?;
+        fchown(made, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
 }
 
 /// Makes the names in a directory durable.

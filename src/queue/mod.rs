@@ -52,7 +52,7 @@ pub enum OpenError {
     },
     /// The directory cannot be made, read or written.
     #[error(
-        "cannot use the queue directory {}: {error}\nhint: it must belong to the user mailferry runs as, mode 0700",
+        "cannot use the queue directory {}: {error}\nhint: it and all in it must belong to the user mailferry runs as, mode 0700",
         .directory.display()
     )]
     Directory {

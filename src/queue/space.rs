@@ -109,8 +109,8 @@ impl Space {
         if self.free() < BALLAST_BYTES || self.ballast().exists() {
             return;
         }
-        let made = create_private(&self.ballast()).and_then(|file| allocate(&file));
-        if made.is_err() {
+        let Ok(file) = create_private(&self.ballast()) else { return };
+        if allocate(&file).is_err() {
             let _ = std::fs::remove_file(self.ballast());
         }
     }

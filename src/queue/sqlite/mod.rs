@@ -30,7 +30,7 @@ mod writer;
 
 use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, WallTime};
 use crate::queue::body::Sealed;
-use crate::queue::disk::{Disk, make_directory, sync_path};
+use crate::queue::disk::{Disk, create_private, make_directory, sync_path};
 use crate::queue::{
     Body, Change, Clock, Done, Draft, Filter, Intake, Lease, LeaseGuard, Next, Notice, OpenError, Queue,
     QueueError, Settings, Settlement, Stored, Total,
@@ -42,7 +42,6 @@ use rusqlite::{Connection, OptionalExtension, params};
 use schema::Use;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -252,6 +251,7 @@ impl SqliteQueue {
             lock: Mutex::new(Some(lock)),
             closed: watch::channel(false).0,
         });
+        shared.disk.space.keep_ballast();
         let ops = start(&shared, conn).map_err(unusable)?;
         crate::events::queue::opened(directory);
         Ok((Arc::new(Self { shared, ops: Arc::new(Ops(Mutex::new(Some(ops)))) }), clock))
@@ -283,7 +283,11 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
 }
 
 fn private(path: &Path) -> std::io::Result<File> {
-    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    match create_private(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    File::options().read(true).write(true).open(path)
 }
 
 /// The clock, and an id no message ever had a greater one than.

@@ -5,7 +5,7 @@ use crate::mail::{ClientName, Envelope, Progress, Recipient, Reply, ReversePath,
 use crate::queue::Destination;
 use crate::queue::disk::Step;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 const LARGE: usize = 100_000;
 
@@ -218,7 +218,6 @@ async fn a_full_disk_refuses_mail_and_still_records_deliveries() {
     let queue = open(tmp.path());
     commit(&queue, 1).await.unwrap();
     let leased = lease(&queue).await.unwrap();
-    queue.shared.disk.space.keep_ballast();
     let ballast = tmp.path().join("ballast");
     assert_eq!(std::fs::metadata(&ballast).unwrap().len(), 8 << 20);
     fail(&queue, Step::Commit, io::ErrorKind::StorageFull, 1);
@@ -278,6 +277,23 @@ async fn nobody_else_can_read_the_queue() {
     assert_eq!(mode(&directory), 0o700);
     for name in ["queue.db", "queue.db-wal", "queue.db-shm", "lock", &format!("bodies/{id}")] {
         assert_eq!(mode(&directory.join(name)), 0o600, "{name}");
+    }
+}
+
+/// Tells nothing when it is not root who tests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_root_makes_in_the_directory_of_another_user_is_that_users() {
+    let tmp = tempfile::tempdir().unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(tmp.path(), Some(4711), Some(4712)).unwrap();
+    }
+    let owner = |path: &Path| std::fs::metadata(path).map(|m| (m.uid(), m.gid())).unwrap();
+    let queue = open(tmp.path());
+    let id = commit(&queue, LARGE).await.unwrap();
+    for name in
+        ["queue.db", "queue.db-wal", "queue.db-shm", "lock", "ballast", "bodies", &format!("bodies/{id}")]
+    {
+        assert_eq!(owner(&tmp.path().join(name)), owner(tmp.path()), "{name}");
     }
 }
 

@@ -21,7 +21,6 @@ pub(super) enum Chore {
 pub(super) fn run(shared: &Shared, chores: &Receiver<Chore>, first_id: QueueId) {
     let conn = connect(&shared.directory.join(DATABASE), Use::Checkpoint);
     let conn = conn.inspect_err(|e| crate::events::queue::checkpoint_failed(e)).ok();
-    shared.disk.space.keep_ballast();
     if let Some(conn) = &conn {
         tidy(shared, conn, first_id);
     }
