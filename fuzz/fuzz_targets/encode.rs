@@ -114,7 +114,7 @@ fuzz_target!(|input: &[u8]| {
     // A preamble passes as it is; with it, the first chunk ends `cut` bytes into the input.
     let whole = sent(&head, raw.to_vec(), charset, to_8bit);
     let length = CHUNK_BYTES - usize::from(*cut);
-    let line = [[b'x'; 510].as_slice(), b"\r\n"].concat();
+    let line = [[b'x'; 382].as_slice(), b"\r\n"].concat();
     let mut before = line.repeat(length / line.len() - 1);
     before.resize(length - 2, b'x');
     before.extend_from_slice(b"\r\n");
