@@ -4,8 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use mailferry::mail::{
-    AccountId, ClientName, Mailbox, Progress, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State,
-    WallTime,
+    AccountId, ClientName, Mailbox, Progress, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
+    State, WallTime,
 };
 use mailferry::policy::rewrite::Sender;
 use mailferry::queue::Body;
