@@ -4,8 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use mailferry::mail::{
-    AccountId, ClientName, Mailbox, Progress, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State,
-    WallTime,
+    AccountId, ClientName, Mailbox, Progress, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
+    State, WallTime,
 };
 use mailferry::policy::rewrite::Sender;
 use mailferry::queue::Body;
@@ -103,7 +103,7 @@ fuzz_target!(|input: &[u8]| {
     let [flags, cut, raw @ ..] = input else { return };
     let to_8bit = flags & 1 == 1;
     let charset = CHARSETS[usize::from(flags >> 1) % CHARSETS.len()];
-    if flags & 8 == 0 {
+    if flags & 0x18 != 0x18 {
         let end = memchr::memmem::find(raw, b"\r\n\r\n").map_or(raw.len(), |i| i + 4);
         let (head, content) = raw.split_at(end);
         let Some(head) = stamped(head, content) else { return };
@@ -114,7 +114,7 @@ fuzz_target!(|input: &[u8]| {
     // A preamble passes as it is; with it, the first chunk ends `cut` bytes into the input.
     let whole = sent(&head, raw.to_vec(), charset, to_8bit);
     let length = CHUNK_BYTES - usize::from(*cut);
-    let line = [[b'x'; 62].as_slice(), b"\r\n"].concat();
+    let line = [[b'x'; 382].as_slice(), b"\r\n"].concat();
     let mut before = line.repeat(length / line.len() - 1);
     before.resize(length - 2, b'x');
     before.extend_from_slice(b"\r\n");
