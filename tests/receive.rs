@@ -160,6 +160,30 @@ async fn a_shutdown_does_not_wait_for_a_message_beyond_its_bound() {
 }
 
 #[tokio::test]
+async fn the_status_of_a_device_says_what_went_wrong_before_there_was_a_message() {
+    let mut short = settings();
+    short.data_timeout = Duration::from_millis(50);
+    short.max_message_size_bytes = 1000;
+    let relay = relay_with(short, WatchedQueue::default(), Tls::Off);
+    let problem = || {
+        let now = mailferry::mail::WallTime::now();
+        relay.shared.visitors.seen(relay.settings.borrow().clients.all(), now)[0].last_problem.clone()
+    };
+    let mut device = Device::connect(&relay).await;
+    device.asks("MAIL FROM:<scanner@contoso.com> SIZE=2000", "552 ").await;
+    assert!(problem().contains("message exceeds 1000 bytes"), "{}", problem());
+    device.begins(&["it@contoso.com"]).await;
+    device.says("Subject: x\n\nhi\n.\n").await;
+    device.hears("451 ").await;
+    assert!(problem().contains("no end of data"), "{}", problem());
+    let mut device = Device::connect(&relay).await;
+    device.begins(&["it@contoso.com"]).await;
+    device.says(&format!("{}\r\n.", "x\r\n".repeat(500))).await;
+    device.hears("552 ").await;
+    assert!(problem().contains("message exceeds 1000 bytes"), "{}", problem());
+}
+
+#[tokio::test]
 async fn silence_is_ended_by_421_between_commands_and_451_inside_data() {
     let mut hasty = settings();
     (hasty.idle_timeout, hasty.data_timeout) = (Duration::from_millis(150), Duration::from_millis(50));

@@ -297,6 +297,9 @@ async fn connection(tcp: TcpStream, peer: IpAddr, listen: &Listen, shared: &Shar
         loop {
             let world = World { settings: &settings, limits: &shared.limits, now: Instant::now() };
             let Some(step) = session.advance(&mut input, world) else { break };
+            if let Some((client, problem)) = session.take_problem() {
+                shared.visitors.failed(&client, peer, WallTime::now(), problem);
+            }
             match step {
                 Step::Reply(bytes) => writable = writable && stream.write(&bytes).await.is_ok(),
                 Step::Pause(time) => {

@@ -8,7 +8,7 @@ mod auth;
 mod transaction;
 
 use crate::events::receive as events;
-use crate::mail::{Mailbox, QueueId, ReversePath};
+use crate::mail::{ClientName, Mailbox, QueueId, ReversePath};
 use crate::policy::admission::Client;
 use crate::receive::command::{self, Command, CommandError, Parameters};
 use crate::receive::decode::Decoder;
@@ -145,6 +145,7 @@ pub struct Session {
     errors: u32,
     failed_logins: u32,
     chatter: (Option<Instant>, u32),
+    problem: Option<(ClientName, String)>,
 }
 
 impl Session {
@@ -168,6 +169,7 @@ impl Session {
             errors: 0,
             failed_logins: 0,
             chatter: (None, 0),
+            problem: None,
         }
     }
 
@@ -224,6 +226,10 @@ impl Session {
             let seen = data.decoder.seen();
             let lf = seen.all_lf() && seen.lf_dot_lf;
             events::end_of_data_missing(self.peer, &data.transaction.client.name, seen.raw_bytes, lf);
+            let hint =
+                if lf { "set line_endings = \"lf\" for this client" } else { "look for a firmware update" };
+            let words = format!("no end of data (a line with only a dot) came in time. hint: {hint}");
+            self.problem = Some((data.transaction.client.name.clone(), words));
             self.steps.push_back(Step::Discard);
             self.reply(
                 "451 4.4.2 no end of data (a line with only a dot) came in time, nothing was queued\r\n",
@@ -232,6 +238,11 @@ impl Session {
             self.reply("421 4.4.2 idle for too long\r\n");
         }
         self.close();
+    }
+
+    /// What went wrong since this was last asked, for the device's status; a failed commit tells its own.
+    pub fn take_problem(&mut self) -> Option<(ClientName, String)> {
+        self.problem.take()
     }
 
     /// The peer closed its side.

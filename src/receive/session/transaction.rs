@@ -46,6 +46,7 @@ impl Session {
             }
             Err(why) => {
                 events::queue_refused(self.peer, &transaction.client.name, &why);
+                self.problem = Some((transaction.client.name.clone(), why.to_string()));
                 self.refuse(&Refusal::Queue(why));
             }
         }
@@ -113,6 +114,7 @@ impl Session {
         if parameters.size_bytes > limit {
             let reply = Refusal::TooLarge(limit).reply();
             events::message_refused(self.peer, &client.name, &reply);
+            self.problem = Some((client.name.clone(), Refusal::TooLarge(limit).words()));
             return self.reply(reply);
         }
         if let Some(per_minute) = client.messages_per_minute
@@ -210,6 +212,7 @@ impl Session {
         {
             let reply = refusal.reply();
             events::message_refused(self.peer, &data.transaction.client.name, &reply);
+            self.problem = Some((data.transaction.client.name.clone(), refusal.words()));
             self.reply(reply);
             self.close();
         }
@@ -229,6 +232,7 @@ impl Session {
         let State::Data(data) = std::mem::replace(&mut self.state, State::Command) else { return };
         let Data { transaction, id, decoder, mut splitter, refusal } = *data;
         if let Some(refusal) = refusal {
+            self.problem = Some((transaction.client.name.clone(), refusal.words()));
             match &refusal {
                 Refusal::Queue(why) => events::queue_refused(self.peer, &transaction.client.name, why),
                 other => events::message_refused(self.peer, &transaction.client.name, &other.reply()),
