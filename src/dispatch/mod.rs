@@ -60,6 +60,8 @@ pub struct Settings {
 /// The accounts at work.
 pub struct Dispatcher {
     running: Mutex<BTreeMap<AccountId, Running>>,
+    /// Taken out by a reload and still finishing: a stop waits for them, too.
+    leaving: Mutex<Vec<(AccountId, Running)>>,
     queue: Arc<dyn Queue>,
     clock: Clock,
     board: Arc<Board>,
@@ -74,7 +76,8 @@ impl Dispatcher {
     /// Starts an actor for every account.
     pub async fn start(settings: &Settings, queue: Arc<dyn Queue>, clock: Clock) -> Arc<Self> {
         let board = Arc::new(Board::default());
-        let this = Arc::new(Self { running: Mutex::default(), queue, clock, board });
+        let this =
+            Arc::new(Self { running: Mutex::default(), leaving: Mutex::default(), queue, clock, board });
         this.reload(settings).await;
         this
     }
@@ -82,7 +85,7 @@ impl Dispatcher {
     /// Applies new settings: known accounts change, new ones start, missing ones finish and rest. Mail of a missing
     /// account stays queued.
     pub async fn reload(&self, settings: &Settings) {
-        let mut gone: Vec<Running> = Vec::new();
+        let mut gone: Vec<(AccountId, Running)> = Vec::new();
         {
             let mut running = self.lock();
             let names: Vec<AccountId> = running.keys().cloned().collect();
@@ -90,12 +93,17 @@ impl Dispatcher {
                 if !settings.accounts.iter().any(|a| a.id == name)
                     && let Some(r) = running.remove(&name)
                 {
-                    gone.push(r);
+                    gone.push((name, r));
                 }
             }
         }
-        for r in gone {
+        for (_, r) in &gone {
             let _ = r.commands.send(Command::Drain);
+        }
+        {
+            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            leaving.retain(|(_, r)| !r.task.is_finished());
+            leaving.append(&mut gone);
         }
         for account in &settings.accounts {
             let known = self.lock().get(&account.id).map(|r| r.commands.clone());
@@ -113,7 +121,12 @@ impl Dispatcher {
             )
             .await;
             self.board.join(&account.id, commands.clone());
-            let task = tokio::spawn(actor.run(inbox));
+            let (id, actor) = (account.id.clone(), tokio::spawn(actor.run(inbox)));
+            let task = tokio::spawn(async move {
+                if actor.await.is_err_and(|e| e.is_panic()) {
+                    crate::events::dispatch::account_stopped(&id);
+                }
+            });
             self.lock().insert(account.id.clone(), Running { commands, task });
         }
     }
@@ -151,17 +164,26 @@ impl Dispatcher {
     }
 
     /// Finishes the transactions in flight and says goodbye; what has not reached its final dot within `bound` is
-    /// cut there, which leaves no doubt about its outcome.
+    /// cut there, which leaves no doubt about its outcome. Returns after twice `bound` at the latest.
     pub async fn drain(&self, bound: Duration) {
-        let running: Vec<Running> = std::mem::take(&mut *self.lock()).into_values().collect();
-        for r in &running {
+        let mut running: Vec<(AccountId, Running)> = std::mem::take(&mut *self.lock()).into_iter().collect();
+        running.append(&mut self.leaving.lock().unwrap_or_else(PoisonError::into_inner));
+        for (_, r) in &running {
             let _ = r.commands.send(Command::Drain);
         }
+        let mut late = Vec::new();
         let cut_at = tokio::time::Instant::now() + bound;
-        for mut r in running {
+        for (id, mut r) in running {
             if tokio::time::timeout_at(cut_at, &mut r.task).await.is_err() {
                 let _ = r.commands.send(Command::Cut);
-                let _ = r.task.await;
+                late.push((id, r));
+            }
+        }
+        // After the final dot only the answer ends a transaction, and a server may keep it for minutes.
+        let over_at = tokio::time::Instant::now() + bound;
+        for (id, mut r) in late {
+            if tokio::time::timeout_at(over_at, &mut r.task).await.is_err() {
+                crate::events::dispatch::drain_abandoned(&id);
             }
         }
     }
