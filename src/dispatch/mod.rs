@@ -12,7 +12,7 @@ mod settle;
 
 pub use plan::Live;
 
-use crate::mail::{AccountId, Mailbox};
+use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::rewrite::Sender;
 use crate::policy::schedule::Retry;
 use crate::queue::{Clock, Queue};
@@ -128,6 +128,16 @@ impl Dispatcher {
                 }
             });
             self.lock().insert(account.id.clone(), Running { commands, task });
+        }
+        self.tell_stranded().await;
+    }
+
+    /// Mail of an account that nobody runs waits for ever, so the admin hears of it.
+    async fn tell_stranded(&self) {
+        for t in self.queue.totals().await.unwrap_or_default() {
+            if t.state == State::Queued && !self.lock().contains_key(&t.account) {
+                crate::events::dispatch::stranded(&t.account, t.messages);
+            }
         }
     }
 

@@ -199,6 +199,12 @@ pub fn account_stopped(account: &AccountId) {
         "{account} stopped sending by a defect of mailferry, what is queued is safe. hint: restart it and report the lines above");
 }
 
+/// Mail waits for an account that is not configured.
+pub fn stranded(account: &AccountId, messages: u64) {
+    warn!(event = "stranded", %account, messages,
+        "{messages} queued for {account}, which is not configured, and will not leave. hint: configure it again, or save them with: mailferry queue export");
+}
+
 /// At a stop, an answer after the final dot was not waited for any longer.
 pub fn drain_abandoned(account: &AccountId) {
     warn!(event = "drain_abandoned", %account,
