@@ -446,7 +446,9 @@ async fn an_unknown_outcome_stays_on_record(open: Open, path: &Path) {
 async fn notes_are_kept(open: Open, path: &Path) {
     let queue = open(path);
     assert_eq!(queue.note("paused").await.unwrap(), None);
+    let early = queue.set_note("paused", None);
     queue.set_note("paused", Some("by admin".into())).await.unwrap();
+    early.await.unwrap();
     let queue = reopen(open, path, queue).await;
     assert_eq!(queue.note("paused").await.unwrap().as_deref(), Some("by admin"));
     queue.set_note("paused", None).await.unwrap();

@@ -44,6 +44,8 @@ enum Inbox {
     Leased(Result<Next, QueueError>),
     Report(Report),
     Settled(QueueId),
+    /// It never will be: the queue is closed, or refused it until the end of a stop.
+    Unsettled(QueueId),
 }
 
 pub(super) struct Actor {
@@ -160,7 +162,8 @@ impl Actor {
                         self.take(Event::Limits(Box::new(limits)));
                     }
                 },
-                () = arrivals.notified() => self.take(Event::Rung),
+                // A drained account that comes back by a reload has another actor, whose ring this would steal.
+                () = arrivals.notified(), if !draining => self.take(Event::Rung),
                 _ = daily.tick(), if !draining => {
                     let (account, queue) = (Arc::clone(&self.account), Arc::clone(&self.queue));
                     tokio::spawn(credential::look_after(account, self.settings.clone(), queue, now));
@@ -185,8 +188,16 @@ impl Actor {
             }
             Inbox::Leased(Ok(Next::NotBefore(t))) => self.take(Event::NothingDue(Some(t))),
             Inbox::Leased(Ok(Next::Empty)) => self.take(Event::NothingDue(None)),
-            Inbox::Leased(Err(_)) => self.take(Event::LeaseFailed),
+            Inbox::Leased(Err(error)) => {
+                events::dispatch::lease_failed(&self.id, &error.to_string());
+                self.take(Event::LeaseFailed);
+            }
             Inbox::Settled(id) => self.take(Event::Settled(id)),
+            Inbox::Unsettled(id) => {
+                // Nothing is recorded any more, so nothing may be begun.
+                self.take(Event::Drain);
+                self.take(Event::Settled(id));
+            }
             Inbox::Report(Report::Opened(conn)) => self.take(Event::Opened(conn)),
             Inbox::Report(Report::OpenFailed(conn, failure)) => {
                 self.conns.remove(&conn);
@@ -271,10 +282,10 @@ impl Actor {
                 };
                 settlement.notices = writer.compose(&lease, &settlement, notify, advice, &mut self.notices);
                 let (queue, post, account) = (Arc::clone(&self.queue), self.post.clone(), self.id.clone());
+                let cut = self.cut.subscribe();
                 tokio::spawn(async move {
-                    if settle(queue.as_ref(), lease, *settlement, &account).await {
-                        let _ = post.send(Inbox::Settled(id));
-                    }
+                    let done = settle(queue.as_ref(), lease, *settlement, &account, cut).await;
+                    let _ = post.send(if done { Inbox::Settled(id) } else { Inbox::Unsettled(id) });
                 });
             }
             Action::Return { id } => drop(self.leases.remove(&id)),
@@ -304,22 +315,30 @@ impl Actor {
     }
 }
 
-/// Settles, however long the disk refuses; `false` when the queue was closed first.
+/// Settles, however long the disk refuses; `false` when the queue was closed first, or the stop is over.
 async fn settle(
     queue: &dyn Queue,
     mut lease: Box<Lease>,
     settlement: Settlement,
     account: &AccountId,
+    mut cut: watch::Receiver<Cut>,
 ) -> bool {
     let id = lease.message.id;
     loop {
         match queue.settle(lease, settlement.clone()).await {
             Ok(()) => return true,
-            Err((_, QueueError::Closed)) => return false,
+            Err((_, error @ QueueError::Closed)) => {
+                events::dispatch::settlement_lost(id, account, &error.to_string());
+                return false;
+            }
             Err((again, error)) => {
                 events::dispatch::settlement_refused(id, account, &error.to_string());
+                if *cut.borrow() == Cut::Everything {
+                    events::dispatch::settlement_lost(id, account, &error.to_string());
+                    return false;
+                }
                 lease = again;
-                tokio::time::sleep(SETTLE_RETRY).await;
+                let _ = tokio::time::timeout(SETTLE_RETRY, cut.wait_for(|c| *c == Cut::Everything)).await;
             }
         }
     }
@@ -341,4 +360,62 @@ fn breaker_note(account: &AccountId) -> String {
 
 fn pause_note(account: &AccountId) -> String {
     format!("paused/{account}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{ClientName, Envelope, ReversePath};
+    use crate::queue::sqlite::SqliteQueue;
+    use crate::queue::{Destination, Intake};
+
+    #[tokio::test]
+    async fn a_settlement_the_disk_refuses_does_not_outlast_the_stop() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings =
+            crate::queue::Settings { directory: directory.path().to_owned(), min_free_space_bytes: 0 };
+        let (queue, clock) = SqliteQueue::open(&settings).unwrap();
+        let account = AccountId::new("scanner@contoso.com");
+        let mut draft = queue.draft(0).unwrap();
+        draft.write(b"hello").await.unwrap();
+        let intake = Intake {
+            id: draft.id(),
+            account: account.clone(),
+            envelope: Envelope {
+                reverse_path: ReversePath::Null,
+                recipients: vec!["anna@contoso.com".parse().unwrap()],
+                client: ClientName::new("printers"),
+                peer: None,
+            },
+            head: b"\r\n".to_vec(),
+            charset: None,
+            received_at: WallTime::now(),
+            now: clock.now(),
+        };
+        queue.commit(draft, vec![intake]).await.unwrap();
+        let Next::Message(lease) = queue.lease(&account, clock.now(), vec![]).await.unwrap() else {
+            panic!()
+        };
+        let settlement = Settlement {
+            now: clock.now(),
+            recipients: lease.message.recipients.clone(),
+            attempts: 1,
+            to: Destination::Queued(clock.now()),
+            attempt: None,
+            outcome_unknown: false,
+            notices: vec![],
+        };
+        // Without its row no settlement is ever taken.
+        rusqlite::Connection::open(directory.path().join("queue.db"))
+            .unwrap()
+            .execute("DELETE FROM message", [])
+            .unwrap();
+        let cut = watch::Sender::new(Cut::Nothing);
+        let told = cut.subscribe();
+        let settled = tokio::spawn(async move {
+            settle(queue.as_ref(), lease, settlement, &AccountId::new("scanner@contoso.com"), told).await
+        });
+        cut.send_replace(Cut::Everything);
+        assert!(!tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap().unwrap());
+    }
 }

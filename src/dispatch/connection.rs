@@ -8,6 +8,8 @@ use super::{Account, login};
 use crate::mail::{Cause, Failure, Stage};
 use crate::queue::Lease;
 use crate::submit::{Outcome, Sent};
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, watch};
@@ -52,8 +54,11 @@ pub(super) async fn run(
     reports: impl Fn(Report) + Send,
     mut cut: watch::Receiver<Cut>,
 ) {
+    let open = AssertUnwindSafe(login::open(&account, nth_address)).catch_unwind();
     let opened = tokio::select! {
-        opened = login::open(&account, nth_address) => opened,
+        opened = open => opened.unwrap_or_else(|_| {
+            Err(Failure::new(Stage::Connect, Cause::Network("a defect of mailferry".into())))
+        }),
         _ = cut.wait_for(|c| *c > Cut::Nothing) => Err(Failure::new(Stage::Connect, Cause::Network("stopping".into()))),
     };
     let mut connection = match opened {
@@ -79,7 +84,8 @@ pub(super) async fn run(
         };
         let dotted = Arc::new(AtomicBool::new(false));
         let sent = tokio::select! {
-            sent = connection.send(&lease.message, &lease.body, &account.sender, &dotted) => sent,
+            sent = AssertUnwindSafe(connection.send(&lease.message, &lease.body, &account.sender, &dotted))
+                .catch_unwind() => sent.unwrap_or_else(|_| defect(&lease, &dotted)),
             stage = cut_at(&mut cut, &dotted) => Sent {
                 outcomes: lease.message.pending().map(|_| Outcome::Untried).collect(),
                 failure: Some(Failure::new(stage, Cause::Network("stopping".into()))),
@@ -101,6 +107,18 @@ pub(super) async fn run(
         }
     }
     reports(Report::Closed(conn));
+}
+
+/// A panic, told by its own line in the log, must cost neither the lease nor the account its connection: the
+/// message spends an attempt or opens the breaker, so that it cannot
+/// bring down one connection after the other without a pause.
+fn defect(lease: &Lease, dotted: &AtomicBool) -> Sent {
+    let stage = if dotted.load(Ordering::SeqCst) { Stage::FinalDot } else { Stage::Data };
+    Sent {
+        outcomes: lease.message.pending().map(|_| Outcome::Untried).collect(),
+        failure: Some(Failure::new(stage, Cause::Network("a defect of mailferry".into()))),
+        usable: false,
+    }
 }
 
 /// The report on a message whose connection was gone before it began.

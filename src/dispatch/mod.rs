@@ -14,7 +14,7 @@ mod settle;
 
 pub use plan::Live;
 
-use crate::mail::{AccountId, Mailbox};
+use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::rewrite::Sender;
 use crate::policy::schedule::Retry;
 use crate::queue::{Clock, Queue};
@@ -29,6 +29,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+
+/// What a cut connection and an unfinished settlement get to end by themselves.
+const GOODBYE: Duration = Duration::from_secs(6);
 
 /// An `[[account]]`, as far as sending goes.
 #[derive(Debug, Clone)]
@@ -91,6 +94,8 @@ pub struct Settings {
 /// The accounts at work.
 pub struct Dispatcher {
     running: Mutex<BTreeMap<AccountId, Running>>,
+    /// Taken out by a reload and still finishing: a stop waits for them, too.
+    leaving: Mutex<Vec<(AccountId, Running)>>,
     queue: Arc<dyn Queue>,
     clock: Clock,
     board: Arc<Board>,
@@ -105,7 +110,8 @@ impl Dispatcher {
     /// Starts an actor for every account.
     pub async fn start(settings: &Settings, queue: Arc<dyn Queue>, clock: Clock) -> Arc<Self> {
         let board = Arc::new(Board::default());
-        let this = Arc::new(Self { running: Mutex::default(), queue, clock, board });
+        let this =
+            Arc::new(Self { running: Mutex::default(), leaving: Mutex::default(), queue, clock, board });
         this.reload(settings).await;
         this
     }
@@ -113,7 +119,7 @@ impl Dispatcher {
     /// Applies new settings: known accounts change, new ones start, missing ones finish and rest. Mail of a missing
     /// account stays queued.
     pub async fn reload(&self, settings: &Settings) {
-        let mut gone: Vec<Running> = Vec::new();
+        let mut gone: Vec<(AccountId, Running)> = Vec::new();
         {
             let mut running = self.lock();
             let names: Vec<AccountId> = running.keys().cloned().collect();
@@ -121,12 +127,17 @@ impl Dispatcher {
                 if !settings.accounts.iter().any(|a| a.id == name)
                     && let Some(r) = running.remove(&name)
                 {
-                    gone.push(r);
+                    gone.push((name, r));
                 }
             }
         }
-        for r in gone {
+        for (_, r) in &gone {
             let _ = r.commands.send(Command::Drain);
+        }
+        {
+            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            leaving.retain(|(_, r)| !r.task.is_finished());
+            leaving.append(&mut gone);
         }
         for account in &settings.accounts {
             let known = self.lock().get(&account.id).map(|r| r.commands.clone());
@@ -144,8 +155,23 @@ impl Dispatcher {
             )
             .await;
             self.board.join(&account.id, commands.clone());
-            let task = tokio::spawn(actor.run(inbox));
+            let (id, actor) = (account.id.clone(), tokio::spawn(actor.run(inbox)));
+            let task = tokio::spawn(async move {
+                if actor.await.is_err_and(|e| e.is_panic()) {
+                    crate::events::dispatch::account_stopped(&id);
+                }
+            });
             self.lock().insert(account.id.clone(), Running { commands, task });
+        }
+        self.tell_stranded().await;
+    }
+
+    /// Mail of an account that nobody runs waits for ever, so the admin hears of it.
+    async fn tell_stranded(&self) {
+        for t in self.queue.totals().await.unwrap_or_default() {
+            if t.state == State::Queued && !self.lock().contains_key(&t.account) {
+                crate::events::dispatch::stranded(&t.account, t.messages);
+            }
         }
     }
 
@@ -175,23 +201,28 @@ impl Dispatcher {
     }
 
     /// Finishes the transactions in flight and says goodbye. What has not reached its final dot within `bound` is
-    /// cut there, which leaves no doubt about its outcome; what then has no answer for as long again, too.
+    /// cut there, which leaves no doubt about its outcome; what then has no answer for as long again, too. Returns
+    /// soon after that, whatever a disk or a defect does.
     pub async fn drain(&self, bound: Duration) {
-        let mut running: Vec<Running> = std::mem::take(&mut *self.lock()).into_values().collect();
-        for r in &running {
+        let mut running: Vec<(AccountId, Running)> = std::mem::take(&mut *self.lock()).into_iter().collect();
+        running.append(&mut self.leaving.lock().unwrap_or_else(PoisonError::into_inner));
+        for (_, r) in &running {
             let _ = r.commands.send(Command::Drain);
         }
         let mut cut_at = tokio::time::Instant::now();
         for cut in [Cut::BeforeDot, Cut::Everything] {
             cut_at += bound;
-            for r in running.iter_mut().filter(|r| !r.task.is_finished()) {
+            for (_, r) in running.iter_mut().filter(|(_, r)| !r.task.is_finished()) {
                 if tokio::time::timeout_at(cut_at, &mut r.task).await.is_err() {
                     let _ = r.commands.send(Command::Cut(cut));
                 }
             }
         }
-        for r in running.into_iter().filter(|r| !r.task.is_finished()) {
-            let _ = r.task.await;
+        let over_at = tokio::time::Instant::now() + GOODBYE;
+        for (id, r) in running.iter_mut().filter(|(_, r)| !r.task.is_finished()) {
+            if tokio::time::timeout_at(over_at, &mut r.task).await.is_err() {
+                crate::events::dispatch::drain_abandoned(id);
+            }
         }
     }
 

@@ -194,6 +194,35 @@ pub fn password_stands_in(account: &AccountId, why: &str, until: &str) {
         "{account}: OAuth failed ({why}); the password stands in until {until}; hint: mend OAuth before that day");
 }
 
+/// A settlement was given up at a stop.
+pub fn settlement_lost(id: QueueId, account: &AccountId, why: &str) {
+    error!(event = "settlement_lost", %id, %account,
+        "{id}: what became of it is not on the disk ({why}); the next start sends it again, and it may arrive twice");
+}
+
+/// The queue cannot be read: nothing of the account is sent meanwhile.
+pub fn lease_failed(account: &AccountId, why: &str) {
+    error!(event = "lease_failed", %account, "cannot take mail of {account} from the queue: {why}");
+}
+
+/// The task of an account ended by a defect.
+pub fn account_stopped(account: &AccountId) {
+    error!(event = "account_stopped", %account,
+        "{account} stopped sending by a defect of mailferry, what is queued is safe. hint: restart it and report the lines above");
+}
+
+/// Mail waits for an account that is not configured.
+pub fn stranded(account: &AccountId, messages: u64) {
+    warn!(event = "stranded", %account, messages,
+        "{messages} queued for {account}, which is not configured, and will not leave. hint: configure it again, or save them with: mailferry queue export");
+}
+
+/// At a stop, an answer after the final dot was not waited for any longer.
+pub fn drain_abandoned(account: &AccountId) {
+    warn!(event = "drain_abandoned", %account,
+        "{account} still waits for an answer at the end of the stop; what it is sending may arrive twice");
+}
+
 /// A note for the next start could not be written.
 pub fn note_lost(name: &str, why: &str) {
     warn!(event = "note_lost", name, "cannot remember {name}: {why}");

@@ -344,7 +344,7 @@ pub trait Queue: Send + Sync + 'static {
     /// `Broken`, `Closed`.
     fn note(&self, name: &str) -> Done<Option<String>>;
 
-    /// Writes or removes a note, durably.
+    /// Writes or removes a note, durably; notes of one name keep the order of the calls, awaited or not.
     ///
     /// # Errors
     /// Any.

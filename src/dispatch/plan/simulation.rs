@@ -84,6 +84,7 @@ struct World {
     excuses: VecDeque<i64>,
     /// Connections over which a transaction has gone.
     used: BTreeSet<ConnId>,
+    told: u32,
     recent: VecDeque<String>,
 }
 
@@ -117,6 +118,7 @@ impl World {
             faults: VecDeque::new(),
             excuses: VecDeque::new(),
             used: BTreeSet::new(),
+            told: 0,
             recent: VecDeque::new(),
         }
     }
@@ -286,6 +288,8 @@ impl World {
             is_session = blame == Some(Blame::Session) && self.used.contains(conn);
             self.used.insert(*conn);
         }
+        self.told += 1;
+        assert!(self.told < 200_000, "it spins\n{}", self.story());
         let said = format!("{:>10} {event:?}", self.now);
         let jitter = self.rng.f64();
         let todo = self.plan.handle(event, RelayTime::from_ms(self.now), WallTime::from_ms(0), jitter);

@@ -492,8 +492,14 @@ impl Queue for SqliteQueue {
     }
 
     fn set_note(&self, name: &str, value: Option<String>) -> Done<()> {
-        let (ops, name) = (Arc::clone(&self.ops), name.to_owned());
-        Box::pin(async move { ops.ask(|reply| Op::Note { name, value, reply }).await })
+        let (reply, answer) = oneshot::channel();
+        // Now and not when it is awaited: notes of one name must keep the order of the calls.
+        let sent =
+            self.ops.send(Op::Note { name: name.to_owned(), value, reply }).map_err(|_| QueueError::Closed);
+        Box::pin(async move {
+            sent?;
+            answer.await.unwrap_or(Err(QueueError::Closed))
+        })
     }
 
     fn prune(&self, delivered_before: WallTime, dead_before: WallTime) -> Done<(u64, u64)> {
