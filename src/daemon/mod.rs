@@ -149,6 +149,11 @@ impl Relay {
         &self.queue
     }
 
+    /// Resolves when a room has stopped by a defect.
+    pub async fn defect(&self) {
+        self.dispatcher.failed().await;
+    }
+
     /// The relay's clock.
     pub fn clock(&self) -> Clock {
         self.clock

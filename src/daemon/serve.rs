@@ -34,6 +34,11 @@ pub enum Exit {
         "the queue cannot write any more: {0}\nhint: check the disk and the system log; what got a 250 before is on the disk"
     )]
     Disk(String),
+    /// An account's task ended by a defect; the log has it.
+    #[error(
+        "an account stopped by a defect of mailferry, ending so that a fresh start takes over\nhint: please report the lines above; what is queued is on the disk"
+    )]
+    Defect,
     /// The system refused a runtime, a signal handler or the journal.
     #[error("the system refuses: {0}")]
     System(#[from] std::io::Error),
@@ -48,6 +53,7 @@ impl Exit {
                 StartError::Trust { .. } | StartError::OAuth { .. } | StartError::Certificate { .. },
             ) => 78,
             Self::Start(_) => 69,
+            Self::Defect => 70,
             Self::Disk(_) => 74,
             Self::Sandbox(_) | Self::System(_) => 71,
         }
@@ -115,6 +121,7 @@ async fn run(
         tokio::select! {
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
+            () = relay.defect() => return Err(Exit::Defect),
             why = &mut failed => {
                 events::daemon::disk_failed(&why);
                 return Err(Exit::Disk(why));

@@ -27,7 +27,7 @@ use jiff::civil::Date;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// What a cut connection and an unfinished settlement get to end by themselves.
@@ -99,6 +99,7 @@ pub struct Dispatcher {
     queue: Arc<dyn Queue>,
     clock: Clock,
     board: Arc<Board>,
+    defect: watch::Sender<bool>,
 }
 
 struct Running {
@@ -110,8 +111,14 @@ impl Dispatcher {
     /// Starts an actor for every account.
     pub async fn start(settings: &Settings, queue: Arc<dyn Queue>, clock: Clock) -> Arc<Self> {
         let board = Arc::new(Board::default());
-        let this =
-            Arc::new(Self { running: Mutex::default(), leaving: Mutex::default(), queue, clock, board });
+        let this = Arc::new(Self {
+            running: Mutex::default(),
+            leaving: Mutex::default(),
+            defect: watch::Sender::new(false),
+            queue,
+            clock,
+            board,
+        });
         this.reload(settings).await;
         this
     }
@@ -156,9 +163,11 @@ impl Dispatcher {
             .await;
             self.board.join(&account.id, commands.clone());
             let (id, actor) = (account.id.clone(), tokio::spawn(actor.run(inbox)));
+            let defect = self.defect.clone();
             let task = tokio::spawn(async move {
                 if actor.await.is_err_and(|e| e.is_panic()) {
                     crate::events::dispatch::account_stopped(&id);
+                    defect.send_replace(true);
                 }
             });
             self.lock().insert(account.id.clone(), Running { commands, task });
@@ -173,6 +182,12 @@ impl Dispatcher {
                 crate::events::dispatch::stranded(&t.account, t.messages);
             }
         }
+    }
+
+    /// Resolves when an account stopped by a defect of ours: a process that goes on without it would keep its mail
+    /// in silence, and a fresh one starts from what is on the disk.
+    pub async fn failed(&self) {
+        let _ = self.defect.subscribe().wait_for(|d| *d).await;
     }
 
     /// What `status` shows, by account.

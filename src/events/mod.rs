@@ -48,6 +48,7 @@ pub fn counters() -> BTreeMap<&'static str, u64> {
         ("queue_commits_failed_total", &queue::TRANSACTIONS_FAILED),
         ("queue_syncs_failed_total", &queue::SYNCS_FAILED),
         ("queue_contents_missing_total", &queue::CONTENTS_MISSING),
+        ("queue_rows_unreadable_total", &queue::ROWS_UNREADABLE),
     ]
     .into_iter()
     .map(|(name, counter)| (name, counter.get()))

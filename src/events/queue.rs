@@ -13,6 +13,8 @@ pub static TRANSACTIONS_FAILED: Counter = Counter::new();
 pub static SYNCS_FAILED: Counter = Counter::new();
 /// Messages found without their content: each one is mail lost by the disk.
 pub static CONTENTS_MISSING: Counter = Counter::new();
+/// Rows that could not be read: each one is mail damaged by the disk.
+pub static ROWS_UNREADABLE: Counter = Counter::new();
 /// Contents without a message, removed at a start.
 pub static ORPHANS_REMOVED: Counter = Counter::new();
 
@@ -68,4 +70,11 @@ pub fn orphans_removed(count: u64) {
 /// The disk is full; the reserve for settlements was given up.
 pub fn ballast_released(size_bytes: u64) {
     tracing::warn!(event = "queue_ballast_released", size_bytes, "disk full: the queue gave up its reserve");
+}
+
+/// A row cannot be read: damage, or a later version's. The message stays in the database, and the others go on.
+pub fn row_unreadable(id: QueueId, error: &dyn Display) {
+    ROWS_UNREADABLE.add(1);
+    tracing::error!(event = "queue_row_unreadable", %id, %error,
+        "{id} cannot be read and is passed over; hint: restore the queue from a backup, or keep queue.db for an expert");
 }

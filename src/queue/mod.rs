@@ -126,6 +126,11 @@ impl LeaseGuard {
     pub(crate) fn new(give_back: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self(Some(Box::new(give_back)))
     }
+
+    /// Keeps what it guards from ever being handed out again by this process.
+    pub(crate) fn set_aside(mut self) {
+        self.0 = None;
+    }
 }
 
 impl Drop for LeaseGuard {

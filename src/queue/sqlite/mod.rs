@@ -129,24 +129,33 @@ impl Shared {
             if may_promote && next_deferred.is_some_and(|at| at <= now.as_ms()) {
                 return Ok(Pick::Promote);
             }
-            let Some((id, turn)) = self.choose(conn, account, except)? else {
-                let later = next_deferred.map(|at| Next::NotBefore(RelayTime::from_ms(at)));
-                return Ok(Pick::Next(later.unwrap_or(Next::Empty)));
-            };
-            // From here on, every way out gives the message back.
-            let (shared, of) = (Arc::clone(self), account.clone());
-            let guard = LeaseGuard::new(move || {
-                shared.leased.lock().expect("nobody panics with leases").remove(&id);
-                shared.ring(&of);
-            });
-            let message = row::load(conn, id)?
-                .ok_or_else(|| QueueError::Broken(format!("{id} is in an index and not in its table")))?;
-            let body = row::body(conn, &self.disk, &message)?.unwrap_or_else(|| {
-                crate::events::queue::content_missing(id, &"no row");
-                Body::in_file(Vec::new(), self.disk.path(id), message.size_bytes)
-            });
-            self.turns.lock().expect("nobody panics with turns").served(account, turn);
-            Ok(Pick::Next(Next::Message(Box::new(Lease { message, body, _guard: guard }))))
+            loop {
+                let Some((id, turn)) = self.choose(conn, account, except)? else {
+                    let later = next_deferred.map(|at| Next::NotBefore(RelayTime::from_ms(at)));
+                    return Ok(Pick::Next(later.unwrap_or(Next::Empty)));
+                };
+                // From here on, every way out but one gives the message back.
+                let (shared, of) = (Arc::clone(self), account.clone());
+                let guard = LeaseGuard::new(move || {
+                    shared.leased.lock().expect("nobody panics with leases").remove(&id);
+                    shared.ring(&of);
+                });
+                let message = match row::read(conn, id)? {
+                    Ok(message) => message,
+                    Err(why) => {
+                        // It stays where it is until the next start, and those behind it get their turn.
+                        crate::events::queue::row_unreadable(id, &why);
+                        guard.set_aside();
+                        continue;
+                    }
+                };
+                let body = row::body(conn, &self.disk, &message)?.unwrap_or_else(|| {
+                    crate::events::queue::content_missing(id, &"no row");
+                    Body::in_file(Vec::new(), self.disk.path(id), message.size_bytes)
+                });
+                self.turns.lock().expect("nobody panics with turns").served(account, turn);
+                return Ok(Pick::Next(Next::Message(Box::new(Lease { message, body, _guard: guard }))));
+            }
         })
     }
 

@@ -116,6 +116,14 @@ pub(super) fn load(conn: &Connection, id: QueueId) -> Result<Option<QueuedMessag
     rows.next()?.map(message).transpose()
 }
 
+/// The row as it is; the inner error is the row's own, and reading another may go well.
+pub(super) fn read(conn: &Connection, id: QueueId) -> Result<Result<QueuedMessage, QueueError>, QueueError> {
+    let mut statement = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE id = ?1"))?;
+    let mut rows = statement.query([id.number()])?;
+    let gone = || QueueError::Broken(format!("{id} is in an index and not in its table"));
+    Ok(rows.next()?.map_or_else(|| Err(gone()), message))
+}
+
 /// What the filter names, oldest first, among messages in one of `states`.
 pub(super) fn select(
     conn: &Connection,
@@ -151,7 +159,14 @@ pub(super) fn select(
     let address = filter.address.as_ref().map(|a| a.to_lowercase());
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let message = message(row)?;
+        let message = match message(row) {
+            Ok(message) => message,
+            Err(why) => {
+                // One damaged row must not hide all the others.
+                crate::events::queue::row_unreadable(QueueId::from_number(row.get(0)?), &why);
+                continue;
+            }
+        };
         if address.as_ref().is_none_or(|part| has_address(&message, part)) {
             found.push(message);
         }

@@ -443,3 +443,21 @@ async fn a_really_full_disk_refuses_mail_records_deliveries_and_recovers() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_an_alarm_and_holds_up_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = open(directory.path());
+    let damaged = commit(&queue, 10).await.unwrap();
+    let whole = commit(&queue, 10).await.unwrap();
+    Connection::open(directory.path().join(DATABASE))
+        .unwrap()
+        .execute("UPDATE message SET recipients = '[{' WHERE id = ?1", [damaged.number()])
+        .unwrap();
+    let before = crate::events::queue::ROWS_UNREADABLE.get();
+    assert_eq!(lease(&queue).await.unwrap().message.id, whole);
+    assert!(crate::events::queue::ROWS_UNREADABLE.get() > before);
+    let listed = queue.list(Filter::default()).await.unwrap();
+    assert_eq!(listed.iter().map(|m| m.id).collect::<Vec<_>>(), [whole]);
+    assert_eq!(queue.totals().await.unwrap()[0].messages, 2, "it is still there");
+}

@@ -3,7 +3,7 @@
 //! Invariant: nothing here is visible or answered before `COMMIT` returned; the counters of `total` and the turns
 //! change in the same transaction as the rows they speak of.
 
-use super::row::{DEAD, DELIVERED, Entry, HELD, QUEUED, load, select, state_code, to_json};
+use super::row::{DEAD, DELIVERED, Entry, HELD, QUEUED, read, select, state_code, to_json};
 use super::{Shared, turns::Turns};
 use crate::mail::{AccountId, Attempt, Progress, QueueId, QueuedMessage, RelayTime, State, WallTime};
 use crate::queue::body::Sealed;
@@ -441,14 +441,17 @@ impl<'a> Transaction<'a> {
             )?
             .query_map(params![state, before.as_ms(), PRUNED_AT_ONCE], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        for id in &ids {
-            if let Some(message) = load(self.conn, QueueId::from_number(*id))? {
+        let mut removed = 0;
+        for id in ids {
+            // What cannot be read is not thrown away unread.
+            if let Ok(message) = read(self.conn, QueueId::from_number(id))? {
                 self.remove(&message)?;
+                removed += 1;
             }
         }
         let horizon = self.shared.clock.now().as_ms() - BUCKETS_KEPT_MS;
         self.run("DELETE FROM delivered WHERE last_ms < ?1", [horizon])?;
-        Ok(ids.len() as u64)
+        Ok(removed)
     }
 }
 
