@@ -64,7 +64,7 @@ pub(crate) fn settle(
             Some(Outcome::Taken(reply)) => {
                 served += 1;
                 last_reply = reply.to_string();
-                recipient.progress = Progress::Delivered(reply.clone());
+                recipient.progress = Progress::Delivered(reply.kept());
                 continue;
             }
             Some(Outcome::Refused(failed)) => failed,
@@ -79,7 +79,7 @@ pub(crate) fn settle(
             deciding = Some(failed.clone());
         }
         if verdict.action == Action::Bounce {
-            recipient.progress = Progress::Failed(failed.clone());
+            recipient.progress = Progress::Failed(failed.kept());
         } else {
             again = true;
             not_before = not_before.max(verdict.not_before);
@@ -90,7 +90,7 @@ pub(crate) fn settle(
     if again && age >= at.retry.expire_after {
         let reason = deciding.clone().expect("a recipient to be tried again has failed");
         for recipient in recipients.iter_mut().filter(|r| r.progress == Progress::Pending) {
-            recipient.progress = Progress::Failed(reason.clone());
+            recipient.progress = Progress::Failed(reason.kept());
         }
     }
     let is = |p: fn(&Progress) -> bool| recipients.iter().any(|r| p(&r.progress));

@@ -124,6 +124,14 @@ impl Failure {
         Self { stage, cause }
     }
 
+    /// The failure with so much of a reply as is worth keeping for every recipient.
+    pub fn kept(&self) -> Self {
+        match &self.cause {
+            Cause::Reply(reply) => Self::new(self.stage, Cause::Reply(reply.kept())),
+            _ => self.clone(),
+        }
+    }
+
     /// The server's reply, if it gave one.
     pub fn reply(&self) -> Option<&Reply> {
         match &self.cause {

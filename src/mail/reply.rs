@@ -48,6 +48,9 @@ impl fmt::Display for EnhancedStatus {
     }
 }
 
+/// Four times what Exchange Online says at its longest.
+const MAX_KEPT_BYTES: usize = 2048;
+
 /// One reply, of one or several lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
@@ -66,6 +69,14 @@ impl Reply {
             Some((status, rest)) => Self { code, status: Some(status), text: rest.to_owned() },
             None => Self { code, status: None, text: text.to_owned() },
         }
+    }
+
+    /// The reply with so much of its text as is worth keeping for every recipient: a server may send 64 KiB.
+    pub fn kept(&self) -> Self {
+        let mut kept = self.clone();
+        let end = kept.text.floor_char_boundary(MAX_KEPT_BYTES);
+        kept.text.truncate(end);
+        kept
     }
 
     /// 2yz.
@@ -116,6 +127,13 @@ mod tests {
         {
             assert_eq!(Reply::new(451, not_one).status, None, "{not_one}");
         }
+    }
+
+    #[test]
+    fn a_wordy_reply_is_kept_in_part() {
+        let wordy = Reply::new(250, &"ä".repeat(40_000));
+        assert_eq!(wordy.kept().text.len(), MAX_KEPT_BYTES);
+        assert_eq!(Reply::new(250, "OK").kept(), Reply::new(250, "OK"));
     }
 
     #[test]
