@@ -15,9 +15,18 @@ async fn without_descriptors_the_listener_waits_and_then_goes_on() {
     let limit = Rlimit { current: Some(100), maximum: getrlimit(Resource::Nofile).maximum };
     setrlimit(Resource::Nofile, limit).unwrap();
     let relay = relay();
-    // On one thread, the listener cannot take the connection before the next await.
+    // The queue's threads are still busy with their start: until nothing comes free any more.
+    let mut hoard: Vec<File> = Vec::new();
+    let mut quiet = 0;
+    while quiet < 10 {
+        let before = hoard.len();
+        hoard.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
+        quiet = if hoard.len() == before { quiet + 1 } else { 0 };
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // One for the device's end, none for the listener's.
+    hoard.pop();
     let waiting = std::net::TcpStream::connect(relay.address).unwrap();
-    let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     let spent = cpu_time();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(cpu_time() - spent < Duration::from_millis(100), "the listener does not spin");
