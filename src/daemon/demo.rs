@@ -92,11 +92,7 @@ struct Shown<'a> {
 
 impl demo::Relay for Shown<'_> {
     fn address(&self) -> SocketAddr {
-        // What listens everywhere is reached here.
-        SocketAddr::new(
-            if self.address.ip().is_unspecified() { [127, 0, 0, 1].into() } else { self.address.ip() },
-            self.address.port(),
-        )
+        self.address
     }
 
     fn lines(&mut self) -> mpsc::UnboundedReceiver<String> {

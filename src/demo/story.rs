@@ -9,14 +9,14 @@ use crate::mail::Escaped;
 use crate::sandbox::{ContentDigest, Event, Outage, Received, Sandbox};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::sleep;
 
 /// What the demo needs of a relay that delivers to the sandbox.
 pub trait Relay {
-    /// Where devices send to.
+    /// Where it listens; an unspecified address is every address of this computer.
     fn address(&self) -> SocketAddr;
 
     /// What it does from now on, one line of plain words each, escaped; asked for once, before anything is sent.
@@ -269,6 +269,7 @@ impl<W: Write> Teller<W> {
 
     /// Every device sends its message at the same moment.
     async fn send(&mut self, relay: SocketAddr, mails: &[(Device, Mail)]) -> io::Result<()> {
+        let relay = from_here(relay);
         let sending = futures_util::future::join_all(
             mails
                 .iter()
@@ -366,6 +367,15 @@ impl<W: Write> Teller<W> {
     }
 }
 
+/// Where this computer's own devices reach what listens everywhere.
+fn from_here(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, v6.port()).into(),
+        named => named,
+    }
+}
+
 fn in_words(event: &Event) -> String {
     match event {
         Event::LoggedIn => "login accepted".to_owned(),
@@ -392,6 +402,20 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_printer_is_told_to_use_another_address_than_the_demos_own_devices() {
+        let (sender, lines) = mpsc::unbounded_channel();
+        drop(sender);
+        let (_events, events) = broadcast::channel(1);
+        let mut teller =
+            Teller { out: Vec::new(), colour: false, begun: Instant::now(), lines, events, sent: vec![] };
+        let everywhere: SocketAddr = "0.0.0.0:2525".parse().unwrap();
+        teller.invite(everywhere).unwrap();
+        let said = String::from_utf8(teller.out).unwrap();
+        assert!(said.contains("the IP address of this computer") && said.contains("2525"), "{said}");
+        assert_eq!(from_here(everywhere), "127.0.0.1:2525".parse().unwrap());
+    }
     use crate::mail::WallTime;
 
     fn sent(device: &'static str, subject: &str, content: &[u8], accepted_ms: Option<u64>) -> Sent {

@@ -11,7 +11,7 @@ use crate::events;
 use crate::mail::{Cause, Failure, Mailbox, Reply, Stage};
 use mail_send::SmtpClient;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// From QUIT to the server's close, at most.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -72,7 +72,6 @@ pub struct Connection {
     /// in the middle of a body must not be followed by a command.
     pub(super) orderly: bool,
     address: SocketAddr,
-    opened_at: Instant,
 }
 
 impl Connection {
@@ -135,7 +134,6 @@ impl Connection {
             data_timeout: host.data_timeout,
             orderly: true,
             address,
-            opened_at: Instant::now(),
         })
     }
 
@@ -152,11 +150,6 @@ impl Connection {
     /// The address it goes to.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// When it became ready.
-    pub fn opened_at(&self) -> Instant {
-        self.opened_at
     }
 
     /// TLS version and cipher suite, for people; none in the clear.
