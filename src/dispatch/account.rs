@@ -405,10 +405,11 @@ mod tests {
             outcome_unknown: false,
             notices: vec![],
         };
-        // Without its row no settlement is ever taken.
+        // Neither the row can be written nor a file beside it.
+        std::fs::write(directory.path().join("settled"), "").unwrap();
         rusqlite::Connection::open(directory.path().join("queue.db"))
             .unwrap()
-            .execute("DELETE FROM message", [])
+            .execute_batch("CREATE TRIGGER no BEFORE UPDATE ON message BEGIN SELECT raise(ABORT, 'no'); END")
             .unwrap();
         let cut = watch::Sender::new(Cut::Nothing);
         let told = cut.subscribe();

@@ -61,6 +61,12 @@ pub fn content_missing(id: QueueId, error: &dyn Display) {
     tracing::error!(event = "queue_content_missing", %id, %error, "the content of a message is missing");
 }
 
+/// A message is there and its content is not what was written.
+pub fn content_damaged(id: QueueId) {
+    CONTENTS_MISSING.add(1);
+    tracing::error!(event = "queue_content_damaged", %id, "the content of a message is damaged on the disk");
+}
+
 /// Contents without a message: deliveries or drafts a crash interrupted.
 pub fn orphans_removed(count: u64) {
     ORPHANS_REMOVED.add(count);
@@ -77,4 +83,70 @@ pub fn row_unreadable(id: QueueId, error: &dyn Display) {
     ROWS_UNREADABLE.add(1);
     tracing::error!(event = "queue_row_unreadable", %id, %error,
         "{id} cannot be read and is passed over; hint: restore the queue from a backup, or keep queue.db for an expert");
+}
+
+/// What a crash left could not be looked for.
+pub fn tidying_failed(error: &dyn Display) {
+    tracing::warn!(event = "queue_tidying_failed", %error, "what a crash may have left was not looked for");
+}
+
+/// A whole content that no message names.
+pub fn unclaimed(id: QueueId, directory: &Path) {
+    tracing::error!(event = "queue_content_unclaimed", %id, directory = %directory.display(),
+        "the content of {id} has no message and was moved to {}; hint: it is mail that a crash cut off or a disk lost,          and its head says for whom it was; remove it when you have looked",
+        directory.display());
+}
+
+/// Somebody else's reading keeps the log from beginning anew.
+pub fn log_kept(size_bytes: u64) {
+    tracing::error!(
+        event = "queue_log_kept",
+        size_bytes,
+        "new mail is refused: another program has queue.db open, so the queue's log cannot be emptied; hint: see          which with: fuser -v queue.db"
+    );
+}
+
+/// The smart host's word is known and its row could not be written: it is kept in a file beside.
+pub fn settled_beside(id: QueueId, error: &dyn Display) {
+    tracing::error!(event = "queue_settled_beside", %id, %error,
+        "what became of {id} could not be written into its row and is kept in settled/; it is not sent again");
+}
+
+/// The same, once the row could be written.
+pub fn settled_after_all(id: QueueId) {
+    tracing::info!(event = "queue_settled_after_all", %id, "what became of {id} is in its row now");
+}
+
+/// An outcome for a message that is not in the queue any more.
+pub fn settled_without_row(id: QueueId) {
+    tracing::error!(event = "queue_settled_without_row", %id,
+        "{id} was sent and is not in the queue any more; hint: another program changed queue.db, or the disk did");
+}
+
+/// The database is damaged and will be replaced by what can be read of it.
+pub fn damage_found(kept: &Path) {
+    tracing::error!(event = "queue_damaged", kept = %kept.display(),
+        "the queue's database is damaged: a new one is made of what can be read, the old one is kept in {}",
+        kept.display());
+}
+
+/// A message of the damaged database is not in the new one.
+pub fn message_lost(id: QueueId, kept: &Path) {
+    ROWS_UNREADABLE.add(1);
+    tracing::error!(event = "queue_message_lost", %id, kept = %kept.display(),
+        "the message {id} cannot be read any more; hint: what is left of it is in {} and in unclaimed/, and the \
+         log of its day says from which device it came", kept.display());
+}
+
+/// The new database is in place.
+pub fn rebuilt(messages: u64, lost: usize, unreadable_pages: usize, kept: &Path) {
+    tracing::error!(event = "queue_rebuilt", messages, lost, unreadable_pages, kept = %kept.display(),
+        "the queue goes on with a new database: {messages} messages kept, {lost} lost; hint: check the disk's health, \
+         and remove {} when you have looked", kept.display());
+}
+
+/// No new database could be made; what works goes on.
+pub fn rebuild_failed(error: &dyn Display) {
+    tracing::error!(event = "queue_rebuild_failed", %error,
+        "no new database could be made of the damaged one; what can be read goes on");
 }

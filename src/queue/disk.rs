@@ -1,8 +1,9 @@
 //! The directory of large contents, and every sync the queue does by itself.
 //!
 //! Invariant: a file that could not be synced is removed and never synced a second time, because the kernel may
-//! have marked its pages clean without writing them; files are named by queue id, mode 0600, made only where
-//! nothing was before. Must not know: rows.
+//! have marked its pages clean without writing them; a file has its queue id as its name only once it is whole and
+//! synced (`ID.part` before), mode 0600, made only where nothing was before. So only a part is ever removed unseen:
+//! a whole content that no row names is moved aside. Must not know: rows.
 
 use crate::mail::QueueId;
 use crate::queue::QueueError;
@@ -11,13 +12,16 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// So many failures in a row, or within `FAILURE_WINDOW`, are a failed disk and not an accident.
 const FAILURES: usize = 3;
 const FAILURE_WINDOW: Duration = Duration::from_secs(60);
+
+/// Behind the name of a content that is not whole yet.
+const PART: &str = ".part";
 
 /// A moment in the order of events (see `sqlite`): where tests stop the world or break the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +40,7 @@ type Hook = Box<dyn FnMut(Step) -> io::Result<()> + Send>;
 
 pub(crate) struct Disk {
     bodies: PathBuf,
+    unclaimed: PathBuf,
     handle: File,
     pub(crate) space: Space,
     sync_failures: Mutex<Vec<Instant>>,
@@ -61,6 +66,7 @@ impl Disk {
         }
         Ok(Self {
             bodies,
+            unclaimed: directory.join("unclaimed"),
             handle,
             space: Space::new(directory, min_free),
             sync_failures: Mutex::default(),
@@ -74,8 +80,13 @@ impl Disk {
         self.bodies.join(id.to_string())
     }
 
+    /// Where the content is until it is whole.
+    pub(crate) fn part(&self, id: QueueId) -> PathBuf {
+        self.bodies.join(format!("{id}{PART}"))
+    }
+
     pub(crate) fn create(&self, id: QueueId) -> io::Result<File> {
-        let path = self.path(id);
+        let path = self.part(id);
         match create_private(&path) {
             // Ids are never given twice to rows, so this was left by a draft of a run whose clock was ahead.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -94,6 +105,7 @@ impl Disk {
             self.sync_failed(&e);
             return Err(e);
         }
+        std::fs::rename(self.part(id), self.path(id))?;
         for link in links {
             std::fs::hard_link(self.path(id), self.path(*link))?;
         }
@@ -119,15 +131,43 @@ impl Disk {
         }
     }
 
-    /// The ids that have a file.
+    /// The ids that have a whole content.
     pub(crate) fn ids(&self) -> io::Result<Vec<QueueId>> {
+        self.named(|name| name.parse().ok())
+    }
+
+    /// Removes what drafts of an earlier run left: never whole, so never acknowledged.
+    pub(crate) fn remove_parts(&self, first_id: QueueId) -> io::Result<usize> {
+        let parts: Vec<QueueId> = self.named(|name| name.strip_suffix(PART)?.parse().ok())?;
+        let left = parts.iter().filter(|id| **id < first_id);
+        Ok(left.filter(|id| std::fs::remove_file(self.part(**id)).is_ok()).count())
+    }
+
+    fn named<T>(&self, of: impl Fn(&str) -> Option<T>) -> io::Result<Vec<T>> {
         let names = std::fs::read_dir(&self.bodies)?.filter_map(Result::ok).map(|e| e.file_name());
-        Ok(names.filter_map(|n| n.to_str()?.parse().ok()).collect())
+        Ok(names.filter_map(|n| of(n.to_str()?)).collect())
+    }
+
+    /// Where whole contents are kept that no row names.
+    pub(crate) fn unclaimed(&self) -> &Path {
+        &self.unclaimed
+    }
+
+    /// Takes a whole content that no row names out of the way of the others, for a person to look at.
+    pub(crate) fn move_aside(&self, id: QueueId) -> io::Result<()> {
+        let is_new = !self.unclaimed.exists();
+        make_directory(&self.unclaimed)?;
+        let handle = File::open(&self.unclaimed)?;
+        if is_new {
+            give_to_owner(&self.bodies, &handle)?;
+        }
+        std::fs::rename(self.path(id), self.unclaimed.join(id.to_string()))?;
+        handle.sync_all()
     }
 
     fn sync_failed(&self, error: &io::Error) {
         crate::events::queue::sync_failed(error);
-        let mut failures = self.sync_failures.lock().expect("nobody panics while counting");
+        let mut failures = self.sync_failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.retain(|at| at.elapsed() < FAILURE_WINDOW);
         failures.push(Instant::now());
         if failures.len() >= FAILURES {
@@ -148,6 +188,10 @@ impl Disk {
         if self.failed.send_replace(Some(why.to_owned())).is_none() {
             crate::events::queue::given_up(why);
         }
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.failed.borrow().is_some()
     }
 
     pub(crate) fn failed(&self) -> watch::Receiver<Option<String>> {

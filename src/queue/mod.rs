@@ -118,6 +118,13 @@ pub struct Lease {
     _guard: LeaseGuard,
 }
 
+impl Lease {
+    /// Ends without giving the message back: nobody gets it from this process any more.
+    pub(crate) fn set_aside(self) {
+        self._guard.set_aside();
+    }
+}
+
 /// Gives the message back on drop, by whatever means the backend has.
 pub(crate) struct LeaseGuard(Option<Box<dyn FnOnce() + Send + Sync>>);
 
@@ -253,6 +260,9 @@ pub enum QueueError {
     /// The disk did not confirm a write: 451, and what was written is never trusted again.
     #[error("the queue cannot write: {0}")]
     Broken(String),
+    /// What is stored cannot be read or is not what was written: it concerns only what it was asked for.
+    #[error("the queue is damaged: {0}")]
+    Damaged(String),
     /// Shutting down.
     #[error("the queue is closed")]
     Closed,

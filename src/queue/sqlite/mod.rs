@@ -5,22 +5,33 @@
 //!
 //! | step | a crash after it leaves | the next start |
 //! |---|---|---|
-//! | 1. the content is written to `bodies/ID` | a file without a row, no 250 given | removes the file |
-//! | 2. the file is synced, further ids linked | the same | the same |
+//! | 1. the content is written to `bodies/ID.part` | a part, no 250 given | removes the part |
+//! | 2. it is synced, renamed to `bodies/ID`, further ids linked | a file without a row, no 250 given | moves it to `unclaimed/` and tells |
 //! | 3. the directory is synced, once a batch | the same | the same |
 //! | 4. rows are written, not committed | the same; SQLite drops the tail of its log | the same |
 //! | 5. the transaction is committed and synced | the message whole, perhaps without a 250 | offers it for delivery |
 //! | 6. a settlement is written, not committed | the message as before the attempt | offers it again: a duplicate is possible, a loss is not |
-//! | 7. the settlement is committed | the outcome with its notices; perhaps a file without a row | removes the file |
+//! | 7. the settlement is committed | the outcome with its notices; perhaps a file without a content row | removes the file |
 //! | 8. the file is removed, the directory synced | history | nothing |
 //!
 //! Removal by the admin or by age goes like a settlement. A row whose file is missing can only come from outside
 //! or from a lying disk: it is an alarm, and the message stays.
 //!
-//! Free pages go back to the file system while the writer is idle (`auto_vacuum = INCREMENTAL`).
+//! Every commit is synced. After a write or sync that failed, nothing is acknowledged before the log was written
+//! anew (`store`); what is damaged is replaced by what can be read of it (`rebuild`); an outcome whose row cannot be
+//! written is kept beside the database (`held_over`).
+//!
+//! The log is emptied whenever the writer rests, and begins anew every few MiB under load. Free pages go back to the
+//! file system while the writer is idle, or at once when room is short (`auto_vacuum = INCREMENTAL`).
 
+#[cfg(test)]
+mod damage;
+mod held_over;
+mod rebuild;
 mod row;
+mod salvage;
 mod schema;
+mod store;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -30,22 +41,24 @@ mod writer;
 
 use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, WallTime};
 use crate::queue::body::Sealed;
-use crate::queue::disk::{Disk, create_private, make_directory, sync_path};
+use crate::queue::disk::{Disk, create_private, make_directory};
 use crate::queue::{
     Body, Change, Clock, Done, Draft, Filter, Intake, Lease, LeaseGuard, Next, Notice, OpenError, Queue,
-    QueueError, Settings, Settlement, Stored, Total,
+    QueueError, SMALL_BYTES, Settings, Settlement, Stored, Total,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+pub use rebuild::rescue;
 use row::{DEAD, DELIVERED, Entry, HELD, QUEUED};
 use rusqlite::{Connection, OptionalExtension, params};
 use schema::Use;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::time::Instant;
+use store::Frames;
 use tokio::sync::{Notify, oneshot, watch};
 use transaction::{Op, PRUNED_AT_ONCE};
 use turns::Turns;
@@ -82,14 +95,35 @@ struct Shared {
     arrivals: Mutex<HashMap<AccountId, Arc<Notify>>>,
     /// `None` after an error and after the close.
     reader: Mutex<Option<Connection>>,
+    /// What copies the log beside the writer; `None` before it was needed and after an error.
+    checkpointer: Mutex<Option<Connection>>,
+    /// Held for reading by whoever reads with a connection of their own.
+    lists: RwLock<()>,
+    frames: Frames,
+    /// A sync failed elsewhere: the writer takes a new log before it commits.
+    is_suspect: AtomicBool,
     /// `None` once closed.
     lock: Mutex<Option<File>>,
     closed: watch::Sender<bool>,
 }
 
+/// A panic of another thread is told by itself. What these locks guard is whole between any two statements, and a
+/// queue that takes no mail because of it would be the greater damage.
+fn lock_of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        lock_of(&self.turns)
+    }
+
+    fn leased(&self) -> MutexGuard<'_, HashSet<QueueId>> {
+        lock_of(&self.leased)
+    }
+
     fn arrivals(&self, account: &AccountId) -> Arc<Notify> {
-        let mut arrivals = self.arrivals.lock().expect("nobody panics with arrivals");
+        let mut arrivals = lock_of(&self.arrivals);
         Arc::clone(arrivals.entry(account.clone()).or_default())
     }
 
@@ -98,7 +132,7 @@ impl Shared {
     }
 
     fn read<T>(&self, f: impl FnOnce(&Connection) -> Result<T, QueueError>) -> Result<T, QueueError> {
-        let mut reader = self.reader.lock().expect("nobody panics while reading");
+        let mut reader = lock_of(&self.reader);
         if *self.closed.borrow() {
             return Err(QueueError::Closed);
         }
@@ -117,6 +151,7 @@ impl Shared {
         now: RelayTime,
         except: &[QueueId],
         may_promote: bool,
+        is_mended: bool,
     ) -> Result<Pick, QueueError> {
         self.read(|conn| {
             let next_deferred: Option<i64> = conn
@@ -137,23 +172,32 @@ impl Shared {
                 // From here on, every way out but one gives the message back.
                 let (shared, of) = (Arc::clone(self), account.clone());
                 let guard = LeaseGuard::new(move || {
-                    shared.leased.lock().expect("nobody panics with leases").remove(&id);
+                    shared.leased().remove(&id);
                     shared.ring(&of);
                 });
-                let message = match row::read(conn, id)? {
-                    Ok(message) => message,
-                    Err(why) => {
+                let message = match row::read(conn, id) {
+                    Ok(Ok(message)) => message,
+                    Err(why) if !is_mended => return Err(why),
+                    Ok(Err(why)) | Err(why) => {
                         // It stays where it is until the next start, and those behind it get their turn.
                         crate::events::queue::row_unreadable(id, &why);
                         guard.set_aside();
                         continue;
                     }
                 };
-                let body = row::body(conn, &self.disk, &message)?.unwrap_or_else(|| {
-                    crate::events::queue::content_missing(id, &"no row");
-                    Body::in_file(Vec::new(), self.disk.path(id), message.size_bytes)
-                });
-                self.turns.lock().expect("nobody panics with turns").served(account, turn);
+                let body = match row::body(conn, &self.disk, &message) {
+                    Ok(Some(body)) => body,
+                    Ok(None) => {
+                        crate::events::queue::content_missing(id, &"no row");
+                        Body::in_file(Vec::new(), self.disk.path(id), message.size_bytes)
+                    }
+                    Err(why) if !is_mended => return Err(why),
+                    Err(why) => {
+                        crate::events::queue::content_missing(id, &why);
+                        Body::lost(why.to_string())
+                    }
+                };
+                self.turns().served(account, turn);
                 return Ok(Pick::Next(Next::Message(Box::new(Lease { message, body, _guard: guard }))));
             }
         })
@@ -166,7 +210,7 @@ impl Shared {
         account: &AccountId,
         except: &[QueueId],
     ) -> Result<Option<(QueueId, i64)>, QueueError> {
-        let mut leased = self.leased.lock().expect("nobody panics with leases");
+        let mut leased = self.leased();
         let mut statement = conn.prepare_cached(
             "SELECT id, turn FROM message INDEXED BY ready
              WHERE state = 0 AND due = 1 AND account = ?1 ORDER BY turn, id",
@@ -196,7 +240,7 @@ impl Ops {
     /// Gives the operation back when the queue is closed.
     #[expect(clippy::result_large_err, reason = "a settlement comes back whole")]
     fn send(&self, op: Op) -> Result<(), Op> {
-        match self.0.lock().expect("nobody panics while sending").as_ref() {
+        match lock_of(&self.0).as_ref() {
             Some(ops) => ops.send(op).map_err(|e| e.0),
             None => Err(op),
         }
@@ -233,34 +277,45 @@ impl SqliteQueue {
         let directory = &settings.directory;
         let file = directory.join(DATABASE);
         let unusable = |error| OpenError::Directory { directory: directory.clone(), error };
-        let damaged = |e: rusqlite::Error| OpenError::Database { file: file.clone(), error: e.to_string() };
+        let damaged = |e: QueueError| OpenError::Database { file: file.clone(), error: e.to_string() };
         make_directory(directory).map_err(unusable)?;
         let lock = lock(directory)?;
         let disk = Arc::new(Disk::open(directory, settings.min_free_space_bytes).map_err(unusable)?);
+        rebuild::finish(directory).map_err(unusable)?;
         // SQLite would make it readable for everybody, and its log with it.
         private(&file).map_err(unusable)?;
-        let conn = schema::connect(&file, Use::Write).map_err(damaged)?;
-        let found = schema::version(&conn).map_err(damaged)?;
+        let frames = Frames::default();
+        let (conn, found) = start_on_sound_ground(directory, &disk, &frames).map_err(damaged)?;
         if found > schema::VERSION {
             return Err(OpenError::Newer { found, known: schema::VERSION });
         }
-        schema::migrate(&conn).map_err(damaged)?;
-        sync_path(directory).map_err(unusable)?;
+        schema::migrate(&conn).map_err(|e| damaged(e.into()))?;
 
-        let (clock, last_id) = resume(&conn).map_err(damaged)?;
+        let ground = Ground::read(&conn, &file).map_err(damaged)?;
         let shared = Arc::new(Shared {
             directory: directory.clone(),
             disk,
-            ids: Ids(AtomicI64::new(last_id)),
-            clock,
-            turns: Mutex::new(Turns::load(&conn).map_err(damaged)?),
+            ids: Ids(AtomicI64::new(ground.last_id)),
+            clock: ground.clock,
+            turns: Mutex::new(ground.turns),
             leased: Mutex::default(),
             arrivals: Mutex::default(),
-            reader: Mutex::new(Some(schema::connect(&file, Use::Read).map_err(damaged)?)),
+            reader: Mutex::new(Some(ground.reader)),
+            checkpointer: Mutex::new(None),
+            lists: RwLock::default(),
+            frames,
+            is_suspect: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
             closed: watch::channel(false).0,
         });
+        for (id, record) in held_over::all(directory) {
+            match held_over::replay(&conn, &shared, id, record) {
+                Ok(()) => crate::events::queue::settled_after_all(id),
+                Err(_) => drop(shared.leased().insert(id)),
+            }
+        }
         shared.disk.space.keep_ballast();
+        let clock = shared.clock;
         let ops = start(&shared, conn).map_err(unusable)?;
         crate::events::queue::opened(directory);
         Ok((Arc::new(Self { shared, ops: Arc::new(Ops(Mutex::new(Some(ops)))) }), clock))
@@ -299,17 +354,59 @@ fn private(path: &Path) -> std::io::Result<File> {
     File::options().read(true).write(true).open(path)
 }
 
-/// The clock, and an id no message ever had a greater one than.
-fn resume(conn: &Connection) -> rusqlite::Result<(Clock, i64)> {
-    let saved = conn
-        .query_row("SELECT relay_ms, wall_ms, last_id FROM clock", [], |row| {
-            let last = (RelayTime::from_ms(row.get(0)?), WallTime::from_ms(row.get(1)?));
-            Ok((last, row.get::<_, i64>(2)?))
-        })
-        .optional()?;
-    let newest: i64 = conn.query_row("SELECT coalesce(max(id), 0) FROM message", [], |row| row.get(0))?;
-    let clock = Clock::resume(saved.map(|(last, _)| last), WallTime::now(), Instant::now());
-    Ok((clock, newest.max(saved.map_or(0, |(_, id)| id))))
+/// Opens the database on a log that is certainly on the disk; a damaged one is replaced by what can be read of it.
+/// Returns its version, too.
+fn start_on_sound_ground(
+    directory: &Path,
+    disk: &Disk,
+    frames: &Frames,
+) -> Result<(Connection, i64), QueueError> {
+    let open = || -> Result<(Connection, i64), QueueError> {
+        let conn = store::open(directory, frames)?;
+        let found = schema::version(&conn)?;
+        if found == schema::VERSION {
+            // What the start needs; the rest is found out when it is asked for.
+            Ground::read(&conn, &directory.join(DATABASE))?;
+        }
+        store::empty_log(&conn, frames)?;
+        Ok((conn, found))
+    };
+    // An unreadable log is the salvage's business; what SQLite would drop of it, too.
+    let is_whole = store::write_anew(&store::log_file(directory)).is_ok();
+    let has_hole = salvage::Salvage::open(directory).is_ok_and(|s| s.damaged_frames() > 0);
+    if is_whole && !has_hole {
+        match open() {
+            // What SQLite wrote upon damage can fail in any way.
+            Err(QueueError::Damaged(_) | QueueError::Broken(_)) => {}
+            other => return other,
+        }
+    }
+    rebuild::replace(directory, disk)?;
+    open()
+}
+
+/// What a start reads.
+struct Ground {
+    clock: Clock,
+    /// No message ever had a greater one.
+    last_id: i64,
+    turns: Turns,
+    reader: Connection,
+}
+
+impl Ground {
+    fn read(conn: &Connection, file: &Path) -> Result<Self, QueueError> {
+        let saved = conn
+            .query_row("SELECT relay_ms, wall_ms, last_id FROM clock", [], |row| {
+                let last = (RelayTime::from_ms(row.get(0)?), WallTime::from_ms(row.get(1)?));
+                Ok((last, row.get::<_, i64>(2)?))
+            })
+            .optional()?;
+        let newest: i64 = conn.query_row("SELECT coalesce(max(id), 0) FROM message", [], |row| row.get(0))?;
+        let clock = Clock::resume(saved.map(|(last, _)| last), WallTime::now(), Instant::now());
+        let last_id = newest.max(saved.map_or(0, |(_, id)| id));
+        Ok(Self { clock, last_id, turns: Turns::load(conn)?, reader: schema::connect(file, Use::Read)? })
+    }
 }
 
 /// Starts the two threads. The writer ends when the sender is dropped, and everything else with it.
@@ -332,19 +429,24 @@ fn start(shared: &Arc<Shared>, conn: Connection) -> std::io::Result<mpsc::Sender
         // A panic there has been reported by its own thread.
         let _ = upkeep.join();
         shared.closed.send_replace(true);
-        let mut reader = shared.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *lock_of(&shared.checkpointer) = None;
+        let mut reader = lock_of(&shared.reader);
         // The last connection to go copies the log into the database and removes it.
         *reader = None;
         drop(reader);
         crate::events::queue::closed();
-        shared.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        lock_of(&shared.lock).take();
         shared.closed.send_modify(|_| {});
     })?;
     Ok(ops)
 }
 
 fn entries(notices: Vec<Notice>) -> Vec<(Entry, Bytes)> {
-    notices.into_iter().map(|n| (Entry::new(n.intake, n.content.len() as u64), n.content.into())).collect()
+    let entry = |n: Notice| {
+        let digest = crate::queue::body::digest(&n.intake.head, &n.content);
+        (Entry::new(n.intake, n.content.len() as u64, digest), n.content.into())
+    };
+    notices.into_iter().map(entry).collect()
 }
 
 impl Queue for SqliteQueue {
@@ -352,7 +454,12 @@ impl Queue for SqliteQueue {
         if *self.shared.closed.borrow() {
             return Err(QueueError::Closed);
         }
-        self.shared.disk.space.check(expected_bytes)?;
+        let room = &self.shared.disk.space;
+        if expected_bytes > SMALL_BYTES as u64 {
+            room.check(expected_bytes)?;
+        } else {
+            room.check_row(expected_bytes)?;
+        }
         Ok(Draft::new(self.next_id(), Arc::clone(&self.shared.disk)))
     }
 
@@ -361,14 +468,18 @@ impl Queue for SqliteQueue {
     }
 
     fn commit(&self, draft: Draft, intakes: Vec<Intake>) -> Done<Vec<Stored>> {
-        let (shared, ops) = (Arc::clone(&self.shared), Arc::clone(&self.ops));
+        let ops = Arc::clone(&self.ops);
         Box::pin(async move {
             if intakes.is_empty() {
                 return Err(QueueError::Broken("a message without recipients".into()));
             }
-            shared.disk.space.take(draft.len())?;
+            draft.take_room()?;
             let sealed: Sealed = draft.seal(intakes.iter().map(|i| i.id).collect()).await?;
-            let entries = intakes.into_iter().map(|i| Entry::new(i, sealed.len)).collect();
+            let entry = |intake: Intake| {
+                let digest = sealed.digest(&intake.head);
+                Entry::new(intake, sealed.len, digest)
+            };
+            let entries = intakes.into_iter().map(entry).collect();
             ops.ask(|reply| Op::Store { entries, sealed, reply }).await
         })
     }
@@ -384,15 +495,22 @@ impl Queue for SqliteQueue {
     fn lease(&self, account: &AccountId, now: RelayTime, except: Vec<QueueId>) -> Done<Next> {
         let (shared, ops, account) = (Arc::clone(&self.shared), Arc::clone(&self.ops), account.clone());
         Box::pin(async move {
-            let pick = |may_promote| {
+            let pick = |may_promote, is_mended| {
                 let (shared, account, except) = (Arc::clone(&shared), account.clone(), except.clone());
-                blocking(move || shared.pick(&account, now, &except, may_promote))
+                blocking(move || shared.pick(&account, now, &except, may_promote, is_mended))
             };
-            if let Pick::Next(next) = pick(true).await? {
+            let mut is_mended = false;
+            let mut first = pick(true, false).await;
+            if matches!(first, Err(QueueError::Damaged(_))) {
+                ops.ask(|reply| Op::Mend { reply }).await?;
+                is_mended = true;
+                first = pick(true, true).await;
+            }
+            if let Pick::Next(next) = first? {
                 return Ok(next);
             }
             ops.ask(|reply| Op::Promote { account: account.clone(), now, reply }).await?;
-            match pick(false).await? {
+            match pick(false, is_mended).await? {
                 Pick::Next(next) => Ok(next),
                 Pick::Promote => Ok(Next::NotBefore(now)),
             }
@@ -428,6 +546,7 @@ impl Queue for SqliteQueue {
             if *shared.closed.borrow() {
                 return Err(QueueError::Closed);
             }
+            let _reading = shared.lists.read().unwrap_or_else(PoisonError::into_inner);
             let conn = schema::connect(&shared.directory.join(DATABASE), Use::Read)?;
             row::select(&conn, &filter, &[QUEUED, HELD, DEAD, DELIVERED])
         }))
@@ -546,12 +665,11 @@ impl Queue for SqliteQueue {
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {
-        self.ops.0.lock().expect("nobody panics while sending").take();
+        lock_of(&self.ops.0).take();
         let mut closed = self.shared.closed.subscribe();
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let is_over =
-                |_: &bool| shared.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_none();
+            let is_over = |_: &bool| lock_of(&shared.lock).is_none();
             // An error says that the threads are gone, too.
             let _ = closed.wait_for(is_over).await;
         })

@@ -4,6 +4,7 @@ use crate::mail::{
     AccountId, Attempt, ClientName, Mailbox, QueueId, QueuedMessage, RelayTime, State, WallTime,
 };
 use crate::queue::{Body, Filter, Intake, QueueError, disk::Disk, pending};
+use rusqlite::ffi::{SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row};
 use std::net::IpAddr;
@@ -29,16 +30,32 @@ pub(super) fn state(code: i64) -> Result<State, QueueError> {
         HELD => Ok(State::Held),
         DEAD => Ok(State::Dead),
         DELIVERED => Ok(State::Delivered),
-        _ => Err(QueueError::Broken(format!("a message has the unknown state {code}"))),
+        _ => Err(QueueError::Damaged(format!("a message has the unknown state {code}"))),
     }
 }
 
 impl From<rusqlite::Error> for QueueError {
     fn from(e: rusqlite::Error) -> Self {
-        if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
-            Self::Full(e.to_string())
-        } else {
-            Self::Broken(e.to_string())
+        use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase, SystemIoFailure};
+        let is_read = |extended: i32| {
+            matches!(
+                extended,
+                SQLITE_IOERR_READ | SQLITE_IOERR_SHORT_READ | SQLITE_IOERR_DATA | SQLITE_IOERR_CORRUPTFS
+            )
+        };
+        match &e {
+            rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+                DiskFull => Self::Full(e.to_string()),
+                DatabaseCorrupt | NotADatabase => Self::Damaged(e.to_string()),
+                SystemIoFailure if is_read(failure.extended_code) => Self::Damaged(e.to_string()),
+                _ => Self::Broken(e.to_string()),
+            },
+            // A value of another type or out of its range: no statement of ours writes one.
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..) => Self::Damaged(e.to_string()),
+            _ => Self::Broken(e.to_string()),
         }
     }
 }
@@ -48,7 +65,7 @@ pub(super) fn to_json(value: &impl serde::Serialize) -> String {
 }
 
 pub(super) fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, QueueError> {
-    serde_json::from_str(text).map_err(|e| QueueError::Broken(format!("a stored value cannot be read: {e}")))
+    serde_json::from_str(text).map_err(|e| QueueError::Damaged(format!("a stored value cannot be read: {e}")))
 }
 
 /// An intake as its rows will have it, made by the task that commits so that the writer has less to do.
@@ -65,18 +82,25 @@ pub(super) struct Entry {
     pub(super) now: i64,
     pub(super) charset: Option<String>,
     pub(super) head: Vec<u8>,
+    /// Over head and content, and over the envelope.
+    pub(super) body_digest: u32,
+    pub(super) digest: u32,
 }
 
 impl Entry {
-    pub(super) fn new(intake: Intake, content_len: u64) -> Self {
+    pub(super) fn new(intake: Intake, content_len: u64, body_digest: u32) -> Self {
         let size = intake.head.len() as u64 + content_len;
+        let reverse_path = to_json(&intake.envelope.reverse_path);
+        let recipients = to_json(&pending(&intake.envelope.recipients));
         Self {
+            digest: digest(intake.id, &reverse_path, &recipients),
+            body_digest,
             id: intake.id,
             account: intake.account,
             client: intake.envelope.client.as_str().to_owned(),
             peer: intake.envelope.peer.map(|p| p.to_string()).unwrap_or_default(),
-            reverse_path: to_json(&intake.envelope.reverse_path),
-            recipients: to_json(&pending(&intake.envelope.recipients)),
+            reverse_path,
+            recipients,
             size: i64::try_from(size).unwrap_or(i64::MAX),
             received_at: intake.received_at.as_ms(),
             now: intake.now.as_ms(),
@@ -86,17 +110,34 @@ impl Entry {
     }
 }
 
+/// Whom a message is from and for. A changed byte there would be mail in the wrong hands, so a row that does not
+/// fit is not believed; SQLite itself looks only at how pages hang together.
+pub(super) fn digest(id: QueueId, reverse_path: &str, recipients: &str) -> u32 {
+    let mut digest = crc32fast::Hasher::new();
+    digest.update(&id.number().to_le_bytes());
+    digest.update(reverse_path.as_bytes());
+    digest.update(recipients.as_bytes());
+    digest.finalize()
+}
+
 const COLUMNS: &str = "id, account, client, peer, reverse_path, recipients, size_bytes, received_at, queued_since, \
-     next_attempt, attempts, state, finished_at, last_said, outcome_unknown, charset";
+     next_attempt, attempts, state, finished_at, last_said, outcome_unknown, charset, digest";
 
 fn message(row: &Row<'_>) -> Result<QueuedMessage, QueueError> {
+    let id = QueueId::from_number(row.get(0)?);
+    let text = |column| row.get_ref(column).map(|v| v.as_str().unwrap_or_default());
+    let (reverse_path, recipients) = (text(4)?, text(5)?);
+    // A row of an earlier version has none.
+    if row.get::<_, Option<u32>>(16)?.is_some_and(|written| written != digest(id, reverse_path, recipients)) {
+        return Err(QueueError::Damaged(format!("the envelope of {id} is not what was written")));
+    }
     Ok(QueuedMessage {
-        id: QueueId::from_number(row.get(0)?),
+        id,
         account: AccountId::new(row.get::<_, String>(1)?),
         client: ClientName::new(row.get::<_, String>(2)?),
         peer: row.get_ref(3)?.as_str().ok().and_then(|p| p.parse::<IpAddr>().ok()),
-        reverse_path: from_json(row.get_ref(4)?.as_str().unwrap_or_default())?,
-        recipients: from_json(row.get_ref(5)?.as_str().unwrap_or_default())?,
+        reverse_path: from_json(reverse_path)?,
+        recipients: from_json(recipients)?,
         size_bytes: row.get::<_, i64>(6)?.unsigned_abs(),
         received_at: WallTime::from_ms(row.get(7)?),
         queued_since: RelayTime::from_ms(row.get(8)?),
@@ -120,8 +161,10 @@ pub(super) fn load(conn: &Connection, id: QueueId) -> Result<Option<QueuedMessag
 pub(super) fn read(conn: &Connection, id: QueueId) -> Result<Result<QueuedMessage, QueueError>, QueueError> {
     let mut statement = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE id = ?1"))?;
     let mut rows = statement.query([id.number()])?;
-    let gone = || QueueError::Broken(format!("{id} is in an index and not in its table"));
-    Ok(rows.next()?.map_or_else(|| Err(gone()), message))
+    match rows.next()? {
+        Some(row) => Ok(message(row)),
+        None => Err(QueueError::Damaged(format!("{id} is in an index and not in its table"))),
+    }
 }
 
 /// What the filter names, oldest first, among messages in one of `states`.
@@ -189,7 +232,7 @@ pub(super) fn attempts(conn: &Connection, id: QueueId) -> Result<Vec<Attempt>, Q
     texts.map(|text| from_json(&text?)).collect()
 }
 
-/// The content; a missing one is an alarm, and reading it an error.
+/// The content; a missing or damaged one is an alarm, and reading it an error.
 pub(super) fn body(
     conn: &Connection,
     disk: &Disk,
@@ -197,17 +240,23 @@ pub(super) fn body(
 ) -> Result<Option<Body>, QueueError> {
     let id = message.id;
     let row = conn
-        .prepare_cached("SELECT head, content FROM body WHERE id = ?1")?
-        .query_row([id.number()], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Option<Vec<u8>>>(1)?)))
+        .prepare_cached("SELECT head, content, digest FROM body WHERE id = ?1")?
+        .query_row([id.number()], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Option<Vec<u8>>>(1)?, row.get::<_, Option<u32>>(2)?))
+        })
         .optional()?;
-    let Some((head, content)) = row else { return Ok(None) };
+    let Some((head, content, digest)) = row else { return Ok(None) };
     if let Some(content) = content {
-        return Ok(Some(Body::in_memory(head, content)));
+        let body = Body::in_memory(head, content).expecting(digest);
+        if !body.is_sound() {
+            crate::events::queue::content_damaged(id);
+        }
+        return Ok(Some(body));
     }
     let len = message.size_bytes.saturating_sub(head.len() as u64);
     let path = disk.path(id);
     if let Err(error) = std::fs::metadata(&path) {
         crate::events::queue::content_missing(id, &error);
     }
-    Ok(Some(Body::in_file(head, path, len)))
+    Ok(Some(Body::in_file(head, path, len).expecting(digest)))
 }

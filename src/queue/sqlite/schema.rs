@@ -11,7 +11,9 @@ use std::time::Duration;
 /// `message` and `body` are apart so that settling a message rewrites a small row. `ready` and `deferred` hold
 /// only what waits, so that leasing does not see history. `message_state` gives the oldest of a state.
 /// Recipients are JSON: a message with one recipient is one row.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [FIRST, DIGESTS];
+
+const FIRST: &str = "
     CREATE TABLE message (
         id INTEGER PRIMARY KEY,
         account TEXT NOT NULL,
@@ -49,11 +51,20 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), relay_ms INTEGER NOT NULL,
         wall_ms INTEGER NOT NULL, last_id INTEGER NOT NULL) STRICT;
-"];
+";
+
+/// Over what must not change unseen on a disk; NULL where an earlier version wrote none.
+const DIGESTS: &str = "
+    ALTER TABLE message ADD COLUMN digest INTEGER;
+    ALTER TABLE body ADD COLUMN digest INTEGER;
+";
 
 /// The version this program writes.
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// How long the writer waits for whoever else has the database.
+pub(super) const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a connection is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +82,14 @@ pub(super) fn connect(file: &Path, purpose: Use) -> rusqlite::Result<Connection>
     // Incremental vacuum must be chosen before the first table is made; it does nothing afterwards.
     conn.execute_batch(
         "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY;",
+         PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY;
+         PRAGMA cell_size_check = ON;",
     )?;
+    // A damaged pointer must not make a file of terabytes: 64 GiB of rows are far more than a queue is.
+    conn.pragma_update(None, "max_page_count", 16 << 20)?;
     // The checkpointer keeps the writer out while it waits for readers, so it does not wait long.
     let (patience, cache_kib, query_only) = match purpose {
-        Use::Write => (Duration::from_secs(30), 1024, false),
+        Use::Write => (WRITE_PATIENCE, 1024, false),
         Use::Read => (Duration::from_secs(30), 512, true),
         Use::Checkpoint => (Duration::from_millis(20), 64, false),
     };

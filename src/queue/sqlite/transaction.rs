@@ -3,7 +3,7 @@
 //! Invariant: nothing here is visible or answered before `COMMIT` returned; the counters of `total` and the turns
 //! change in the same transaction as the rows they speak of.
 
-use super::row::{DEAD, DELIVERED, Entry, HELD, QUEUED, read, select, state_code, to_json};
+use super::row::{DEAD, DELIVERED, Entry, HELD, QUEUED, digest, load, read, select, state_code, to_json};
 use super::{Shared, turns::Turns};
 use crate::mail::{AccountId, Attempt, Progress, QueueId, QueuedMessage, RelayTime, State, WallTime};
 use crate::queue::body::Sealed;
@@ -67,6 +67,10 @@ pub(super) enum Op {
         now: RelayTime,
         reply: Reply<()>,
     },
+    /// Damage was met while reading.
+    Mend {
+        reply: Reply<()>,
+    },
     Tick,
 }
 
@@ -81,11 +85,6 @@ impl Op {
     /// New mail: refused first when the disk is full.
     pub(super) fn is_intake(&self) -> bool {
         matches!(self, Self::Store { .. } | Self::Post { .. })
-    }
-
-    /// Whether it may be lost in a crash, because it is only bookkeeping that is done again.
-    pub(super) fn is_bookkeeping(&self) -> bool {
-        matches!(self, Self::Promote { .. } | Self::Tick)
     }
 
     pub(super) fn has_files(&self) -> bool {
@@ -120,7 +119,9 @@ impl Op {
             Self::Prune { reply, .. } => {
                 drop(reply.send(result.map(|o| if let Outcome::Count(n) = o { n } else { 0 })));
             }
-            Self::Note { reply, .. } | Self::Promote { reply, .. } => drop(reply.send(result.map(|_| ()))),
+            Self::Note { reply, .. } | Self::Promote { reply, .. } | Self::Mend { reply } => {
+                drop(reply.send(result.map(|_| ())));
+            }
             Self::Tick => {}
         }
     }
@@ -137,7 +138,6 @@ pub(super) struct Transaction<'a> {
     pub(super) emptied: Vec<QueueId>,
     /// Messages kept from being leased meanwhile.
     pub(super) reserved: Vec<QueueId>,
-    pub(super) written_bytes: u64,
     /// The ids given so far must not be forgotten with the rows.
     saves_clock: bool,
 }
@@ -151,7 +151,6 @@ impl<'a> Transaction<'a> {
             arrivals: HashSet::new(),
             emptied: Vec::new(),
             reserved: Vec::new(),
-            written_bytes: 0,
             saves_clock,
         }
     }
@@ -185,6 +184,7 @@ impl<'a> Transaction<'a> {
                     AND next_attempt <= ?2 ORDER BY next_attempt, id LIMIT ?3)",
                 params![account.as_str(), now.as_ms(), PROMOTED_AT_ONCE],
             ),
+            Op::Mend { .. } => Ok(Outcome::Done),
             Op::Tick => {
                 self.saves_clock = true;
                 Turns::prune(self.conn)?;
@@ -195,7 +195,7 @@ impl<'a> Transaction<'a> {
 
     /// The rows that go along with every transaction.
     pub(super) fn finish(&mut self) -> Result<(), QueueError> {
-        self.shared.turns.lock().expect("nobody panics with turns").write(self.conn)?;
+        self.shared.turns().write(self.conn)?;
         for ((account, state), (messages, size)) in &self.totals {
             self.conn
                 .prepare_cached(
@@ -234,11 +234,10 @@ impl<'a> Transaction<'a> {
     }
 
     fn insert(&mut self, e: &Entry, content: Option<&[u8]>) -> Result<(), QueueError> {
-        let turn =
-            self.shared.turns.lock().expect("nobody panics with turns").next(&e.account, &e.client, &e.peer);
+        let turn = self.shared.turns().next(&e.account, &e.client, &e.peer);
         self.conn
             .prepare_cached(
-                "INSERT INTO message VALUES (?1, ?2, 0, 1, ?3, ?4, 0, ?4, ?5, NULL, ?6, 0, ?7, ?8, ?9, ?10, '', ?11)",
+                "INSERT INTO message VALUES (?1, ?2, 0, 1, ?3, ?4, 0, ?4, ?5, NULL, ?6, 0, ?7, ?8, ?9, ?10, '', ?11, ?12)",
             )?
             .execute(params![
                 e.id.number(),
@@ -251,16 +250,17 @@ impl<'a> Transaction<'a> {
                 e.peer,
                 e.reverse_path,
                 e.recipients,
-                e.charset
+                e.charset,
+                e.digest
             ])?;
-        self.conn.prepare_cached("INSERT INTO body VALUES (?1, ?2, ?3)")?.execute(params![
+        self.conn.prepare_cached("INSERT INTO body VALUES (?1, ?2, ?3, ?4)")?.execute(params![
             e.id.number(),
             e.head,
-            content
+            content,
+            e.body_digest
         ])?;
         self.count(&e.account, QUEUED, 1, e.size);
         self.arrivals.insert(e.account.clone());
-        self.written_bytes += (e.head.len() + content.map_or(0, <[u8]>::len)) as u64;
         Ok(())
     }
 
@@ -270,27 +270,32 @@ impl<'a> Transaction<'a> {
             Destination::Dead => (DEAD, message.next_attempt, Some(WallTime::now().as_ms())),
             Destination::Delivered => (DELIVERED, message.next_attempt, Some(WallTime::now().as_ms())),
         };
+        let recipients = to_json(&s.recipients);
         let changed = self
             .conn
             .prepare_cached(
                 "UPDATE message SET recipients = ?2, attempts = ?3, state = ?4, due = ?5, next_attempt = ?6,
                  finished_at = ?7, last_said = coalesce(?8, last_said),
-                 outcome_unknown = max(outcome_unknown, ?9)
+                 outcome_unknown = max(outcome_unknown, ?9), digest = ?10
                  WHERE id = ?1 AND state = 0",
             )?
             .execute(params![
                 message.id.number(),
-                to_json(&s.recipients),
+                recipients,
                 s.attempts,
                 to,
                 next_attempt <= s.now,
                 next_attempt.as_ms(),
                 finished_at,
                 s.attempt.as_ref().map(|a| &a.said),
-                s.outcome_unknown
+                s.outcome_unknown,
+                digest(message.id, &to_json(&message.reverse_path), &recipients)
             ])?;
         if changed != 1 {
-            return Err(QueueError::Broken(format!("{} was leased and is not in the queue", message.id)));
+            // Lost to damage, or taken away by another program: there is nothing to record it in, and nothing that
+            // could be sent again. It must not keep the others of its batch from theirs.
+            crate::events::queue::settled_without_row(message.id);
+            return Ok(());
         }
         if let Some(attempt) = &s.attempt {
             self.record(message.id, attempt)?;
@@ -316,7 +321,6 @@ impl<'a> Transaction<'a> {
                     delivered
                 ])?;
         }
-        self.written_bytes += 4096;
         Ok(())
     }
 
@@ -365,7 +369,7 @@ impl<'a> Transaction<'a> {
         let mut changed = Vec::new();
         for message in select(self.conn, filter, states)? {
             let id = message.id;
-            if !self.shared.leased.lock().expect("nobody panics with leases").insert(id) {
+            if !self.shared.leased().insert(id) {
                 continue;
             }
             self.reserved.push(id);
@@ -406,17 +410,15 @@ impl<'a> Transaction<'a> {
             }
         }
         let peer = message.peer.map(|p| p.to_string()).unwrap_or_default();
-        let turn = self.shared.turns.lock().expect("nobody panics with turns").next(
-            &message.account,
-            message.client.as_str(),
-            &peer,
-        );
+        let turn = self.shared.turns().next(&message.account, message.client.as_str(), &peer);
+        let recipients = to_json(&recipients);
+        let digest = digest(message.id, &to_json(&message.reverse_path), &recipients);
         self.conn
             .prepare_cached(
                 "UPDATE message SET state = 0, due = 1, turn = ?2, next_attempt = ?3, queued_since = ?3, attempts = 0,
-                 finished_at = NULL, recipients = ?4 WHERE id = ?1",
+                 finished_at = NULL, recipients = ?4, digest = ?5 WHERE id = ?1",
             )?
-            .execute(params![message.id.number(), turn, now.as_ms(), to_json(&recipients)])?;
+            .execute(params![message.id.number(), turn, now.as_ms(), recipients, digest])?;
         self.moved(message, QUEUED);
         Ok(())
     }
@@ -453,6 +455,30 @@ impl<'a> Transaction<'a> {
         self.run("DELETE FROM delivered WHERE last_ms < ?1", [horizon])?;
         Ok(removed)
     }
+}
+
+/// One settlement in a transaction of its own, of a message that nobody leases meanwhile.
+pub(super) fn apply_settlement(
+    conn: &Connection,
+    shared: &Shared,
+    id: QueueId,
+    settlement: &Settlement,
+) -> Result<(), QueueError> {
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    let mut transaction = Transaction::new(conn, shared, false);
+    let applied = match load(conn, id) {
+        Ok(Some(message)) if message.state == State::Queued => transaction.settle(&message, settlement),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    let done = applied.and_then(|()| transaction.finish()).and_then(|()| Ok(conn.execute_batch("COMMIT")?));
+    if done.is_err() {
+        let _ = conn.execute_batch("ROLLBACK");
+        return done;
+    }
+    shared.turns().written();
+    shared.disk.remove(&transaction.emptied);
+    Ok(())
 }
 
 fn delivered(recipients: &[crate::mail::Recipient]) -> u32 {

@@ -2,11 +2,14 @@
 //!
 //! Invariant: nothing here is needed for a message to be safe, and a failure here loses nothing.
 
+use super::row::DELIVERED;
 use super::schema::{Use, connect};
-use super::{DATABASE, Shared};
+use super::{DATABASE, Shared, lock_of};
 use crate::mail::QueueId;
-use rusqlite::Connection;
+use crate::queue::QueueError;
+use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 /// Frames of 4 KiB in the log at which writers have to wait until it can begin anew: 64 MiB.
@@ -19,10 +22,8 @@ pub(super) enum Chore {
 
 /// Works until the writer is gone.
 pub(super) fn run(shared: &Shared, chores: &Receiver<Chore>, first_id: QueueId) {
-    let conn = connect(&shared.directory.join(DATABASE), Use::Checkpoint);
-    let conn = conn.inspect_err(|e| crate::events::queue::checkpoint_failed(e)).ok();
-    if let Some(conn) = &conn {
-        tidy(shared, conn, first_id);
+    if let Err(error) = with_connection(shared, |conn| tidy(shared, conn, first_id)) {
+        crate::events::queue::tidying_failed(&error);
     }
     while let Ok(first) = chores.recv() {
         let mut gone = Vec::new();
@@ -34,51 +35,83 @@ pub(super) fn run(shared: &Shared, chores: &Receiver<Chore>, first_id: QueueId) 
             }
         }
         shared.disk.remove(&gone);
-        if let Some(conn) = &conn
-            && is_due
-        {
-            checkpoint(conn);
+        if is_due && let Err(error) = with_connection(shared, checkpoint) {
+            crate::events::queue::checkpoint_failed(&error);
+            // Whatever did not reach the disk, the writer finds out before it builds upon it.
+            shared.is_suspect.store(true, Ordering::Release);
         }
     }
+}
+
+/// Made when it is needed, and again after an error: a start without descriptors must not mean a log without end.
+fn with_connection<T>(
+    shared: &Shared,
+    f: impl FnOnce(&Connection) -> Result<T, QueueError>,
+) -> Result<T, QueueError> {
+    let mut kept = lock_of(&shared.checkpointer);
+    let conn = match kept.take() {
+        Some(conn) => conn,
+        None => connect(&shared.directory.join(DATABASE), Use::Checkpoint)?,
+    };
+    let done = f(&conn)?;
+    *kept = Some(conn);
+    Ok(done)
 }
 
 /// Copies the log into the database beside the writer. The log begins anew by itself when it was copied whole
 /// and nobody reads it, so its file stays and commits overwrite it in place; only when that does not come about
 /// for long are writers made to wait.
-fn checkpoint(conn: &Connection) {
+fn checkpoint(conn: &Connection) -> Result<(), QueueError> {
     // SQLite answers "busy" when it did not get as far as it was asked to: then it is next time's.
     let run = |mode: &str| {
         conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, i64>(1))
     };
     let done =
         run("PASSIVE").and_then(|frames| if frames < MAX_FRAMES { Ok(frames) } else { run("RESTART") });
-    if let Err(e) = done {
-        crate::events::queue::checkpoint_failed(&e);
+    match done {
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(()),
+        other => Ok(other.map(|_| ())?),
     }
 }
 
-/// Removes contents without a row and raises an alarm for rows without their content. Looks only at ids given
-/// before this start.
-fn tidy(shared: &Shared, conn: &Connection, first_id: QueueId) {
-    let Ok(files) = shared.disk.ids() else { return };
-    let files: HashSet<QueueId> = files.into_iter().filter(|id| *id < first_id).collect();
-    let in_file = || -> rusqlite::Result<HashSet<QueueId>> {
+/// Removes what drafts left and what was delivered, moves aside what no row names, and raises an alarm for rows
+/// without their content. Looks only at ids given before this start.
+fn tidy(shared: &Shared, conn: &Connection, first_id: QueueId) -> Result<(), QueueError> {
+    let parts = shared.disk.remove_parts(first_id)?;
+    let files: HashSet<QueueId> = shared.disk.ids()?.into_iter().filter(|id| *id < first_id).collect();
+    let rows: HashSet<QueueId> = {
         let mut statement =
             conn.prepare("SELECT id FROM body INDEXED BY body_in_file WHERE content IS NULL")?;
-        statement.query_map([], |row| row.get(0).map(QueueId::from_number))?.collect()
+        let ids = statement.query_map([], |row| row.get(0).map(QueueId::from_number))?;
+        ids.collect::<Result<_, _>>()?
     };
-    let Ok(rows) = in_file() else { return };
-    let orphans: Vec<QueueId> = files.difference(&rows).copied().collect();
-    if !orphans.is_empty() {
-        shared.disk.remove(&orphans);
-        crate::events::queue::orphans_removed(orphans.len() as u64);
+    let mut delivered = Vec::new();
+    for id in files.difference(&rows) {
+        let state: Option<i64> = conn
+            .prepare_cached("SELECT state FROM message WHERE id = ?1")?
+            .query_row([id.number()], |row| row.get(0))
+            .optional()?;
+        match state {
+            Some(DELIVERED) => delivered.push(*id),
+            // Its row is damaged, and the content is all there is.
+            Some(_) => crate::events::queue::content_missing(*id, &"no row names the file"),
+            // A 250 may have been given for it on a disk that lost the row since.
+            None => {
+                shared.disk.move_aside(*id)?;
+                crate::events::queue::unclaimed(*id, shared.disk.unclaimed());
+            }
+        }
     }
-    let still_there = |id: &QueueId| {
-        conn.prepare_cached("SELECT 1 FROM body WHERE id = ?1").and_then(|mut s| s.exists([id.number()]))
-    };
+    shared.disk.remove(&delivered);
+    let left = (parts + delivered.len()) as u64;
+    if left > 0 {
+        crate::events::queue::orphans_removed(left);
+    }
     for id in rows.difference(&files).filter(|id| **id < first_id) {
-        if still_there(id).unwrap_or(false) && !shared.disk.path(*id).exists() {
+        let is_there = conn.prepare_cached("SELECT 1 FROM body WHERE id = ?1")?.exists([id.number()])?;
+        if is_there && !shared.disk.path(*id).exists() {
             crate::events::queue::content_missing(*id, &"no such file");
         }
     }
+    Ok(())
 }

@@ -1,0 +1,266 @@
+//! A new database of what can be read of a damaged one.
+//!
+//! Invariant: the damaged files are kept, whole, in `damaged/`; a crash at any moment leaves either them or the new
+//! database in place, never none and never a mixture. Every message that is lost is named. No connection is open
+//! meanwhile: the last one to close a file removes the log of whatever has its name then.
+//! Must not know: what damaged it.
+
+use super::salvage::{Row, Salvage};
+use super::schema;
+use super::store::log_file;
+use super::{DATABASE, Shared};
+use crate::mail::{QueueId, WallTime};
+use crate::queue::QueueError;
+use crate::queue::disk::{Disk, create_private, make_directory, sync_path};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Complete and synced under this name, it is the database, whatever else is there.
+const REBUILT: &str = "queue.db.rebuilt";
+const UNFINISHED: &str = "queue.db.new";
+/// A disk that damages more than this in an hour is not mended by copying.
+const TRIES: usize = 4;
+const HOUR: Duration = Duration::from_secs(3600);
+const MARGIN_BYTES: u64 = 16 << 20;
+
+/// When it was last done.
+#[derive(Debug, Default)]
+pub(super) struct Mended(Vec<Instant>);
+
+impl Mended {
+    /// Not when there is no room for a second database, or when it was done too often.
+    pub(super) fn may_try(&mut self, shared: &Shared) -> bool {
+        self.0.retain(|at| at.elapsed() < HOUR);
+        let size = std::fs::metadata(shared.directory.join(DATABASE)).map_or(0, |m| m.len());
+        shared.disk.space.forget();
+        let has_room = shared.disk.space.raw_free() > size + MARGIN_BYTES;
+        if self.0.len() >= TRIES || !has_room {
+            return false;
+        }
+        self.0.push(Instant::now());
+        true
+    }
+}
+
+/// Replaces the database under a running queue. The writer's own connection is closed already.
+pub(super) fn rebuild(shared: &Shared) -> Result<(), QueueError> {
+    let _lists = shared.lists.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut reader = super::lock_of(&shared.reader);
+    let mut checkpointer = super::lock_of(&shared.checkpointer);
+    *reader = None;
+    *checkpointer = None;
+    replace(&shared.directory, &shared.disk)
+}
+
+/// Replaces the database that nobody has open.
+pub(super) fn replace(directory: &Path, disk: &Disk) -> Result<(), QueueError> {
+    let kept = keep_damaged(directory)?;
+    crate::events::queue::damage_found(&kept);
+    let salvage = Salvage::open(directory)?;
+    let unfinished = directory.join(UNFINISHED);
+    remove_database(&unfinished)?;
+    let found = copy(&salvage, &unfinished, disk, &kept)?;
+    File::open(&unfinished)?.sync_all()?;
+    std::fs::rename(&unfinished, directory.join(REBUILT))?;
+    sync_path(directory)?;
+    finish(directory)?;
+    for id in &found.lost {
+        crate::events::queue::message_lost(*id, &kept);
+    }
+    crate::events::queue::rebuilt(found.messages, found.lost.len(), found.unreadable_pages, &kept);
+    Ok(())
+}
+
+/// Puts a complete new database in its place; also what a start does for a run that was ended in the middle.
+pub(super) fn finish(directory: &Path) -> io::Result<()> {
+    let rebuilt = directory.join(REBUILT);
+    if !rebuilt.exists() {
+        return Ok(());
+    }
+    // The log before the database: with the new database it would be applied to it.
+    for gone in [log_file(directory), directory.join(format!("{DATABASE}-shm"))] {
+        match std::fs::remove_file(gone) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    sync_path(directory)?;
+    std::fs::rename(rebuilt, directory.join(DATABASE))?;
+    sync_path(directory)
+}
+
+fn remove_database(file: &Path) -> io::Result<()> {
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::remove_file(PathBuf::from(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Makes a sound queue in `to`, an empty directory, of whatever can be read of the one in `from`, which is only read:
+/// it may be damaged in any way, and may even be in use. A content without its message, or a part of one, is left
+/// beside as `ID.eml` and `ID.part.eml`. Returns the messages that are named somewhere and could not be read.
+///
+/// # Errors
+/// `to` cannot be written; there is no database in `from`.
+pub fn rescue(from: &Path, to: &Path) -> Result<Vec<QueueId>, QueueError> {
+    let salvage = Salvage::open(from)?;
+    make_directory(to)?;
+    let disk = Disk::open(to, 0)?;
+    for entry in std::fs::read_dir(from.join("bodies")).into_iter().flatten().flatten() {
+        // One that cannot be read is told by its message, which has no content then.
+        let _ = std::fs::copy(entry.path(), to.join("bodies").join(entry.file_name()));
+    }
+    let found = copy(&salvage, &to.join(DATABASE), &disk, to)?;
+    Ok(found.lost.into_iter().collect())
+}
+
+/// Links the damaged files aside, so that they stay when their names are taken.
+fn keep_damaged(directory: &Path) -> io::Result<PathBuf> {
+    let kept = directory.join("damaged").join(WallTime::now().as_ms().to_string());
+    make_directory(&kept)?;
+    std::fs::hard_link(directory.join(DATABASE), kept.join(DATABASE))?;
+    match std::fs::copy(log_file(directory), log_file(&kept)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        // What cannot be read of it cannot be kept either; the salvage reads around that by itself.
+        Err(_) => {}
+        Ok(_) => {}
+    }
+    sync_path(&kept)?;
+    sync_path(&directory.join("damaged"))?;
+    sync_path(directory)?;
+    Ok(kept)
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Found {
+    messages: u64,
+    unreadable_pages: usize,
+    lost: BTreeSet<QueueId>,
+}
+
+fn copy(salvage: &Salvage, to: &Path, disk: &Disk, kept: &Path) -> Result<Found, QueueError> {
+    create_private(to)?;
+    let conn = Connection::open(to)?;
+    conn.execute_batch(
+        "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;",
+    )?;
+    schema::migrate(&conn)?;
+    conn.execute_batch("BEGIN IMMEDIATE; CREATE TEMP TABLE named (id INTEGER PRIMARY KEY);")?;
+    let mut found = Found::default();
+    let mut failed = None;
+    found.unreadable_pages = salvage.rows(|row| {
+        if failed.is_none()
+            && let Err(e) = insert(&conn, row, kept)
+        {
+            failed = Some(e);
+        }
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    for id in disk.ids()? {
+        conn.prepare_cached("INSERT OR IGNORE INTO named VALUES (?1)")?.execute([id.number()])?;
+    }
+    count(&conn)?;
+    let mut lost = conn.prepare("SELECT id FROM named WHERE id NOT IN (SELECT id FROM message)")?;
+    let ids = lost.query_map([], |row| row.get(0).map(QueueId::from_number))?;
+    found.lost = ids.collect::<Result<_, _>>()?;
+    drop(lost);
+    keep_contents(&conn, &found.lost, kept)?;
+    found.messages = conn.query_row("SELECT count(*) FROM message", [], |row| row.get::<_, u32>(0))?.into();
+    conn.execute_batch("DROP TABLE named; COMMIT; PRAGMA journal_mode = WAL;")?;
+    conn.close().map_err(|(_, e)| e)?;
+    Ok(found)
+}
+
+/// A row goes in as it is; one that the tables do not take is damaged, and is passed over.
+fn insert(conn: &Connection, row: Row, kept: &Path) -> Result<(), QueueError> {
+    let (table, columns, id, mut values) = match row {
+        Row::Message(id, values) => ("message", MESSAGE_COLUMNS, Some(id), values),
+        Row::Body(id, values) => ("body", 4, Some(id), values),
+        // Its message is told that the content is gone; a person may still find a page of the scan in it.
+        Row::PartOfBody(id, values) => {
+            let parts =
+                values.iter().filter_map(|v| if let Value::Blob(b) = v { Some(b.as_slice()) } else { None });
+            write_aside(&kept.join(format!("{id}.part.eml")), parts)?;
+            return named(conn, id);
+        }
+        Row::Named(id) => return named(conn, id),
+        Row::Attempt(values) => ("attempt", 3, None, values),
+        Row::Note(values) => ("note", 2, None, values),
+        Row::Delivered(values) => ("delivered", 4, None, values),
+        Row::Served(values) => ("served", 2, None, values),
+        Row::Turn(values) => ("turn", 4, None, values),
+        Row::Clock(values) => ("clock", 4, None, values),
+    };
+    if let Some(id) = id {
+        values[0] = Value::Integer(id.number());
+        named(conn, id)?;
+    } else if table == "clock" {
+        values[0] = Value::Integer(1);
+    }
+    values.resize(columns, Value::Null);
+    let places = vec!["?"; columns].join(", ");
+    let sql = format!("INSERT OR IGNORE INTO {table} VALUES ({places})");
+    match conn.prepare_cached(&sql)?.execute(params_from_iter(values)) {
+        Err(e) if e.sqlite_error_code() != Some(rusqlite::ErrorCode::ConstraintViolation) => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+const MESSAGE_COLUMNS: usize = 19;
+
+fn named(conn: &Connection, id: QueueId) -> Result<(), QueueError> {
+    conn.prepare_cached("INSERT OR IGNORE INTO named VALUES (?1)")?.execute([id.number()])?;
+    Ok(())
+}
+
+/// What is derived from the rows; and the clock, which must not fall back behind them.
+fn count(conn: &Connection) -> Result<(), QueueError> {
+    conn.execute_batch(
+        "INSERT INTO total SELECT account, state, count(*), sum(size_bytes) FROM message GROUP BY account, state;
+         DELETE FROM attempt WHERE id NOT IN (SELECT id FROM message);",
+    )?;
+    let has_clock: bool = conn.query_row("SELECT EXISTS (SELECT 1 FROM clock)", [], |row| row.get(0))?;
+    if !has_clock {
+        conn.execute(
+            "INSERT INTO clock SELECT 1, coalesce(max(queued_since), 0), ?1, coalesce(max(id), 0) FROM message",
+            [WallTime::now().as_ms()],
+        )?;
+    }
+    Ok(())
+}
+
+fn write_aside<'a>(path: &Path, parts: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
+    let mut file = create_private(path)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    file.sync_all()
+}
+
+/// Contents whose message is lost: nobody knows for whom they are but their own heads.
+fn keep_contents(conn: &Connection, lost: &BTreeSet<QueueId>, kept: &Path) -> Result<(), QueueError> {
+    for id in lost {
+        let mut statement = conn.prepare_cached("SELECT head, content FROM body WHERE id = ?1")?;
+        let mut rows = statement.query([id.number()])?;
+        let Some(row) = rows.next()? else { continue };
+        // A content in a file of its own stays there: `bodies/` is tidied by moving it aside.
+        let parts =
+            [row.get_ref(0)?.as_blob().unwrap_or_default(), row.get_ref(1)?.as_blob().unwrap_or_default()];
+        write_aside(&kept.join(format!("{id}.eml")), parts.into_iter())?;
+    }
+    conn.execute("DELETE FROM body WHERE id NOT IN (SELECT id FROM message WHERE state <> 3)", [])?;
+    Ok(())
+}
