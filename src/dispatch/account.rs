@@ -327,14 +327,16 @@ async fn settle(
     loop {
         match queue.settle(lease, settlement.clone()).await {
             Ok(()) => return true,
-            Err((_, error @ QueueError::Closed)) => {
+            Err((lease, error @ QueueError::Closed)) => {
                 events::dispatch::settlement_lost(id, account, &error.to_string());
+                lease.set_aside();
                 return false;
             }
             Err((again, error)) => {
                 events::dispatch::settlement_refused(id, account, &error.to_string());
                 if *cut.borrow() == Cut::Everything {
                     events::dispatch::settlement_lost(id, account, &error.to_string());
+                    again.set_aside();
                     return false;
                 }
                 lease = again;

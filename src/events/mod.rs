@@ -49,6 +49,7 @@ pub fn counters() -> BTreeMap<&'static str, u64> {
         ("queue_syncs_failed_total", &queue::SYNCS_FAILED),
         ("queue_contents_missing_total", &queue::CONTENTS_MISSING),
         ("queue_rows_unreadable_total", &queue::ROWS_UNREADABLE),
+        ("hand_overs_interrupted_total", &queue::HAND_OVERS_INTERRUPTED),
     ]
     .into_iter()
     .map(|(name, counter)| (name, counter.get()))

@@ -15,6 +15,8 @@ pub static SYNCS_FAILED: Counter = Counter::new();
 pub static CONTENTS_MISSING: Counter = Counter::new();
 /// Rows that could not be read: each one is mail damaged by the disk.
 pub static ROWS_UNREADABLE: Counter = Counter::new();
+/// Messages that an earlier run was handing over when it ended.
+pub static HAND_OVERS_INTERRUPTED: Counter = Counter::new();
 /// Contents without a message, removed at a start.
 pub static ORPHANS_REMOVED: Counter = Counter::new();
 
@@ -149,4 +151,11 @@ pub fn rebuilt(messages: u64, lost: usize, unreadable_pages: usize, kept: &Path)
 pub fn rebuild_failed(error: &dyn Display) {
     tracing::error!(event = "queue_rebuild_failed", %error,
         "no new database could be made of the damaged one; what can be read goes on");
+}
+
+/// The run before ended between the smart host's answer, or the wait for it, and its record.
+pub fn hand_over_interrupted(id: QueueId) {
+    HAND_OVERS_INTERRUPTED.add(1);
+    tracing::warn!(event = "hand_over_interrupted", %id,
+        "{id} was being handed over when mailferry ended: the smart host may have it, and it may arrive twice");
 }

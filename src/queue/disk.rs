@@ -228,6 +228,15 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// The file of this name for reading and writing, made when it is missing.
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
+    match create_private(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    File::options().read(true).write(true).open(path)
+}
+
 /// Root's command on a stopped relay must leave nothing behind that the relay's own user cannot open. Only for what
 /// was made this moment: anything else may be a link that this user laid.
 fn give_to_owner(directory: &Path, made: &File) -> io::Result<()> {

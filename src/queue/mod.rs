@@ -109,19 +109,32 @@ impl Stored {
 
 /// A message handed out for sending: nobody else gets it until it is settled or this value is dropped, and a
 /// drop leaves the message as it was.
-#[derive(Debug)]
 pub struct Lease {
     /// The message as stored.
     pub message: QueuedMessage,
     /// Its head and content.
     pub body: Body,
-    _guard: LeaseGuard,
+    hand_over: Box<dyn Fn() + Send + Sync>,
+    guard: LeaseGuard,
 }
 
 impl Lease {
-    /// Ends without giving the message back: nobody gets it from this process any more.
+    /// The end of data is about to be written: should this process end before the outcome is recorded, the next one
+    /// knows that the message may have been taken.
+    pub fn hands_over(&self) {
+        (self.hand_over)();
+    }
+
+    /// Ends without giving the message back: nobody gets it from this process any more, and a hand-over that was
+    /// begun stays on record.
     pub(crate) fn set_aside(self) {
-        self._guard.set_aside();
+        self.guard.set_aside();
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease").field("message", &self.message).finish_non_exhaustive()
     }
 }
 

@@ -26,6 +26,7 @@
 
 #[cfg(test)]
 mod damage;
+mod handover;
 mod held_over;
 mod rebuild;
 mod row;
@@ -41,13 +42,14 @@ mod writer;
 
 use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, WallTime};
 use crate::queue::body::Sealed;
-use crate::queue::disk::{Disk, create_private, make_directory};
+use crate::queue::disk::{Disk, make_directory, open_private};
 use crate::queue::{
     Body, Change, Clock, Done, Draft, Filter, Intake, Lease, LeaseGuard, Next, Notice, OpenError, Queue,
     QueueError, SMALL_BYTES, Settings, Settlement, Stored, Total,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use handover::HandOvers;
 pub use rebuild::rescue;
 use row::{DEAD, DELIVERED, Entry, HELD, QUEUED};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -100,6 +102,7 @@ struct Shared {
     /// Held for reading by whoever reads with a connection of their own.
     lists: RwLock<()>,
     frames: Frames,
+    hand_overs: HandOvers,
     /// A sync failed elsewhere: the writer takes a new log before it commits.
     is_suspect: AtomicBool,
     /// `None` once closed.
@@ -172,6 +175,7 @@ impl Shared {
                 // From here on, every way out but one gives the message back.
                 let (shared, of) = (Arc::clone(self), account.clone());
                 let guard = LeaseGuard::new(move || {
+                    shared.hand_overs.end(id);
                     shared.leased().remove(&id);
                     shared.ring(&of);
                 });
@@ -198,7 +202,11 @@ impl Shared {
                     }
                 };
                 self.turns().served(account, turn);
-                return Ok(Pick::Next(Next::Message(Box::new(Lease { message, body, _guard: guard }))));
+                return {
+                    let shared = Arc::clone(self);
+                    let hand_over = Box::new(move || shared.hand_overs.begin(id));
+                    Ok(Pick::Next(Next::Message(Box::new(Lease { message, body, hand_over, guard }))))
+                };
             }
         })
     }
@@ -283,7 +291,7 @@ impl SqliteQueue {
         let disk = Arc::new(Disk::open(directory, settings.min_free_space_bytes).map_err(unusable)?);
         rebuild::finish(directory).map_err(unusable)?;
         // SQLite would make it readable for everybody, and its log with it.
-        private(&file).map_err(unusable)?;
+        open_private(&file).map_err(unusable)?;
         let frames = Frames::default();
         let (conn, found) = start_on_sound_ground(directory, &disk, &frames).map_err(damaged)?;
         if found > schema::VERSION {
@@ -292,6 +300,7 @@ impl SqliteQueue {
         schema::migrate(&conn).map_err(|e| damaged(e.into()))?;
 
         let ground = Ground::read(&conn, &file).map_err(damaged)?;
+        let (hand_overs, interrupted) = HandOvers::open(directory).map_err(unusable)?;
         let shared = Arc::new(Shared {
             directory: directory.clone(),
             disk,
@@ -304,6 +313,7 @@ impl SqliteQueue {
             checkpointer: Mutex::new(None),
             lists: RwLock::default(),
             frames,
+            hand_overs,
             is_suspect: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
             closed: watch::channel(false).0,
@@ -313,6 +323,9 @@ impl SqliteQueue {
                 Ok(()) => crate::events::queue::settled_after_all(id),
                 Err(_) => drop(shared.leased().insert(id)),
             }
+        }
+        if !interrupted.is_empty() && transaction::record_interrupted(&conn, &shared, &interrupted).is_ok() {
+            shared.hand_overs.forget().map_err(unusable)?;
         }
         shared.disk.space.keep_ballast();
         let clock = shared.clock;
@@ -338,20 +351,12 @@ async fn blocking<T: Send + 'static>(
 
 fn lock(directory: &Path) -> Result<File, OpenError> {
     let unusable = |error| OpenError::Directory { directory: directory.to_owned(), error };
-    let lock = private(&directory.join("lock")).map_err(unusable)?;
+    let lock = open_private(&directory.join("lock")).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_owned())),
         Err(std::fs::TryLockError::Error(e)) => Err(unusable(e)),
     }
-}
-
-fn private(path: &Path) -> std::io::Result<File> {
-    match create_private(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
-    }
-    File::options().read(true).write(true).open(path)
 }
 
 /// Opens the database on a log that is certainly on the disk; a damaged one is replaced by what can be read of it.

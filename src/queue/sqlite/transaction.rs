@@ -5,7 +5,7 @@
 
 use super::row::{DEAD, DELIVERED, Entry, HELD, QUEUED, digest, load, read, select, state_code, to_json};
 use super::{Shared, turns::Turns};
-use crate::mail::{AccountId, Attempt, Progress, QueueId, QueuedMessage, RelayTime, State, WallTime};
+use crate::mail::{AccountId, Attempt, Progress, QueueId, QueuedMessage, RelayTime, Stage, State, WallTime};
 use crate::queue::body::Sealed;
 use crate::queue::{Change, Destination, Filter, Lease, QueueError, Settlement, Stored};
 use bytes::Bytes;
@@ -479,6 +479,35 @@ pub(super) fn apply_settlement(
     shared.turns().written();
     shared.disk.remove(&transaction.emptied);
     Ok(())
+}
+
+/// Notes of messages that an earlier run was handing over when it ended that the smart host may have them.
+pub(super) fn record_interrupted(
+    conn: &Connection,
+    shared: &Shared,
+    ids: &[QueueId],
+) -> Result<(), QueueError> {
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    let transaction = Transaction::new(conn, shared, false);
+    let mut interrupted = Vec::new();
+    let noted = ids.iter().try_for_each(|id| {
+        let is_queued = conn
+            .prepare_cached("UPDATE message SET outcome_unknown = 1 WHERE id = ?1 AND state = 0")?
+            .execute([id.number()])?;
+        if is_queued == 0 {
+            return Ok(());
+        }
+        interrupted.push(*id);
+        let said = "end of data: the relay ended before the answer was recorded".to_owned();
+        let attempt = Attempt { at: WallTime::now(), stage: Stage::FinalDot, said, host: String::new() };
+        transaction.record(*id, &attempt)
+    });
+    let done = noted.and_then(|()| Ok(conn.execute_batch("COMMIT")?));
+    match &done {
+        Ok(()) => interrupted.into_iter().for_each(crate::events::queue::hand_over_interrupted),
+        Err(_) => drop(conn.execute_batch("ROLLBACK")),
+    }
+    done
 }
 
 fn delivered(recipients: &[crate::mail::Recipient]) -> u32 {

@@ -169,6 +169,7 @@ impl Writer {
                 match held_over::keep(&self.shared.directory, &lease.message, &settlement) {
                     Ok(()) => {
                         crate::events::queue::settled_beside(lease.message.id, error);
+                        self.shared.hand_overs.end(lease.message.id);
                         lease.set_aside();
                         self.is_behind = true;
                         drop(reply.send(Ok(())));
