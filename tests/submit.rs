@@ -5,8 +5,8 @@
 mod smart_host;
 
 use mailferry::mail::{
-    AccountId, Cause, ClientName, Failure, Progress, QueueId, QueuedMessage, Recipient, RelayTime,
-    ReversePath, Stage, State, WallTime,
+    AccountId, Cause, ClientName, Failure, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, Stage,
+    State, WallTime,
 };
 use mailferry::policy::rewrite::Sender;
 use mailferry::queue::Body;
@@ -62,10 +62,7 @@ fn message(recipients: &[&str]) -> QueuedMessage {
         client: ClientName::new("printers"),
         peer: None,
         reverse_path: ReversePath::Mailbox("copier@contoso.com".parse().unwrap()),
-        recipients: recipients
-            .iter()
-            .map(|r| Recipient { mailbox: r.parse().unwrap(), progress: Progress::Pending })
-            .collect(),
+        recipients: recipients.iter().map(|r| Recipient::pending(r.parse().unwrap())).collect(),
         size_bytes: 100,
         received_at: WallTime::default(),
         queued_since: RelayTime::default(),

@@ -271,7 +271,7 @@ impl Actor {
                     let _ = orders.send(Order::Close);
                 }
             }
-            Action::Settle { id, mut settlement, notify, advice } => {
+            Action::Settle { id, mut settlement, notify, advice, failure } => {
                 let lease = self.leases.remove(&id).expect("the plan settles what was leased");
                 let writer = notice::Writer {
                     account: &self.account,
@@ -280,7 +280,8 @@ impl Actor {
                     queue: self.queue.as_ref(),
                     now,
                 };
-                settlement.notices = writer.compose(&lease, &settlement, notify, advice, &mut self.notices);
+                let notify = notice::What { notify, advice, failure: failure.as_ref() };
+                settlement.notices = writer.compose(&lease, &settlement, notify, &mut self.notices);
                 let (queue, post, account) = (Arc::clone(&self.queue), self.post.clone(), self.id.clone());
                 let cut = self.cut.subscribe();
                 tokio::spawn(async move {

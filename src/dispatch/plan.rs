@@ -97,6 +97,7 @@ pub(crate) enum Action {
         settlement: Box<Settlement>,
         notify: Notify,
         advice: Option<crate::policy::advice::Advice>,
+        failure: Option<Failure>,
     },
     /// Hand a message back unchanged.
     Return { id: QueueId },
@@ -476,7 +477,13 @@ impl Plan {
                 self.suspect(id);
                 let settlement = Box::new(settle::spared(&message, failure, at));
                 self.settling.insert(id, true);
-                todo.push(Action::Settle { id, settlement, notify: Notify::Nobody, advice: None });
+                todo.push(Action::Settle {
+                    id,
+                    settlement,
+                    notify: Notify::Nobody,
+                    advice: None,
+                    failure: None,
+                });
                 if outage == self.outages {
                     self.account_failed(&verdict, failure, at.now, at.jitter, todo);
                 }
@@ -516,6 +523,7 @@ impl Plan {
             settlement: Box::new(settled.settlement),
             notify: settled.notify,
             advice: settled.advice,
+            failure: settled.failure,
         });
         if let (true, Some(failure)) = (self.unknown_in_a_row >= MAX_UNKNOWN, &sent.failure) {
             // Going on would make a duplicate of every message in the queue.

@@ -377,7 +377,7 @@ fn is_id(id: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{AccountId, ClientName, Progress, Recipient, RelayTime, Reply, Stage, State};
+    use crate::mail::{AccountId, ClientName, Recipient, RelayTime, Reply, Stage, State};
 
     const NOW: i64 = 1_795_435_200_000;
 
@@ -388,10 +388,7 @@ mod tests {
             client: ClientName::new("printers"),
             peer: Some("10.0.5.7".parse().unwrap()),
             reverse_path: path,
-            recipients: vec![Recipient {
-                mailbox: "a@contoso.com".parse().unwrap(),
-                progress: Progress::Pending,
-            }],
+            recipients: vec![Recipient::pending("a@contoso.com".parse().unwrap())],
             size_bytes: 4711,
             received_at: WallTime::from_ms(NOW - 3_600_000),
             queued_since: RelayTime::from_ms(0),
