@@ -623,6 +623,28 @@ async fn the_days_recipients_are_counted_over_a_restart() {
 }
 
 #[tokio::test]
+async fn a_message_for_more_than_the_day_has_left_goes_in_part_and_the_rest_is_kept() {
+    let host = SmartHost::start().await;
+    let site = Site::with(account(MAILBOX, &host, "recipients_per_day = 3"));
+    let relay = site.start().await;
+    let five = ["a@x.example", "b@x.example", "c@x.example", "d@x.example", "e@x.example"];
+    assert!(relay.send(&five, &mail("to many")).await.starts_with("250 "));
+    taken(&host, 1).await;
+    let waiting = until("the rest", async || {
+        relay.admin.list(State::Queued).await.into_iter().find(|m| m.last_said.starts_with("250 "))
+    })
+    .await;
+    let progress: Vec<_> = waiting.to.iter().map(|to| to.progress).collect();
+    use ToProgress::{Delivered, Pending};
+    assert_eq!(progress, [Delivered, Delivered, Delivered, Pending, Pending]);
+    let account = relay.admin.account().await;
+    assert_eq!((account.recipients_today, waiting.attempts), (3, 0));
+    assert_eq!(account.reason, "waiting for its pace: messages a minute or recipients a day");
+    assert_eq!(host.recorded().messages[0].recipients, five[..3]);
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn a_refused_login_is_remembered_over_a_restart() {
     let host = SmartHost::start().await;
     refuse_logins(&host, WRONG_PASSWORD, 5);

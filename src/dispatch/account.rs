@@ -256,13 +256,13 @@ impl Actor {
                     self.cut.subscribe(),
                 ));
             }
-            Action::Send { conn, id } => {
+            Action::Send { conn, id, to } => {
                 let lease = self.leases.remove(&id).expect("the plan sends what was leased");
                 let unsent = match self.conns.get(&conn) {
-                    Some(orders) => orders.send(Order::Send(lease)).err().map(|e| e.0),
-                    None => Some(Order::Send(lease)),
+                    Some(orders) => orders.send(Order::Send(lease, to)).err().map(|e| e.0),
+                    None => Some(Order::Send(lease, to)),
                 };
-                if let Some(Order::Send(lease)) = unsent {
+                if let Some(Order::Send(lease, _)) = unsent {
                     let _ = self.post.send(Inbox::Report(connection::untouched(conn, lease, &self.place)));
                 }
             }

@@ -7,7 +7,7 @@
 
 use super::settle::{self, Moment, Notify};
 use crate::events::dispatch::Fact;
-use crate::mail::{Failure, QueueId, QueuedMessage, RelayTime, WallTime};
+use crate::mail::{Failure, Progress, QueueId, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Kind, Open};
 use crate::policy::schedule::{self, Retry};
 use crate::policy::throttle::Throttle;
@@ -87,8 +87,8 @@ pub(crate) enum Action {
     Lease { except: Vec<QueueId> },
     /// Connect and log in, at the n-th address of the smart host (modulo their number).
     Open { conn: ConnId, nth_address: usize },
-    /// Send.
-    Send { conn: ConnId, id: QueueId },
+    /// Send to these of the pending recipients, by their places among them and in this order.
+    Send { conn: ConnId, id: QueueId, to: Vec<usize> },
     /// Say QUIT and wait for the peer to close.
     Close { conn: ConnId },
     /// Settle durably, with notices.
@@ -166,6 +166,8 @@ pub(crate) struct Plan {
     conns: BTreeMap<ConnId, Conn>,
     next_conn: u64,
     leased: BTreeMap<QueueId, QueuedMessage>,
+    /// For how many recipients each transaction in flight is.
+    in_flight: BTreeMap<QueueId, u32>,
     /// Being settled; whether it is to be tried again. The queue may hand it out anew before we hear of its end.
     settling: BTreeMap<QueueId, bool>,
     outages: u64,
@@ -200,6 +202,7 @@ impl Plan {
             conns: BTreeMap::new(),
             next_conn: 0,
             leased: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             settling: BTreeMap::new(),
             outages: 0,
             waiting: VecDeque::new(),
@@ -445,13 +448,17 @@ impl Plan {
         let id = self.waiting.pop_front().expect("the caller saw a waiting message");
         let c = self.conns.get_mut(&conn).expect("the caller saw the connection");
         (c.state, c.outage) = (Use::Busy(id), self.outages);
-        self.throttle.begin(now, recipients(&self.leased[&id]));
-        todo.push(Action::Send { conn, id });
+        let mut to = in_turn(&self.leased[&id]);
+        to.truncate(usize::try_from(self.throttle.recipients_left(now)).unwrap_or(usize::MAX));
+        let recipients = u32::try_from(to.len()).unwrap_or(u32::MAX);
+        self.throttle.begin(now, recipients);
+        self.in_flight.insert(id, recipients);
+        todo.push(Action::Send { conn, id, to });
     }
 
     fn sent(&mut self, conn: ConnId, id: QueueId, sent: &Sent, at: Moment<'_>, todo: &mut Vec<Action>) {
         let message = self.leased.remove(&id).expect("a message is leased until it is settled");
-        self.throttle.end(recipients(&message));
+        self.throttle.end(self.in_flight.remove(&id).unwrap_or_default());
         // One that is gone already closed while idle, and the order crossed its end.
         let (mut fresh, mut outage) = (false, self.outages);
         if let Some(c) = self.conns.get_mut(&conn) {
@@ -509,6 +516,11 @@ impl Plan {
         todo.push(Action::Tell(match settled.settlement.to {
             Destination::Delivered => Fact::Delivered { id, said, after: at.now.since(message.queued_since) },
             Destination::Dead => Fact::Dead { id, said, advice: settled.advice },
+            Destination::Queued(_) if settled.failure.is_none() => {
+                let left = settled.settlement.recipients.iter();
+                let left = left.filter(|r| r.progress == Progress::Pending).count();
+                Fact::TakenInPart { id, said, taken: settled.served, left }
+            }
             Destination::Queued(next) => {
                 let attempts = settled.settlement.attempts;
                 Fact::Deferred { id, said, retry_in: next.since(at.now), attempts }
@@ -711,9 +723,13 @@ impl Plan {
     }
 }
 
-/// For how many its transaction is.
-fn recipients(message: &QueuedMessage) -> u32 {
-    u32::try_from(message.pending().count()).unwrap_or(u32::MAX)
+/// The pending recipients' places, those first who were put off least: where only some may go, each has its turn.
+fn in_turn(message: &QueuedMessage) -> Vec<usize> {
+    let waiting = message.recipients.iter().filter(|r| r.progress == Progress::Pending);
+    let deferrals: Vec<u32> = waiting.map(|r| r.deferrals.count).collect();
+    let mut places: Vec<usize> = (0..deferrals.len()).collect();
+    places.sort_by_key(|i| deferrals[*i]);
+    places
 }
 
 /// The failure that decides for the account: the transaction's, or a refused recipient's when none was taken.

@@ -29,6 +29,17 @@ pub enum Fact {
         /// Since the 250 to the device.
         after: Duration,
     },
+    /// The smart host has it for some recipients; the others follow.
+    TakenInPart {
+        /// The message.
+        id: QueueId,
+        /// The server's words to the end of data.
+        said: String,
+        /// Recipients taken.
+        taken: u32,
+        /// Recipients to follow.
+        left: usize,
+    },
     /// To be tried again on the message's own schedule.
     Deferred {
         /// The message.
@@ -116,6 +127,10 @@ impl Fact {
             Self::Delivered { id, said, after } => {
                 DELIVERED_TOTAL.add(1);
                 info!(event = "delivered", %id, %account, after_ms = ms(*after), "{id} delivered: {said}");
+            }
+            Self::TakenInPart { id, said, taken, left } => {
+                info!(event = "taken_in_part", %id, %account, taken, left,
+                    "{id} taken for {taken} recipients, {left} follow: {said}");
             }
             Self::Deferred { id, said, retry_in, attempts } => {
                 DEFERRED_TOTAL.add(1);

@@ -31,6 +31,8 @@ struct Sim<H> {
     failed_logins: usize,
     addresses: Vec<usize>,
     delivered: Vec<(f64, i64)>,
+    /// When recipients were taken, and how many.
+    served: Vec<(f64, usize)>,
     dead: Vec<i64>,
     facts: Vec<Fact>,
     in_flight: BTreeMap<ConnId, QueueId>,
@@ -69,6 +71,7 @@ impl<H: Host> Sim<H> {
             failed_logins: 0,
             addresses: vec![],
             delivered: vec![],
+            served: vec![],
             dead: vec![],
             facts: vec![],
             in_flight: BTreeMap::new(),
@@ -143,7 +146,7 @@ impl<H: Host> Sim<H> {
                     }
                 }
             }
-            Action::Send { conn, id } => {
+            Action::Send { conn, id, to } => {
                 self.busy += 1;
                 self.sends += 1;
                 self.max_busy = self.max_busy.max(self.busy);
@@ -153,13 +156,17 @@ impl<H: Host> Sim<H> {
                 );
                 let result = self.host.send(self.secs(), id.number());
                 let usable = !matches!(&result, Err(f) if f.reply().is_none_or(|r| r.code == 421));
+                let pending = self.queue.iter().find(|m| m.id == id).unwrap().pending().count();
+                let mut outcomes = vec![Outcome::Untried; pending];
                 let sent = match result {
-                    Ok(()) => Sent {
-                        outcomes: vec![Outcome::Taken(Reply::new(250, "2.0.0 OK"))],
-                        failure: None,
-                        usable,
-                    },
-                    Err(f) => Sent { outcomes: vec![Outcome::Untried], failure: Some(f), usable },
+                    Ok(()) => {
+                        for place in &to {
+                            outcomes[*place] = Outcome::Taken(Reply::new(250, "2.0.0 OK"));
+                        }
+                        self.served.push((self.secs(), to.len()));
+                        Sent { outcomes, failure: None, usable }
+                    }
+                    Err(f) => Sent { outcomes, failure: Some(f), usable },
                 };
                 self.later(SEND_MS, Event::Sent(conn, id, sent, "192.0.2.1:587".into()));
                 if !usable {
@@ -418,6 +425,47 @@ fn the_days_recipients_are_kept() {
     assert!((10..=11).contains(&sim.delivered.len()), "{}", sim.delivered.len());
     sim.run(90_000);
     assert_eq!(sim.delivered.len(), 15);
+}
+
+#[test]
+fn no_message_passes_the_days_recipients_and_none_waits_for_ever() {
+    let many = |n: i64, recipients: usize| {
+        let names: Vec<String> = (0..recipients).map(|i| format!("r{i}@x.example")).collect();
+        message(n, &names.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    for (sizes, days) in [(&[25][..], 3), (&[4, 4, 4], 2), (&[1, 30, 1], 4), (&[10, 1], 2), (&[9, 3, 1], 2)] {
+        for max_connections in [1, 3] {
+            let limits = Limits { recipients_per_day: 10, max_connections, ..limits() };
+            let mut sim = Sim::new(limits, Well, 0);
+            sim.queue = (1..).zip(sizes).map(|(n, size)| many(n, *size)).collect();
+            sim.run(days * 87_000);
+            assert_eq!(sim.delivered.len(), sizes.len(), "{sizes:?}: all of it leaves in {days} days");
+            for (from, _) in &sim.served {
+                let within = sim.served.iter().filter(|(t, _)| (*from..*from + 86_400.0).contains(t));
+                let sum: usize = within.map(|(_, n)| n).sum();
+                assert!(sum <= 10, "{sizes:?}: {sum} within a day");
+            }
+        }
+    }
+}
+
+#[test]
+fn recipients_put_off_do_not_keep_the_others_of_a_large_message_from_their_turn() {
+    let at = RelayTime::from_ms;
+    let mut m = message(1, &["a@x.example", "b@x.example", "c@x.example"]);
+    m.recipients[0].deferrals.count = 2;
+    m.recipients[1].deferrals.count = 1;
+    let mut plan = Plan::new(
+        Limits { recipients_per_day: 2, ..limits() },
+        Breaker::default(),
+        Throttle::new(0, 2, vec![]),
+        false,
+    );
+    plan.handle(Event::Rung, at(0), WallTime::default(), 0.5);
+    let todo = plan.handle(Event::Leased(m), at(0), WallTime::default(), 0.5);
+    let Some(Action::Open { conn, .. }) = todo.first() else { panic!("{todo:?}") };
+    let todo = plan.handle(Event::Opened(*conn), at(1), WallTime::default(), 0.5);
+    assert!(matches!(&todo[..], [Action::Send { to, .. }, ..] if to == &[2, 1]), "{todo:?}");
 }
 
 #[test]
