@@ -4,6 +4,7 @@
 #[path = "support/smart_host.rs"]
 mod smart_host;
 
+use futures_util::StreamExt;
 use mailferry::mail::{
     AccountId, Cause, ClientName, Failure, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, Stage,
     State, WallTime,
@@ -11,7 +12,7 @@ use mailferry::mail::{
 use mailferry::policy::rewrite::Sender;
 use mailferry::queue::Body;
 use mailferry::submit::{self, Connection, Login, Outcome, Sent, Tls, Trust};
-use smart_host::{Act, At, Protection, SmartHost, TestCertificate};
+use smart_host::{Act, At, Ending, Protection, SmartHost, TestCertificate};
 use std::time::{Duration, Instant};
 
 const PRX4: &str = "451 4.7.0 Temporary server error. Please try again later. PRX4";
@@ -593,6 +594,184 @@ async fn a_421_ends_the_connection_at_any_stage() {
         assert!(!sent.usable);
         let again = send(&mut connection, &["a@x.example"]).await;
         assert!(again.failure.is_some() && !again.usable, "it is not used again");
+    }
+}
+
+/// How the connection goes on behind a reply.
+const ENDINGS: [(&str, Ending); 5] = [
+    ("", Ending::Close),
+    ("", Ending::Cut),
+    ("", Ending::Reset),
+    ("", Ending::Stall),
+    ("what?\r\n", Ending::Close),
+];
+
+/// Waits no longer than a second for a server that falls silent.
+fn hasty(settings: submit::SmartHost, ending: Ending) -> submit::SmartHost {
+    let wait = Duration::from_secs(if ending == Ending::Stall { 1 } else { 20 });
+    submit::SmartHost { command_timeout: wait, data_timeout: wait, ..settings }
+}
+
+/// All of them, some at a time.
+async fn run(cases: Vec<impl Future<Output = ()>>) {
+    futures_util::stream::iter(cases).buffer_unordered(40).collect::<Vec<()>>().await;
+}
+
+/// A reply whole, without its line end, and begun on a first line; and each with every ending.
+fn said_and_ended(reply: &str) -> Vec<(Vec<u8>, Ending)> {
+    let (whole, begun) = (format!("{reply}\r\n"), format!("{}-{}\r\n", &reply[..3], &reply[4..]));
+    let mut all = vec![];
+    for (more, ending) in ENDINGS {
+        all.extend(
+            [(whole.clone() + more, ending), (begun.clone() + more, ending)]
+                .map(|(t, e)| (t.into_bytes(), e)),
+        );
+        all.push((reply.as_bytes().to_vec(), ending));
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_reply_in_hand_wins_over_the_end_of_the_connection_while_it_is_opened() {
+    let places = [
+        (At::Banner, Stage::Connect),
+        (At::Ehlo, Stage::Ehlo),
+        (At::StartTls, Stage::Tls),
+        (At::EhloInTls, Stage::Ehlo),
+        (At::Auth, Stage::Auth),
+    ];
+    let mut cases = vec![];
+    for (at, stage) in places {
+        for reply in ["421 4.3.2 busy", "432 4.3.2 too many", "451 4.7.0 PRX4", "550 5.7.606 banned"] {
+            for (bytes, ending) in said_and_ended(reply) {
+                let at = at.clone();
+                cases.push(async move {
+                    let case = format!("{at:?} {} {ending:?}", String::from_utf8_lossy(&bytes));
+                    let host = SmartHost::start().await;
+                    host.once(at, Act::SayThen(bytes, ending));
+                    let mut settings = hasty(settings(&host), ending);
+                    if stage == Stage::Connect {
+                        settings.connect_timeout = settings.command_timeout;
+                    }
+                    let failure = open_with(&host, &settings).await.unwrap_err();
+                    let heard = failure.reply().map(ToString::to_string);
+                    assert_eq!((failure.stage, heard.as_deref()), (stage, Some(reply)), "{case}: {failure}");
+                });
+            }
+        }
+    }
+    run(cases).await;
+}
+
+/// Where, what is said there, what is known of `a` and `b` then, and of the transaction.
+const IN_HAND: [(fn() -> At, &str, [&str; 2], &str); 12] = {
+    const NOT_YET: [&str; 2] = ["untried", "untried"];
+    const B: fn() -> At = || At::RcptTo(String::from("b@x.example"));
+    [
+        (|| At::Mail, "550 5.7.60 no permission", NOT_YET, "MAIL FROM: 550 5.7.60 no permission"),
+        (|| At::Mail, "432 4.3.2 too many", NOT_YET, "MAIL FROM: 432 4.3.2 too many"),
+        (|| At::Mail, "421 4.3.2 busy", NOT_YET, "MAIL FROM: 421 4.3.2 busy"),
+        (B, "550 5.1.1 nobody", ["untried", "RCPT TO: 550 5.1.1 nobody"], "lost"),
+        (B, "450 4.2.1 busy", ["untried", "RCPT TO: 450 4.2.1 busy"], "lost"),
+        (B, "432 4.3.2 too many", ["untried", "RCPT TO: 432 4.3.2 too many"], "lost"),
+        (B, "421 4.3.2 busy", NOT_YET, "RCPT TO: 421 4.3.2 busy"),
+        (|| At::Data, "554 5.6.0 not this", NOT_YET, "DATA: 554 5.6.0 not this"),
+        (|| At::Data, "451 4.7.0 PRX4", NOT_YET, "DATA: 451 4.7.0 PRX4"),
+        (|| At::FinalDot, "554 5.6.0 not this", NOT_YET, "end of data: 554 5.6.0 not this"),
+        (|| At::FinalDot, "432 4.3.2 too many", NOT_YET, "end of data: 432 4.3.2 too many"),
+        (|| At::FinalDot, "250 2.0.0 OK", ["taken", "taken"], ""),
+    ]
+};
+
+#[tokio::test]
+async fn a_reply_in_hand_wins_over_the_end_of_the_connection_in_a_transaction() {
+    let mut cases = vec![];
+    for (at, reply, known, of_all) in IN_HAND {
+        for (bytes, ending) in said_and_ended(reply) {
+            for (pipelining, in_tls) in [(true, true), (true, false), (false, false)] {
+                let bytes = bytes.clone();
+                cases.push(async move {
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let case = format!("{:?} {text:?} {ending:?} {pipelining} {in_tls}", at());
+                    let protection = if in_tls { Protection::StartTls } else { Protection::None };
+                    let host = SmartHost::builder().protection(protection);
+                    let host = if pipelining { host } else { host.without("PIPELINING") }.start().await;
+                    let settings = if in_tls { settings(&host) } else { in_clear(&host) };
+                    let mut connection = open_with(&host, &hasty(settings, ending)).await.unwrap();
+                    host.once(at(), Act::SayThen(bytes, ending));
+                    let sent = send(&mut connection, &["a@x.example", "b@x.example"]).await;
+                    if reply.starts_with('2') && !text.starts_with(&format!("{reply}\r\n")) {
+                        assert!(sent.failure.as_ref().unwrap().outcome_is_unknown(), "{case}: {sent:?}");
+                        return;
+                    }
+                    assert_eq!(outcomes(&sent), known, "{case}: {sent:?}");
+                    match of_all {
+                        "" => assert!(sent.failure.is_none(), "{case}: {sent:?}"),
+                        "lost" => assert!(sent.failure.is_some() && !sent.usable, "{case}: {sent:?}"),
+                        said => assert_eq!(failed(&sent), said, "{case}"),
+                    }
+                    let again = send(&mut connection, &["c@x.example"]).await;
+                    assert!(again.failure.is_some() && !again.usable, "{case}: it is used again");
+                });
+            }
+        }
+    }
+    run(cases).await;
+}
+
+#[tokio::test]
+async fn a_reply_in_hand_wins_over_the_end_of_the_connection_within_a_body() {
+    let reply = "432 4.3.2 too many";
+    for (bytes, ending) in said_and_ended(reply).into_iter().filter(|(_, e)| *e != Ending::Stall) {
+        for in_tls in [true, false] {
+            let case = format!("{} {ending:?} {in_tls}", String::from_utf8_lossy(&bytes));
+            let protection = if in_tls { Protection::StartTls } else { Protection::None };
+            let host = SmartHost::builder().protection(protection).start().await;
+            let settings = if in_tls { settings(&host) } else { in_clear(&host) };
+            let mut connection = open_with(&host, &settings).await.unwrap();
+            host.once(At::Body(10_000), Act::SayThen(bytes.clone(), ending));
+            let content = b"0123456789012345678901234567890123456789\r\n".repeat(60_000);
+            let sent = connection
+                .send(&message(&["a@x.example"]), &body(content), &sender(), &Default::default())
+                .await;
+            // Where it was heard is a matter of how much the system's buffers took.
+            assert!(failed(&sent).ends_with(reply), "{case}: {sent:?}");
+            let again = send(&mut connection, &["c@x.example"]).await;
+            assert!(again.failure.is_some() && !again.usable, "{case}: it is used again");
+        }
+    }
+}
+
+#[tokio::test]
+async fn when_every_recipient_has_its_answer_the_end_of_the_connection_is_no_failure() {
+    for (ending, pipelining) in ENDINGS.iter().flat_map(|(_, e)| [(*e, true), (*e, false)]) {
+        let host = SmartHost::builder().protection(Protection::None);
+        let host = if pipelining { host } else { host.without("PIPELINING") }.start().await;
+        let mut connection = open_with(&host, &hasty(in_clear(&host), ending)).await.unwrap();
+        let bytes = b"550 5.1.1 no such user\r\n".to_vec();
+        host.once(At::RcptTo("b@x.example".into()), Act::SayThen(bytes, ending));
+        host.once(At::RcptTo("a@x.example".into()), Act::say("450 4.2.1 busy"));
+        let sent = send(&mut connection, &["a@x.example", "b@x.example"]).await;
+        let known = ["RCPT TO: 450 4.2.1 busy", "RCPT TO: 550 5.1.1 no such user"];
+        assert_eq!(outcomes(&sent), known, "{ending:?} {sent:?}");
+        assert!(sent.failure.is_none() && !sent.usable, "{ending:?} {sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_says_unasked_is_held_against_no_message() {
+    for (said, kept) in [
+        ("421 4.4.2 idle for too long", true),
+        ("432 4.3.2 too many", true),
+        ("550 5.7.1 you are blocked", false),
+        ("250 2.0.0 and another", false),
+    ] {
+        let (host, mut connection) = clear_host(|b| b).await;
+        host.once(At::FinalDot, Act::SayAndClose(format!("250 2.0.0 ok\r\n{said}")));
+        assert_eq!(outcomes(&send(&mut connection, &["a@x.example"]).await), ["taken"]);
+        let failure = send(&mut connection, &["b@x.example"]).await.failure.unwrap();
+        assert_eq!(failure.reply().map(ToString::to_string).as_deref(), kept.then_some(said));
+        assert!(failure.to_string().contains(said), "{failure}");
     }
 }
 

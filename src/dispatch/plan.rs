@@ -467,16 +467,22 @@ impl Plan {
             c.state = if sent.usable { Use::Settling(id) } else { Use::Closing };
         }
         let failure = account_fault(sent);
+        // The connection ended in the middle, and what was said of recipients before that stands.
+        let mut cut_short = false;
         if let Some(failure) = failure {
             let mut verdict = judge(failure);
             if verdict.blame == Blame::Session {
-                if !fresh || self.draining {
+                cut_short = sent.outcomes.iter().any(|o| matches!(o, Outcome::Refused(_)));
+                if cut_short {
+                    verdict.blame = Blame::Recipient;
+                } else if !fresh || self.draining {
                     // An old connection was dropped under us; a fresh one will do. At a stop we cut it ourselves.
                     self.give_back(id, todo);
                     self.release(conn, at.now);
                     return;
+                } else {
+                    verdict.blame = Blame::Account;
                 }
-                verdict.blame = Blame::Account;
             }
             // In an outage even a marked message proves nothing against itself.
             let is_its_own = self.marked.contains(&id) && self.breaker.is_closed();
@@ -503,11 +509,15 @@ impl Plan {
         let unknown = sent.failure.as_ref().is_some_and(Failure::outcome_is_unknown);
         if unknown {
             self.unknown_in_a_row += 1;
-        } else {
+        } else if !cut_short {
             self.unknown_in_a_row = 0;
             self.account_works(id, at.now, todo);
         }
-        let settled = settle::settle(&message, &sent.outcomes, sent.failure.as_ref(), at);
+        let settled = if cut_short {
+            settle::cut_short(&message, &sent.outcomes, at)
+        } else {
+            settle::settle(&message, &sent.outcomes, sent.failure.as_ref(), at)
+        };
         self.throttle.served(at.now, settled.served);
         let said = settled.said;
         if settled.settlement.outcome_unknown {
@@ -732,18 +742,20 @@ fn in_turn(message: &QueuedMessage) -> Vec<usize> {
     places
 }
 
-/// The failure that decides for the account: the transaction's, or a refused recipient's when none was taken.
+/// The failure that decides for the account: the transaction's, or a refused recipient's when none was taken. An
+/// account's fault that was said before the connection ended is more than its end.
 fn account_fault(sent: &Sent) -> Option<&Failure> {
-    if sent.failure.is_some() {
-        return sent.failure.as_ref();
+    let whole = sent.failure.as_ref();
+    if whole.is_some_and(|f| judge(f).blame != Blame::Session)
+        || sent.outcomes.iter().any(|o| matches!(o, Outcome::Taken(_)))
+    {
+        return whole;
     }
-    if sent.outcomes.iter().any(|o| matches!(o, Outcome::Taken(_))) {
-        return None;
-    }
-    sent.outcomes.iter().find_map(|o| match o {
+    let of_account = sent.outcomes.iter().find_map(|o| match o {
         Outcome::Refused(f) if matches!(judge(f).blame, Blame::Account | Blame::Tenant) => Some(f),
         _ => None,
-    })
+    });
+    of_account.or(whole)
 }
 
 #[cfg(test)]

@@ -56,6 +56,21 @@ pub(crate) fn settle(
     failure: Option<&Failure>,
     at: Moment<'_>,
 ) -> Settled {
+    settle_as(message, outcomes, failure, false, at)
+}
+
+/// Settles a message whose connection ended after some recipients were refused and before the others had an answer.
+pub(crate) fn cut_short(message: &QueuedMessage, outcomes: &[Outcome], at: Moment<'_>) -> Settled {
+    settle_as(message, outcomes, None, true, at)
+}
+
+fn settle_as(
+    message: &QueuedMessage,
+    outcomes: &[Outcome],
+    failure: Option<&Failure>,
+    cut_short: bool,
+    at: Moment<'_>,
+) -> Settled {
     let mut recipients = message.recipients.clone();
     let mut outcomes = outcomes.iter();
     let (mut served, mut put_off, mut given_up) = (0_u32, 0_u32, false);
@@ -98,8 +113,9 @@ pub(crate) fn settle(
     let attempts = message.attempts + u32::from(put_off > 0);
     let mut waiting = recipients.iter().filter(|r| r.progress == Progress::Pending).peekable();
     let waits = waiting.peek().is_some();
-    // Whoever had no turn yet does not wait for others who were put off.
-    let at_once = put_off == 0 || waiting.any(|r| r.deferrals.count == 0);
+    // Whoever had no turn yet does not wait for others who were put off; but a server that hangs up on those would
+    // do it again at once.
+    let at_once = put_off == 0 || !cut_short && waiting.any(|r| r.deferrals.count == 0);
     let failed = recipients.iter().any(|r| matches!(r.progress, Progress::Failed(_)));
     let mut notify = if given_up { Notify::Failed } else { Notify::Nobody };
     let to = if waits {
@@ -478,6 +494,16 @@ pub(crate) mod tests {
         (m.attempts, m.recipients) = (s.settlement.attempts, s.settlement.recipients);
         let s = settle(&m, &[Outcome::Untried, refused("450 4.2.1 busy")], None, at(5, &retry));
         assert_eq!(s.settlement.to, Destination::Queued(RelayTime::from_ms(35_000)), "each had its turn");
+    }
+
+    #[test]
+    fn a_server_that_hangs_up_on_one_recipient_is_not_tried_again_at_once_for_the_others() {
+        let m = message(1, &["busy@b.c", "left@b.c"]);
+        for (line, next_s) in [("450 4.2.1 busy", 35), ("550 5.1.1 unknown", 5)] {
+            let s = cut_short(&m, &[refused(line), Outcome::Untried], at(5, &Retry::default()));
+            assert_eq!(s.settlement.to, Destination::Queued(RelayTime::from_ms(next_s * 1000)), "{line}");
+            assert_eq!(s.settlement.recipients[1].progress, Progress::Pending);
+        }
     }
 
     #[test]

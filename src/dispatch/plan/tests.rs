@@ -485,6 +485,71 @@ fn an_old_connection_dropped_by_the_server_costs_the_message_nothing() {
 }
 
 #[test]
+fn what_was_said_before_a_connection_ended_counts_and_its_end_alone_is_the_sessions() {
+    let gone = |stage| Failure::new(stage, Cause::Network("the server closed the connection".into()));
+    let no = |line| Outcome::Refused(refusal(Stage::Rcpt, line));
+    let rows: Vec<(&str, Vec<Outcome>, Option<Failure>, &[&str])> = vec![
+        // What each recipient comes to, and whether the account backs off.
+        ("all refused", vec![no("550 5.1.1 x"), no("550 5.1.1 y")], None, &["failed", "failed"]),
+        (
+            "one refused, then gone",
+            vec![no("550 5.1.1 x"), Outcome::Untried],
+            Some(gone(Stage::Data)),
+            &["failed", "pending"],
+        ),
+        (
+            "one put off, then gone",
+            vec![no("450 4.2.1 x"), Outcome::Untried],
+            Some(gone(Stage::Rcpt)),
+            &["pending", "pending"],
+        ),
+        (
+            "an account's fault, then gone",
+            vec![no("451 4.7.0 PRX4"), Outcome::Untried],
+            Some(gone(Stage::Data)),
+            &["pending", "pending", "backs off"],
+        ),
+        (
+            "one refused, then 421",
+            vec![Outcome::Untried, no("550 5.1.1 x")],
+            Some(refusal(Stage::Data, "421 4.3.2 bye")),
+            &["pending", "failed"],
+        ),
+        (
+            "only gone",
+            vec![Outcome::Untried, Outcome::Untried],
+            Some(gone(Stage::Mail)),
+            &["pending", "pending", "backs off"],
+        ),
+    ];
+    for (name, outcomes, failure, expected) in rows {
+        let at = RelayTime::from_ms;
+        let mut plan = Plan::new(limits(), Breaker::default(), Throttle::new(0, 0, vec![]), false);
+        plan.handle(Event::Rung, at(0), WallTime::default(), 0.5);
+        let m = message(1, &["a@x.example", "b@x.example"]);
+        plan.handle(Event::Leased(m.clone()), at(0), WallTime::default(), 0.5);
+        plan.handle(Event::Opened(ConnId(0)), at(1), WallTime::default(), 0.5);
+        let sent = Sent { outcomes, failure, usable: false };
+        let todo =
+            plan.handle(Event::Sent(ConnId(0), m.id, sent, String::new()), at(2), WallTime::default(), 0.5);
+        let mut said: Vec<&str> = vec![];
+        for action in &todo {
+            if let Action::Settle { settlement, .. } = action {
+                said.extend(settlement.recipients.iter().map(|r| match r.progress {
+                    Progress::Pending => "pending",
+                    Progress::Failed(_) => "failed",
+                    Progress::Delivered(_) => "delivered",
+                }));
+            }
+        }
+        if todo.iter().any(|a| matches!(a, Action::Tell(Fact::BackingOff { .. }))) {
+            said.push("backs off");
+        }
+        assert_eq!(said, expected, "{name}: {todo:?}");
+    }
+}
+
+#[test]
 fn answers_lost_after_the_final_dot_in_a_row_stop_the_account_before_everything_is_doubled() {
     struct Mute;
     impl Host for Mute {
