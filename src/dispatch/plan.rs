@@ -1,7 +1,7 @@
 //! One account's plan: events and `now` in, actions out. No I/O, no clock, no randomness.
 //!
-//! Invariant: never more than `max_connections` connections exist, closing ones included; while the breaker is
-//! open nothing moves but one probe; a leased message is always waiting, being sent or being settled, and its
+//! Invariant: never more than `max_connections` connections exist, closing ones included, and none is opened beyond
+//! the number the server last took; while the breaker is open nothing moves but one probe; a leased message is always waiting, being sent or being settled, and its
 //! connection takes no other before the settlement is durable.
 //! Must not know: how a message is stored or sent.
 
@@ -22,7 +22,7 @@ use std::time::Duration;
 const IDLE: Duration = Duration::from_secs(60);
 /// A connection is not used for longer than this: Exchange Online ends sessions at about twenty minutes.
 const AGE: Duration = Duration::from_secs(15 * 60);
-/// After a pause asked for by the server, one connection is added again this long after the last.
+/// After a server found them too many, one connection is added again this long after the last.
 const RAISE: Duration = Duration::from_secs(600);
 /// How long after a failed read of the queue it is asked again.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
@@ -128,6 +128,8 @@ struct Conn {
     /// The outages that had begun when its login or latest transaction began: what began before the present one
     /// proves nothing new.
     outage: u64,
+    /// Others existed then.
+    beside_others: bool,
 }
 
 /// What the queue is believed to hold.
@@ -437,17 +439,17 @@ impl Plan {
     fn open(&mut self, now: RelayTime, todo: &mut Vec<Action>) {
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
-        self.conns.insert(
-            conn,
-            Conn { state: Use::Opening, opened: now, sent: 0, stale: false, outage: self.outages },
-        );
+        let (outage, beside_others) = (self.outages, !self.conns.is_empty());
+        let opening = Conn { state: Use::Opening, opened: now, sent: 0, stale: false, outage, beside_others };
+        self.conns.insert(conn, opening);
         todo.push(Action::Open { conn, nth_address: self.nth_address });
     }
 
     fn send(&mut self, conn: ConnId, now: RelayTime, todo: &mut Vec<Action>) {
         let id = self.waiting.pop_front().expect("the caller saw a waiting message");
+        let beside_others = self.conns.len() > 1;
         let c = self.conns.get_mut(&conn).expect("the caller saw the connection");
-        (c.state, c.outage) = (Use::Busy(id), self.outages);
+        (c.state, c.outage, c.beside_others) = (Use::Busy(id), self.outages, beside_others);
         let mut to = in_turn(&self.leased[&id]);
         to.truncate(usize::try_from(self.throttle.recipients_left(now)).unwrap_or(usize::MAX));
         let recipients = u32::try_from(to.len()).unwrap_or(u32::MAX);
@@ -460,9 +462,9 @@ impl Plan {
         let message = self.leased.remove(&id).expect("a message is leased until it is settled");
         self.throttle.end(self.in_flight.remove(&id).unwrap_or_default());
         // One that is gone already closed while idle, and the order crossed its end.
-        let (mut fresh, mut outage) = (false, self.outages);
+        let (mut fresh, mut outage, mut beside_others) = (false, self.outages, self.conns.len() > 1);
         if let Some(c) = self.conns.get_mut(&conn) {
-            (fresh, outage) = (c.sent == 0, c.outage);
+            (fresh, outage, beside_others) = (c.sent == 0, c.outage, beside_others || c.beside_others);
             c.sent += 1;
             c.state = if sent.usable { Use::Settling(id) } else { Use::Closing };
         }
@@ -483,6 +485,17 @@ impl Plan {
                 } else {
                     verdict.blame = Blame::Account;
                 }
+            }
+            if verdict.is_too_many_connections() && beside_others {
+                let settlement = Box::new(settle::spared(&message, failure, at));
+                self.settling.insert(id, true);
+                let notify = Notify::Nobody;
+                todo.push(Action::Settle { id, settlement, notify, advice: None, failure: None });
+                if self.conns.get(&conn).is_some_and(|c| c.state != Use::Closing) {
+                    self.close_where(todo, |k, _| k == conn);
+                }
+                self.one_less(failure, at.now, todo);
+                return;
             }
             // In an outage even a marked message proves nothing against itself.
             let is_its_own = self.marked.contains(&id) && self.breaker.is_closed();
@@ -581,9 +594,14 @@ impl Plan {
         jitter: f64,
         todo: &mut Vec<Action>,
     ) {
-        let outage = self.conns.remove(&conn).map_or(self.outages, |c| c.outage);
+        let gone = self.conns.remove(&conn);
+        let (outage, beside_others) = gone.map_or((self.outages, false), |c| (c.outage, c.beside_others));
         let verdict = judge(failure);
         if self.draining || (outage < self.outages && !self.breaker.is_closed()) {
+            return;
+        }
+        if verdict.is_too_many_connections() && (beside_others || !self.conns.is_empty()) {
+            self.one_less(failure, now, todo);
             return;
         }
         if self.breaker.is_closed() && self.has_working_connection() {
@@ -623,8 +641,8 @@ impl Plan {
         self.outages += 1;
         self.pass_over_suspects = true;
         self.due = Due::Unknown;
-        if verdict.action == Do::Pause {
-            self.allowed = (self.allowed / 2).max(1);
+        if verdict.is_too_many_connections() {
+            self.allowed = 1;
             self.raise_at = now + RAISE;
         }
         let open = self.breaker.open().expect("it has just failed").clone();
@@ -652,6 +670,14 @@ impl Plan {
         todo.push(Action::Persist(self.breaker.open().cloned()));
         self.return_waiting(todo);
         self.close_idle(todo);
+    }
+
+    /// One connection was too many, and is gone or going: those that are left are what is allowed. Nothing stops for
+    /// it: a 432 is about the number alone, and only the last one's is about the account.
+    fn one_less(&mut self, failure: &Failure, now: RelayTime, todo: &mut Vec<Action>) {
+        self.allowed = self.count(|u| u != Use::Closing).clamp(1, self.allowed);
+        self.raise_at = now + RAISE;
+        todo.push(Action::Tell(Fact::FewerConnections { said: failure.to_string(), allowed: self.allowed }));
     }
 
     /// A login and a transaction went through, whatever became of the message.
@@ -698,18 +724,18 @@ impl Plan {
     }
 
     fn close_old(&mut self, now: RelayTime, todo: &mut Vec<Action>) {
-        self.close_where(todo, |c| match c.state {
+        self.close_where(todo, |_, c| match c.state {
             Use::Idle { since } => c.stale || now.since(since) >= IDLE || now.since(c.opened) >= AGE,
             _ => false,
         });
     }
 
     fn close_idle(&mut self, todo: &mut Vec<Action>) {
-        self.close_where(todo, |c| matches!(c.state, Use::Idle { .. }));
+        self.close_where(todo, |_, c| matches!(c.state, Use::Idle { .. }));
     }
 
-    fn close_where(&mut self, todo: &mut Vec<Action>, which: impl Fn(&Conn) -> bool) {
-        for (conn, c) in self.conns.iter_mut().filter(|(_, c)| which(c)) {
+    fn close_where(&mut self, todo: &mut Vec<Action>, which: impl Fn(ConnId, &Conn) -> bool) {
+        for (conn, c) in self.conns.iter_mut().filter(|(k, c)| which(**k, c)) {
             c.state = Use::Closing;
             todo.push(Action::Close { conn: *conn });
         }

@@ -105,6 +105,13 @@ pub enum Fact {
         /// How long it did not.
         lasted: Duration,
     },
+    /// The server takes fewer connections at once; those that are left go on.
+    FewerConnections {
+        /// Its words.
+        said: String,
+        /// So many are left.
+        allowed: usize,
+    },
     /// A further connection failed while another works: not an outage.
     ExtraConnectionFailed {
         /// Why.
@@ -173,6 +180,10 @@ impl Fact {
             Self::Recovered { lasted } => {
                 info!(event = "account_recovered", %account, lasted_ms = ms(*lasted),
                     "{account} works again after {}", s(*lasted));
+            }
+            Self::FewerConnections { said, allowed } => {
+                info!(event = "fewer_connections", %account, allowed,
+                    "{account}: too many connections at once, going on with {allowed}: {said}");
             }
             Self::ExtraConnectionFailed { said, retry_in } => {
                 ACCOUNT_FAILURES_TOTAL.add(1);

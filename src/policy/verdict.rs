@@ -56,6 +56,13 @@ pub struct Verdict {
     pub tell_now: bool,
 }
 
+impl Verdict {
+    /// Whether so many connections at once are too many, and fewer would do.
+    pub fn is_too_many_connections(&self) -> bool {
+        self.action == Action::Pause && self.advice == Some(Advice::TooManyConnections)
+    }
+}
+
 /// Judges a failure.
 pub fn judge(failure: &Failure) -> Verdict {
     match &failure.cause {

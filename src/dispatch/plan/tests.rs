@@ -12,6 +12,14 @@ trait Host {
     fn send(&mut self, _now_s: f64, _id: i64) -> Result<(), Failure> {
         Ok(())
     }
+    /// The same with the connections that are open at the server, and the transactions it is at work on.
+    fn send_beside(&mut self, now_s: f64, id: i64, _open: usize, _serving: usize) -> Result<(), Failure> {
+        self.send(now_s, id)
+    }
+    /// Until a connection that we closed is closed at the server.
+    fn closes_after_ms(&self) -> i64 {
+        5
+    }
 }
 
 struct Sim<H> {
@@ -23,8 +31,10 @@ struct Sim<H> {
     queue: Vec<QueuedMessage>,
     leased: Vec<QueueId>,
     conns: usize,
+    closing: usize,
     max_conns: usize,
     busy: usize,
+    serving: usize,
     max_busy: usize,
     sends: usize,
     logins: Vec<f64>,
@@ -63,8 +73,10 @@ impl<H: Host> Sim<H> {
             queue: (1..=messages).map(|n| message(n, &["a@contoso.com"])).collect(),
             leased: vec![],
             conns: 0,
+            closing: 0,
             max_conns: 0,
             busy: 0,
+            serving: 0,
             max_busy: 0,
             sends: 0,
             logins: vec![],
@@ -106,8 +118,13 @@ impl<H: Host> Sim<H> {
                 return;
             }
             self.now = at;
-            if let Event::Sent(..) = event {
-                self.busy -= 1;
+            match &event {
+                Event::Sent(_, _, sent, _) => {
+                    self.busy -= 1;
+                    self.serving -= usize::from(sent.failure.is_none());
+                }
+                Event::Closed(_) => self.closing -= 1,
+                _ => {}
             }
             let actions = self.plan.handle(event, RelayTime::from_ms(self.now), WallTime::from_ms(0), 0.5);
             for action in actions {
@@ -154,7 +171,9 @@ impl<H: Host> Sim<H> {
                     self.in_flight.insert(conn, id).is_none(),
                     "a connection sends one message at a time"
                 );
-                let result = self.host.send(self.secs(), id.number());
+                let open = self.conns + self.closing;
+                let result = self.host.send_beside(self.secs(), id.number(), open, self.serving);
+                self.serving += usize::from(result.is_ok());
                 let usable = !matches!(&result, Err(f) if f.reply().is_none_or(|r| r.code == 421));
                 let pending = self.queue.iter().find(|m| m.id == id).unwrap().pending().count();
                 let mut outcomes = vec![Outcome::Untried; pending];
@@ -172,12 +191,15 @@ impl<H: Host> Sim<H> {
                 if !usable {
                     self.in_flight.remove(&conn);
                     self.conns -= 1;
+                    self.closing += 1;
                     self.later(SEND_MS + 1, Event::Closed(conn));
                 }
             }
             Action::Close { conn } => {
                 self.conns -= 1;
-                self.later(5, Event::Closed(conn));
+                self.closing += 1;
+                self.in_flight.remove(&conn);
+                self.later(self.host.closes_after_ms(), Event::Closed(conn));
             }
             Action::Settle { id, settlement, .. } => {
                 let m = self.queue.iter_mut().find(|m| m.id == id).unwrap();
@@ -387,23 +409,139 @@ fn one_poisonous_message_does_not_block_the_rest() {
     assert!(sim.dead.is_empty());
 }
 
+/// Counts open connections, or transactions at once; says 432 to whoever is there while they are too many.
+struct Takes {
+    at_once: usize,
+    counts_open: bool,
+    closes_after_ms: i64,
+    said_432: Vec<f64>,
+}
+
+impl Takes {
+    fn open(at_once: usize, closes_after_ms: i64) -> Self {
+        Self { at_once, counts_open: true, closes_after_ms, said_432: vec![] }
+    }
+
+    fn transactions(at_once: usize) -> Self {
+        Self { counts_open: false, ..Self::open(at_once, 5) }
+    }
+}
+
+impl Host for Takes {
+    fn send_beside(&mut self, now_s: f64, _: i64, open: usize, serving: usize) -> Result<(), Failure> {
+        if (if self.counts_open { open } else { serving + 1 }) <= self.at_once {
+            return Ok(());
+        }
+        self.said_432.push(now_s);
+        Err(refusal(Stage::FinalDot, "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded"))
+    }
+    fn closes_after_ms(&self) -> i64 {
+        self.closes_after_ms
+    }
+}
+
+fn backed_off<H>(sim: &Sim<H>) -> usize {
+    sim.facts.iter().filter(|f| matches!(f, Fact::BackingOff { .. })).count()
+}
+
 #[test]
-fn too_many_connections_is_answered_with_fewer_after_a_pause() {
-    struct OneAtATime(bool);
-    impl Host for OneAtATime {
-        fn send(&mut self, _: f64, _: i64) -> Result<(), Failure> {
-            if std::mem::replace(&mut self.0, true) {
-                return Ok(());
-            }
-            Err(refusal(Stage::FinalDot, "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded"))
+fn a_server_that_takes_fewer_connections_than_are_set_costs_a_connection_a_432_and_no_pause() {
+    for at_once in 1..=4 {
+        for (host, what) in [
+            (Takes::open(at_once, 5), "open"),
+            (Takes::open(at_once, 4000), "open, slow to close"),
+            (Takes::transactions(at_once), "transactions"),
+        ] {
+            let mut sim = Sim::new(Limits { max_connections: 4, ..limits() }, host, 40);
+            sim.run(60);
+            let case = format!("{at_once} at once, counted by {what}");
+            assert_eq!(sim.delivered.len(), 40, "{case}");
+            assert!(sim.delivered.last().unwrap().0 < 20.0, "{case}: {:?}", sim.delivered.last());
+            assert!(sim.host.said_432.len() <= 4, "{case}: {:?}", sim.host.said_432);
+            assert_eq!((backed_off(&sim), sim.dead.len()), (0, 0), "{case}");
+            assert!(
+                !sim.facts.iter().any(|f| matches!(f, Fact::Deferred { .. })),
+                "{case}: nothing is spent"
+            );
         }
     }
-    let mut sim = Sim::new(limits(), OneAtATime(false), 20);
+}
+
+#[test]
+fn the_number_of_connections_falls_to_what_the_server_takes_and_rises_by_one_in_ten_minutes() {
+    let limits = Limits { max_connections: 4, messages_per_minute: 25, ..limits() };
+    let mut sim = Sim::new(limits, Takes::transactions(2), 1600);
+    let mut allowed = vec![];
+    for minute in 1..=60 {
+        if minute == 31 {
+            sim.host.at_once = 4;
+        }
+        sim.run(minute * 60);
+        allowed.push(sim.plan.allowed);
+    }
+    assert_eq!(allowed[0], 2);
+    assert!(allowed[..30].iter().all(|n| *n <= 3), "{allowed:?}");
+    assert!(sim.host.said_432.len() <= 2 + 3, "{:?}", sim.host.said_432);
+    assert!(allowed.windows(2).all(|w| w[1] <= w[0] + 1), "{allowed:?}");
+    let rises: Vec<usize> = (1..60).filter(|i| allowed[*i] > allowed[i - 1]).collect();
+    assert!(rises.windows(2).all(|w| w[1] - w[0] >= 9) && allowed[59] == 4, "{allowed:?}");
+    assert_eq!(backed_off(&sim), 0);
+}
+
+#[test]
+fn the_last_connection_that_is_too_many_waits_a_moment_and_is_tried_again_alone() {
+    struct Elsewhere;
+    impl Host for Elsewhere {
+        fn send(&mut self, now_s: f64, _: i64) -> Result<(), Failure> {
+            // Another program holds them all.
+            if now_s > 50.0 {
+                Ok(())
+            } else {
+                Err(refusal(Stage::FinalDot, "432 4.3.2 Concurrent connections"))
+            }
+        }
+    }
+    let mut sim = Sim::new(Limits { max_connections: 4, ..limits() }, Elsewhere, 20);
     sim.run(300);
+    assert_eq!((sim.delivered.len(), sim.dead.len()), (20, 0));
+    let resumed: Vec<f64> = sim.logins.iter().copied().filter(|t| *t > 5.0).collect();
+    assert!((15.0..=60.0).contains(&resumed[0]), "{resumed:?}");
+    assert!(resumed.len() <= 3 && backed_off(&sim) <= 3, "one at a time from then on: {resumed:?}");
+    assert!(sim.queue.iter().all(|m| m.attempts == 0));
+}
+
+#[test]
+fn a_login_that_is_one_too_many_is_not_tried_again_while_the_others_work() {
+    struct Two(usize);
+    impl Host for Two {
+        fn login(&mut self, now_s: f64, _: usize) -> Result<(), Failure> {
+            self.0 += 1;
+            let text = "421 4.3.2 The maximum number of concurrent connections has exceeded a limit";
+            if self.0 > 2 && now_s < 500.0 { Err(refusal(Stage::Connect, text)) } else { Ok(()) }
+        }
+    }
+    let mut sim =
+        Sim::new(Limits { max_connections: 4, messages_per_minute: 1000, ..limits() }, Two(0), 8000);
+    sim.run(400);
+    // Two are opened at once.
+    assert_eq!((sim.failed_logins, sim.plan.allowed, backed_off(&sim)), (2, 2, 0));
+}
+
+#[test]
+fn a_rate_that_is_too_high_pauses_the_account_and_changes_no_number() {
+    struct Slow;
+    impl Host for Slow {
+        fn send(&mut self, now_s: f64, id: i64) -> Result<(), Failure> {
+            let text = "421 4.4.2 Message submission rate for this client has exceeded the configured limit";
+            if id > 5 && now_s < 30.0 { Err(refusal(Stage::Mail, text)) } else { Ok(()) }
+        }
+    }
+    let mut sim = Sim::new(Limits { max_connections: 4, ..limits() }, Slow, 20);
+    sim.run(20);
+    assert!(sim.plan.allowed == 4 && backed_off(&sim) > 0);
+    sim.run(600);
     assert_eq!(sim.delivered.len(), 20);
-    let resumed = sim.logins.iter().find(|t| **t > 1.0).unwrap();
-    assert!((15.0..=60.0).contains(resumed), "{resumed}");
-    assert_eq!(sim.logins.iter().filter(|t| **t > 1.0).count(), 1, "one connection from then on");
+    assert!(sim.logins.iter().all(|t| *t < 5.0 || *t >= 60.0), "{:?}", sim.logins);
 }
 
 #[test]
