@@ -500,6 +500,30 @@ async fn fifty_messages_need_one_login_and_never_more_connections_than_allowed()
 }
 
 #[tokio::test]
+async fn a_432_costs_its_connection_and_the_others_go_on() {
+    let host = SmartHost::start().await;
+    let site = Site::with(account(MAILBOX, &host, "max_connections = 3"));
+    let relay = site.start().await;
+    relay.admin.0.set_paused(MAILBOX, true).await.unwrap();
+    let mut device = Device::connect(relay.address).await;
+    for n in 0..30 {
+        let text = mail(&n.to_string());
+        assert!(device.send("a@contoso.com", &["maria@contoso.com"], &text).await.starts_with("250 "));
+    }
+    device.quit().await;
+    let too_many = "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded";
+    // While three are open the answer to the first is late, so that the second hears it beside others.
+    host.script(At::FinalDot, [Act::Wait(Duration::from_millis(300)), Act::say(too_many)]);
+    relay.admin.0.set_paused(MAILBOX, false).await.unwrap();
+    let resumed = Instant::now();
+    let history = relay.admin.until(30, State::Delivered).await;
+    assert!(resumed.elapsed() < Duration::from_secs(10), "{:?}: the account did not wait", resumed.elapsed());
+    assert!(history.iter().all(|m| m.attempts == 0), "nothing was spent");
+    assert_eq!(host.recorded().messages.len(), 30, "each once");
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn the_next_connection_waits_until_the_smart_host_has_closed_the_last() {
     let host = SmartHost::start().await;
     host.always(At::Quit, Act::SayAndLinger("221 2.0.0 Bye".to_owned(), Duration::from_millis(200)));
