@@ -10,6 +10,7 @@ use mailferry::mail::{
     State, WallTime,
 };
 use mailferry::policy::rewrite::Sender;
+use mailferry::policy::verdict::{Action, Blame, judge};
 use mailferry::queue::Body;
 use mailferry::submit::{self, Connection, Login, Outcome, Sent, Tls, Trust};
 use smart_host::{Act, At, Ending, Protection, SmartHost, TestCertificate};
@@ -175,7 +176,7 @@ async fn implicit_tls_to_a_server_that_speaks_plainly_is_told_as_such() {
     let host = SmartHost::start().await;
     let settings = submit::SmartHost { tls: Tls::Implicit, ..settings(&host) };
     let failure = open_with(&host, &settings).await.unwrap_err();
-    assert_eq!(failure.to_string(), "STARTTLS: certificate not accepted: the server does not speak TLS here");
+    assert_eq!(failure.to_string(), "STARTTLS: the server does not speak TLS here");
 }
 
 #[tokio::test]
@@ -333,6 +334,58 @@ async fn a_certificate_that_does_not_hold_is_refused_in_words_an_admin_understan
         assert_eq!(failure, Failure::new(Stage::Tls, Cause::Certificate(why.to_owned())));
         assert_no_password(&host);
     }
+}
+
+/// A fatal alert (RFC 8446 section 6) of this description.
+fn alert(description: u8) -> Vec<u8> {
+    vec![21, 3, 3, 0, 2, 2, description]
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_broken_off_is_an_outage_and_a_certificate_that_is_not_believed_is_not() {
+    let network = |why: &str| Cause::Network(why.to_owned());
+    let handshake = |said: &str, lasts| Cause::Handshake { said: said.to_owned(), lasts };
+    let alerted =
+        |name: &str, lasts| handshake(&format!("the server broke the handshake off: {name}"), lasts);
+    let rows: Vec<(Vec<u8>, Ending, Cause, Action)> = vec![
+        (alert(80), Ending::Close, alerted("InternalError", false), Action::Retry),
+        (alert(80), Ending::Cut, alerted("InternalError", false), Action::Retry),
+        (alert(80), Ending::Reset, alerted("InternalError", false), Action::Retry),
+        (alert(40), Ending::Close, alerted("HandshakeFailure", false), Action::Retry),
+        (alert(50), Ending::Close, alerted("DecodeError", false), Action::Retry),
+        (alert(49), Ending::Close, alerted("AccessDenied", false), Action::Retry),
+        (alert(112), Ending::Close, alerted("UnrecognisedName", false), Action::Retry),
+        (alert(70), Ending::Close, alerted("ProtocolVersion", true), Action::Hold),
+        (alert(71), Ending::Close, alerted("InsufficientSecurity", true), Action::Hold),
+        (vec![], Ending::Close, network("the server closed the connection"), Action::Retry),
+        (vec![], Ending::Cut, network("the server closed the connection"), Action::Retry),
+        (vec![], Ending::Reset, network("connection reset"), Action::Retry),
+        (vec![], Ending::Stall, Cause::Timeout, Action::Retry),
+        (vec![22, 3, 3], Ending::Close, network("the server closed the connection"), Action::Retry),
+        (
+            b"HTTP/1.1 503 Service Unavailable\r\n\r\n".to_vec(),
+            Ending::Close,
+            handshake("the server does not speak TLS here", false),
+            Action::Retry,
+        ),
+    ];
+    for (protection, tls) in [(Protection::StartTls, Tls::StartTls), (Protection::Implicit, Tls::Implicit)] {
+        for (bytes, ending, cause, action) in &rows {
+            let host = SmartHost::builder().protection(protection).start().await;
+            host.once(At::Handshake, Act::SayThen(bytes.clone(), *ending));
+            let wait = Duration::from_secs(if *ending == Ending::Stall { 1 } else { 20 });
+            let settings = submit::SmartHost { connect_timeout: wait, tls, ..settings(&host) };
+            let failure = open_with(&host, &settings).await.unwrap_err();
+            assert_eq!(failure, Failure::new(Stage::Tls, cause.clone()), "{bytes:?} {ending:?}");
+            let verdict = judge(&failure);
+            assert_eq!((verdict.blame, verdict.action), (Blame::Account, *action), "{failure}");
+            assert_no_password(&host);
+            // What passes has passed.
+            open_with(&host, &settings).await.unwrap();
+        }
+    }
+    let host = SmartHost::builder().certificate(TestCertificate::expired()).start().await;
+    assert_eq!(judge(&open(&host).await.unwrap_err()).action, Action::Hold);
 }
 
 #[tokio::test]

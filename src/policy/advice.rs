@@ -118,6 +118,8 @@ advice! {
     NoAuthOffered = server::NO_AUTH;
     /// STARTTLS is not offered, or the server insists on it.
     NoStartTls = server::NO_STARTTLS;
+    /// The handshake was broken off, for another reason than the certificate.
+    TlsHandshake = server::TLS_HANDSHAKE;
     /// The server's certificate cannot be verified.
     Certificate = server::CERTIFICATE;
     /// The server wants a newer TLS.

@@ -256,9 +256,11 @@ impl Report<'_> {
             Cause::Network(_) => EnhancedStatus::new(class, 4, 1),
             Cause::Timeout => EnhancedStatus::new(class, 4, 2),
             Cause::Unparsable(_) => EnhancedStatus::new(class, 5, 0),
-            Cause::Certificate(_) | Cause::NoStartTls | Cause::NoAuth | Cause::Token(_) => {
-                EnhancedStatus::new(class, 7, 0)
-            }
+            Cause::Certificate(_)
+            | Cause::Handshake { .. }
+            | Cause::NoStartTls
+            | Cause::NoAuth
+            | Cause::Token(_) => EnhancedStatus::new(class, 7, 0),
             Cause::TooLarge { .. } => EnhancedStatus::new(5, 3, 4),
             Cause::NoSmtpUtf8 => EnhancedStatus::new(5, 6, 7),
             Cause::Body(_) | Cause::BodyForNow(_) => EnhancedStatus::new(class, 3, 0),

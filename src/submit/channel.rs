@@ -83,19 +83,21 @@ impl Channel {
         self.replies.is_empty()
     }
 
-    /// Shakes hands for TLS on a silent channel in the clear. `Err(Cause::Certificate)`: nothing was sent.
+    /// Shakes hands for TLS on a silent channel in the clear. Of an error nothing was sent.
     pub(super) async fn into_tls(self, connector: &TlsConnector, host: &str) -> Result<Self, Cause> {
         let client = match self.stream {
             Stream::Plain(client) => client,
             Stream::Tls(_) => return Ok(self),
         };
         let tls = client.into_tls(connector, host).await.map_err(|e| match e {
-            mail_send::Error::Tls(e) => Cause::Certificate(super::trust::explain(&e)),
+            mail_send::Error::Tls(e) => super::trust::cause(&e),
             mail_send::Error::InvalidTLSName => {
                 Cause::Certificate("the smart host's name cannot be in a certificate".to_owned())
             }
             mail_send::Error::Timeout => Cause::Timeout,
-            mail_send::Error::Io(e) => network(&e),
+            // mail-send keeps of an end of the connection only its kind.
+            mail_send::Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => closed(),
+            mail_send::Error::Io(e) => Cause::Network(e.kind().to_string()),
             other => Cause::Network(other.to_string()),
         })?;
         Ok(Self { stream: Stream::Tls(Box::new(tls)), replies: ReplyReader::new(), ended: false })

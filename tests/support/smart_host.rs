@@ -37,6 +37,8 @@ pub enum At {
     Ehlo,
     /// STARTTLS.
     StartTls,
+    /// In place of the server's part of the handshake, once the client has begun it.
+    Handshake,
     /// EHLO inside TLS.
     EhloInTls,
     /// AUTH and each answer to a 334. A scripted 334 asks once more.
@@ -678,6 +680,10 @@ impl Dialogue {
     }
 
     async fn shake_hands(&mut self) -> Result<(), Over> {
+        if let Some(act) = self.shared.act(&At::Handshake) {
+            self.fill().await?;
+            self.perform(Some(act), "").await?;
+        }
         let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
         let stream = self.shared.acceptor.accept(stream).await.map_err(|_| Over)?;
         self.stream = Box::new(stream);
