@@ -8,7 +8,7 @@
 use super::settle::{self, Moment, Notify};
 use crate::events::dispatch::Fact;
 use crate::mail::{Failure, Progress, QueueId, QueuedMessage, RelayTime, WallTime};
-use crate::policy::breaker::{Breaker, Kind, Open};
+use crate::policy::breaker::{Breaker, Kind, Known, Lasting, Open};
 use crate::policy::schedule::{self, Retry};
 use crate::policy::throttle::Throttle;
 use crate::policy::verdict::{Action as Do, Blame, Verdict, judge};
@@ -107,6 +107,8 @@ pub(crate) enum Action {
     Tell(Fact),
     /// Other accounts of the tenant are held, too.
     HoldTenant(Failure),
+    /// Remember that it works with these settings.
+    Works,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +190,7 @@ pub(crate) struct Plan {
     grow_after: RelayTime,
     grow_failures: u32,
     unknown_in_a_row: u32,
-    another_works: bool,
+    known: Known,
     nth_address: usize,
     paused: bool,
     draining: bool,
@@ -219,7 +221,7 @@ impl Plan {
             grow_after: RelayTime::default(),
             grow_failures: 0,
             unknown_in_a_row: 0,
-            another_works: false,
+            known: Known::default(),
             nth_address: 0,
             paused,
             draining: false,
@@ -228,7 +230,12 @@ impl Plan {
 
     /// Whether another mailbox works at the same smart host: then a fault here is this mailbox's own.
     pub(crate) fn set_another_works(&mut self, works: bool) {
-        self.another_works = works;
+        self.known.another_works = works;
+    }
+
+    /// Whether it has worked before, with the settings it has now.
+    pub(crate) fn set_has_worked(&mut self, worked: bool) {
+        self.known.has_worked = worked;
     }
 
     /// For `status`.
@@ -654,17 +661,15 @@ impl Plan {
             self.breaker.mark_told();
         } else {
             todo.push(Action::Tell(Fact::BackingOff { said: said.clone(), retry_in, advice }));
-            let soon = verdict.tell_now && !open.told;
-            if self.breaker.turns_persistent(now, self.another_works) || soon {
-                self.breaker.mark_told();
-                let lasting = now.since(open.since);
-                todo.push(Action::Tell(Fact::Persistent {
-                    said,
-                    lasting,
-                    advice,
-                    remedy,
-                    another_works: self.another_works,
-                }));
+            let lasting = now.since(open.since);
+            match self.breaker.lasts(verdict, now, self.known) {
+                Some(Lasting::Setting(why)) => {
+                    todo.push(Action::Tell(Fact::Persistent { said, lasting, advice, remedy, why }));
+                }
+                Some(Lasting::Outage) => {
+                    todo.push(Action::Tell(Fact::StillOut { said, lasting, advice, remedy }));
+                }
+                None => {}
             }
         }
         todo.push(Action::Persist(self.breaker.open().cloned()));
@@ -683,6 +688,9 @@ impl Plan {
     /// A login and a transaction went through, whatever became of the message.
     fn account_works(&mut self, by: QueueId, now: RelayTime, todo: &mut Vec<Action>) {
         let pausing = self.breaker.open().is_some_and(|o| o.kind == Kind::Pause && now < o.next_probe);
+        if !std::mem::replace(&mut self.known.has_worked, true) {
+            todo.push(Action::Works);
+        }
         if pausing {
             return;
         }

@@ -3,6 +3,7 @@
 use super::Counter;
 use crate::mail::{AccountId, QueueId};
 use crate::policy::advice::{About, Advice};
+use crate::policy::breaker::Why;
 use std::time::Duration;
 use tracing::{error, info, warn};
 
@@ -87,7 +88,7 @@ pub enum Fact {
         /// What to do in the failure's own words; in place of the advice's.
         remedy: Vec<String>,
     },
-    /// A fault that calls itself temporary does not pass, or only this mailbox has it.
+    /// A fault that calls itself temporary is probably a setting.
     Persistent {
         /// The latest words.
         said: String,
@@ -97,8 +98,19 @@ pub enum Fact {
         advice: Option<Advice>,
         /// What to do in the failure's own words; in place of the advice's.
         remedy: Vec<String>,
-        /// Another mailbox works at the same smart host meanwhile.
-        another_works: bool,
+        /// Why it is taken for one.
+        why: Why,
+    },
+    /// An outage lasts.
+    StillOut {
+        /// The latest words.
+        said: String,
+        /// How long.
+        lasting: Duration,
+        /// What it means.
+        advice: Option<Advice>,
+        /// What to do in the failure's own words; in place of the advice's.
+        remedy: Vec<String>,
     },
     /// The account works again.
     Recovered {
@@ -166,15 +178,24 @@ impl Fact {
                     "{account} is held, next probe in {}: {said}", s(*retry_in));
                 hints(*advice, remedy, about);
             }
-            Self::Persistent { said, lasting, advice, remedy, another_works } => {
-                let why = if *another_works {
-                    "another mailbox works at the same server"
-                } else {
-                    "a passing fault would have passed by now"
+            Self::Persistent { said, lasting, advice, remedy, why } => {
+                let why = match why {
+                    Why::NeverWorked => "has never worked with these settings".to_owned(),
+                    Why::AnotherWorks => {
+                        format!("has failed for {} and another mailbox works at the same server", s(*lasting))
+                    }
+                    Why::TooLong => {
+                        format!("has failed for {} and a passing fault would have passed by now", s(*lasting))
+                    }
+                    Why::Seldom => "has met a fault that seldom passes by itself".to_owned(),
                 };
                 error!(event = "account_misconfigured", %account, lasting_ms = ms(*lasting),
-                    "{account} has failed for {} and {why}: this is probably a misconfiguration, not a temporary \
-                     error: {said}", s(*lasting));
+                    "{account} {why}: this is probably a setting, not a temporary error: {said}");
+                hints(*advice, remedy, about);
+            }
+            Self::StillOut { said, lasting, advice, remedy } => {
+                warn!(event = "account_waiting", %account, lasting_ms = ms(*lasting),
+                    "{account} has been waiting for {}, all mail is kept: {said}", s(*lasting));
                 hints(*advice, remedy, about);
             }
             Self::Recovered { lasted } => {

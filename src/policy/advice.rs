@@ -211,6 +211,12 @@ impl Advice {
         self.entry().steps.iter().map(fill).collect()
     }
 
+    /// Whether a fault that calls itself temporary can be a setting all the same: something answers, and it may be
+    /// this account alone that it does not like. A network or a service out of order is none.
+    pub fn may_be_a_setting(self) -> bool {
+        matches!(self, Self::Proxy | Self::MailboxLogon | Self::TlsHandshake)
+    }
+
     /// Where the documentation has it.
     pub fn link(self) -> String {
         link(self.entry().slug)

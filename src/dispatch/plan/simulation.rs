@@ -361,7 +361,7 @@ impl World {
                 assert!(self.leased.remove(&id));
                 self.ring();
             }
-            Action::Tell(_) | Action::Persist(_) | Action::HoldTenant(_) => {}
+            Action::Tell(_) | Action::Persist(_) | Action::HoldTenant(_) | Action::Works => {}
         }
     }
 

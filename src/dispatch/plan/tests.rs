@@ -3,6 +3,7 @@
 use super::*;
 use crate::dispatch::settle::tests::{message, refusal};
 use crate::mail::{Cause, NoToken, Progress, Reply, Stage};
+use crate::policy::breaker::Why;
 
 /// A smart host as the plan sees it.
 trait Host {
@@ -222,7 +223,7 @@ impl<H: Host> Sim<H> {
                 self.in_flight.retain(|_, v| *v != id);
             }
             Action::Tell(fact) => self.facts.push(fact),
-            Action::Persist(_) | Action::HoldTenant(_) => {}
+            Action::Persist(_) | Action::HoldTenant(_) | Action::Works => {}
         }
     }
 
@@ -703,7 +704,7 @@ fn answers_lost_after_the_final_dot_in_a_row_stop_the_account_before_everything_
 }
 
 #[test]
-fn a_fault_that_stays_is_called_a_misconfiguration_once() {
+fn a_fault_that_stays_is_called_a_setting_once() {
     struct Stuck;
     impl Host for Stuck {
         fn login(&mut self, _: f64, _: usize) -> Result<(), Failure> {
@@ -711,18 +712,28 @@ fn a_fault_that_stays_is_called_a_misconfiguration_once() {
         }
     }
     let mut sim = Sim::new(limits(), Stuck, 5);
+    sim.plan.set_has_worked(true);
+    sim.run(900);
+    assert!(
+        !sim.facts.iter().any(|f| matches!(f, Fact::Persistent { .. })),
+        "it worked before: an outage first"
+    );
     sim.run(7200);
     let told: Vec<_> = sim.facts.iter().filter(|f| matches!(f, Fact::Persistent { .. })).collect();
     assert_eq!(told.len(), 1);
     assert_eq!((sim.dead.len(), sim.queue.len()), (0, 5));
     assert!(sim.queue.iter().all(|m| m.attempts == 0 && m.recipients[0].progress == Progress::Pending));
     let mut sooner = Sim::new(limits(), Stuck, 5);
+    sooner.plan.set_has_worked(true);
     sooner.plan.set_another_works(true);
     sooner.run(10);
     assert!(
-        sooner.facts.iter().any(|f| matches!(f, Fact::Persistent { another_works: true, .. })),
+        sooner.facts.iter().any(|f| matches!(f, Fact::Persistent { why: Why::AnotherWorks, .. })),
         "when another mailbox works, it is said at the second probe"
     );
+    let mut at_once = Sim::new(limits(), Stuck, 5);
+    at_once.run(1);
+    assert!(at_once.facts.iter().any(|f| matches!(f, Fact::Persistent { why: Why::NeverWorked, .. })));
 }
 
 #[test]
@@ -828,6 +839,7 @@ fn a_restart_does_not_knock_at_a_closed_door() {
         advice: None,
         remedy: vec![],
         told: true,
+        told_setting: false,
     };
     let mut sim = Sim::new(limits(), Well, 3);
     sim.plan.breaker = Breaker::resume(Some(open), RelayTime::from_ms(0));
