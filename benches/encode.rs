@@ -2,8 +2,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mailferry::mail::{
-    AccountId, ClientName, Progress, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State,
-    WallTime,
+    AccountId, ClientName, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State, WallTime,
 };
 use mailferry::policy::rewrite::{Sender, rewrite_head};
 use mailferry::queue::Body;
@@ -23,10 +22,7 @@ fn message() -> QueuedMessage {
         client: ClientName::new("printers"),
         peer: None,
         reverse_path: ReversePath::Null,
-        recipients: vec![Recipient {
-            mailbox: "anna@contoso.com".parse().expect("an address"),
-            progress: Progress::Pending,
-        }],
+        recipients: vec![Recipient::pending("anna@contoso.com".parse().expect("an address"))],
         size_bytes: 0,
         received_at: WallTime::from_ms(0),
         queued_since: RelayTime::from_ms(0),

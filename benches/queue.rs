@@ -43,8 +43,8 @@ async fn deliver(queue: &SqliteQueue) {
         unreachable!("as many were committed");
     };
     let delivered = |r: &Recipient| Recipient {
-        mailbox: r.mailbox.clone(),
         progress: Progress::Delivered(Reply::new(250, "2.0.0 OK")),
+        ..Recipient::pending(r.mailbox.clone())
     };
     let settlement = Settlement {
         now: RelayTime::default(),

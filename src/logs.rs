@@ -25,13 +25,22 @@ pub enum Format {
     Journald,
 }
 
+/// The TLS library tells of each certificate it does not believe, without knowing whose connection it was; our own
+/// line has the account, the reason and what to do.
+/// Who wants it all the same names it.
+const SILENT: &str = "rustls=off,rustls_platform_verifier=off";
+
 /// Sends log lines where `format` says, from `info` on; `MAILFERRY_LOG` takes a filter as in `debug`.
 /// Later calls change nothing: a process has one log.
 ///
 /// # Errors
 /// The journal was asked for and is not there.
 pub fn init(format: Format) -> std::io::Result<()> {
-    let filter = EnvFilter::try_from_env("MAILFERRY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = std::env::var("MAILFERRY_LOG").unwrap_or_default();
+    let filter = EnvFilter::try_new(format!("{SILENT},{wanted}"))
+        .ok()
+        .filter(|_| !wanted.is_empty())
+        .unwrap_or_else(|| EnvFilter::new(format!("{SILENT},info")));
     let registry = tracing_subscriber::registry().with(filter);
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal();
     // The fields of a journal are everybody's: MAILFERRY_ID is nobody else's.

@@ -8,8 +8,8 @@ use mailferry::control::client::{Client, ClientError};
 use mailferry::control::report::{AccountState, Action, ChangeRequest, Select};
 use mailferry::control::{AccountLive, ClientLive, Live, api};
 use mailferry::mail::{
-    AccountId, Attempt, ClientName, Mailbox, Progress, QueueId, QueuedMessage, Recipient, RelayTime,
-    ReversePath, Stage, State, WallTime,
+    AccountId, Attempt, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
+    Stage, State, WallTime,
 };
 use mailferry::queue::{
     Body, Change, Clock, Done, Draft, Filter, Intake, Lease, Next, Notice, Queue, QueueError, Settlement,
@@ -190,7 +190,7 @@ fn message(n: i64, state: State, client: &str) -> QueuedMessage {
         client: ClientName::new(client),
         peer: None,
         reverse_path: ReversePath::Null,
-        recipients: vec![Recipient { mailbox: to, progress: Progress::Pending }],
+        recipients: vec![Recipient::pending(to)],
         size_bytes: 100,
         received_at: WallTime::from_ms(1_795_435_200_000),
         queued_since: RelayTime::from_ms(0),

@@ -2,8 +2,8 @@
 
 use mailferry::mail::header::{self, fields};
 use mailferry::mail::{
-    AccountId, ClientName, Mailbox, Progress, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
-    State, WallTime,
+    AccountId, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State,
+    WallTime,
 };
 use mailferry::policy::rewrite::Sender;
 use mailferry::queue::Body;
@@ -67,10 +67,7 @@ fn carry(raw: &[u8], sample: &Sample<'_>) -> Sent {
         client: ClientName::new("printers"),
         peer: Some(stamp.peer),
         reverse_path: reverse_path.clone(),
-        recipients: recipients
-            .iter()
-            .map(|m| Recipient { mailbox: m.clone(), progress: Progress::Pending })
-            .collect(),
+        recipients: recipients.iter().map(|m| Recipient::pending(m.clone())).collect(),
         size_bytes: raw.len() as u64,
         received_at: stamp.now,
         queued_since: RelayTime::from_ms(0),

@@ -18,7 +18,7 @@ use mailferry::queue::{Filter, Queue};
 use smart_host::{Act, At, SmartHost};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use token_endpoint::{Step, TokenEndpoint, refusal, token, token_json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -322,6 +322,66 @@ async fn a_token_endpoint_that_fails_is_waited_for_without_a_login() {
     }
     site.arrived(1).await;
     assert_eq!(site.host.recorded().connections, 1, "nobody was troubled meanwhile");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_requests_follow_the_accounts_delays_and_their_failing_asks_for_nobody() {
+    let failures = [
+        Step::Answer(503, "", String::new()),
+        Step::Raw(vec![]),
+        Step::Answer(429, "", String::new()),
+        refusal(400, "temporarily_unavailable", 90_033),
+        Step::Answer(500, "", String::new()),
+        Step::Raw(vec![]),
+    ];
+    let oauth = format!("{SECRET}\n[retry]\naccount_delays = [\"20 ms\", \"40 ms\", \"300 ms\"]");
+    let script = failures.into_iter().chain([token("first")]);
+    let mut site = Site::with(SmartHost::start().await, script, &oauth, "").await;
+    site.send().await;
+    let begun = Instant::now();
+    // The usual delays would be five, ten, twenty seconds.
+    while site.host.recorded().messages.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", site.counts());
+        let status = site.status().await;
+        assert!(status.needs_human.is_empty(), "{status:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(site.counts().0, 7, "a request a probe");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_calls_itself_temporary_is_a_setting_at_once_only_where_nothing_ever_worked() {
+    const PRX4: &str = "451 4.7.0 Temporary server error. Please try again later. PRX4";
+    let oauth = format!("{SECRET}\n[retry]\naccount_delays = [\"20 ms\", \"40 ms\", \"1 h\"]");
+    let mut site = Site::with(SmartHost::start().await, [token("first"), token("second")], &oauth, "").await;
+    site.host.always(At::Mail, Act::say(PRX4));
+    site.send().await;
+    let status = site.stands(AccountState::BackingOff).await;
+    let sentence = status.sentence;
+    assert!(
+        sentence.starts_with("needs a human: scanner@contoso.com cannot send, probably by a setting"),
+        "{sentence}"
+    );
+    assert!(sentence.contains("licensed user mailbox"), "{sentence}");
+    site.host.behave();
+    site.probe().await;
+    site.arrived(1).await;
+    // It has worked: the same is an outage now, after a restart, too.
+    for restarts in [false, true] {
+        if restarts {
+            site.stop().await;
+            site.start().await;
+        }
+        site.host.always(At::Mail, Act::say(PRX4));
+        site.send().await;
+        let status = site.stands(AccountState::BackingOff).await;
+        assert!(status.needs_human.is_empty(), "restarted {restarts}: {status:?}");
+        site.host.behave();
+        site.probe().await;
+        site.arrived(if restarts { 3 } else { 2 }).await;
+    }
     site.stop().await;
 }
 

@@ -111,9 +111,7 @@ fn settlement(lease: &Lease, progress: &Progress, to: Destination) -> Settlement
     let recipients = lease.message.recipients.iter();
     Settlement {
         now: at(1_000),
-        recipients: recipients
-            .map(|r| Recipient { mailbox: r.mailbox.clone(), progress: progress.clone() })
-            .collect(),
+        recipients: recipients.map(|r| Recipient { progress: progress.clone(), ..r.clone() }).collect(),
         attempts: lease.message.attempts + 1,
         to,
         attempt: Some(attempt("said")),

@@ -8,7 +8,7 @@ mod relay;
 #[path = "support/smart_host.rs"]
 mod smart_host;
 
-use mailferry::control::report::{AccountState, Action, ToProgress};
+use mailferry::control::report::{AccountState, Action, Select, ToProgress};
 use mailferry::mail::State;
 use relay::{Device, MAILBOX, PRX4, Site, account, field, mail, subjects, taken, until};
 use smart_host::{Act, At, Protection, SmartHost, TestCertificate};
@@ -279,6 +279,87 @@ async fn one_unknown_recipient_is_told_to_sender_and_admin_and_the_other_gets_th
 }
 
 #[tokio::test]
+async fn a_client_of_any_name_is_told_and_a_notice_never_is() {
+    for name in ["mailferry", "Mailferry", " mailferry ", "mailferry (the relay)"] {
+        let host = SmartHost::start().await;
+        for gone in ["gone@contoso.com", "copier@contoso.com", "it@contoso.com"] {
+            host.always(At::RcptTo(gone.to_owned()), Act::say("550 5.1.1 not found"));
+        }
+        let mut site = Site::before(&host);
+        site.clients = format!("[[client]]\nname = \"{name}\"\nfrom = [\"127.0.0.1\"]\n");
+        site.more = "[notify]\nto = [\"it@contoso.com\"]\n".to_owned();
+        let relay = site.start().await;
+        assert!(relay.send(&["gone@contoso.com"], &mail("scan")).await.starts_with("250 "));
+        // Its own, and the two about it, which nobody takes and which are not answered in their turn.
+        let dead = relay.admin.until(3, State::Dead).await;
+        let of = |to: &str| dead.iter().filter(|m| m.to[0].address == to && m.from.is_empty()).count();
+        assert_eq!((of("copier@contoso.com"), of("it@contoso.com")), (1, 1), "{name}: {dead:?}");
+        let by_client = Select { client: Some(name.to_owned()), ..Select::default() };
+        let listed = relay.admin.0.list(&by_client).await.unwrap();
+        assert!(listed.iter().any(|m| m.to[0].address == "gone@contoso.com"), "{name}");
+        relay.stop().await;
+        assert!(host.recorded().messages.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_recipient_refused_for_good_is_told_of_while_another_is_still_waited_for() {
+    let host = SmartHost::start().await;
+    host.always(At::RcptTo("gone@contoso.com".to_owned()), Act::say("550 5.1.1 not found"));
+    let busy = At::RcptTo("busy@contoso.com".to_owned());
+    host.always(busy, Act::say("450 4.2.1 mailbox busy"));
+    let mut site = Site::before(&host);
+    site.more = "[notify]\nto = [\"it@contoso.com\"]\n".to_owned();
+    let relay = site.start().await;
+    assert!(relay.send(&["gone@contoso.com", "busy@contoso.com"], &mail("scan")).await.starts_with("250 "));
+    taken(&host, 2).await;
+    assert_eq!(relay.admin.list(State::Queued).await.len(), 1);
+    for notice in host.recorded().messages {
+        let text = String::from_utf8_lossy(&notice.data).into_owned();
+        assert!(text.contains("Final-Recipient: rfc822; gone@contoso.com"), "{text}");
+        assert!(!text.contains("busy@contoso.com"), "{text}");
+    }
+    host.behave();
+    let dead = relay.admin.until(1, State::Dead).await.remove(0);
+    assert_eq!(dead.to[1].progress, ToProgress::Delivered);
+    assert_eq!(host.recorded().messages.len(), 3, "nobody is told twice");
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_put_off_after_a_long_pause_has_its_own_time_and_its_sender_is_told_once() {
+    let host = SmartHost::start().await;
+    let busy = At::RcptTo("maria@contoso.com".to_owned());
+    host.always(busy, Act::say("450 4.2.1 mailbox busy"));
+    let mut site = Site::before(&host);
+    site.retry = "delays = [\"100 ms\"]\nwarn_after = \"200 ms\"\nexpire_after = \"1500 ms\"\n".to_owned();
+    let relay = site.start().await;
+    relay.admin.0.set_paused(MAILBOX, true).await.unwrap();
+    assert!(relay.send(&["maria@contoso.com"], &mail("scan")).await.starts_with("250 "));
+    let queued = Instant::now();
+    until("the message to be older than is allowed", async || {
+        (queued.elapsed() > Duration::from_millis(1700)).then_some(())
+    })
+    .await;
+    relay.admin.0.set_paused(MAILBOX, false).await.unwrap();
+    let resumed = Instant::now();
+    let tried = until("some attempts", async || {
+        let waiting = relay.admin.list(State::Queued).await.into_iter().find(|m| m.attempts >= 4);
+        waiting.or_else(|| (resumed.elapsed() > Duration::from_secs(3)).then(|| panic!("it was given up")))
+    })
+    .await;
+    assert!(tried.last_said.contains("mailbox busy"));
+    relay.admin.until(1, State::Dead).await;
+    assert!(resumed.elapsed() >= Duration::from_millis(1500), "{:?}", resumed.elapsed());
+    taken(&host, 2).await;
+    let said = |m: &smart_host::Taken| String::from_utf8_lossy(&m.data).into_owned();
+    let texts: Vec<String> = host.recorded().messages.iter().map(said).collect();
+    assert!(texts[0].contains("Subject: Delayed: scan") && texts[0].contains("450 4.2.1 mailbox busy"));
+    assert!(texts[1].contains("Subject: Not delivered: scan"), "{}", texts[1]);
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn a_sender_that_may_not_be_used_is_a_dead_letter_with_advice_and_is_not_repeated() {
     let host = SmartHost::start().await;
     host.once(
@@ -419,6 +500,30 @@ async fn fifty_messages_need_one_login_and_never_more_connections_than_allowed()
 }
 
 #[tokio::test]
+async fn a_432_costs_its_connection_and_the_others_go_on() {
+    let host = SmartHost::start().await;
+    let site = Site::with(account(MAILBOX, &host, "max_connections = 3"));
+    let relay = site.start().await;
+    relay.admin.0.set_paused(MAILBOX, true).await.unwrap();
+    let mut device = Device::connect(relay.address).await;
+    for n in 0..30 {
+        let text = mail(&n.to_string());
+        assert!(device.send("a@contoso.com", &["maria@contoso.com"], &text).await.starts_with("250 "));
+    }
+    device.quit().await;
+    let too_many = "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded";
+    // While three are open the answer to the first is late, so that the second hears it beside others.
+    host.script(At::FinalDot, [Act::Wait(Duration::from_millis(300)), Act::say(too_many)]);
+    relay.admin.0.set_paused(MAILBOX, false).await.unwrap();
+    let resumed = Instant::now();
+    let history = relay.admin.until(30, State::Delivered).await;
+    assert!(resumed.elapsed() < Duration::from_secs(10), "{:?}: the account did not wait", resumed.elapsed());
+    assert!(history.iter().all(|m| m.attempts == 0), "nothing was spent");
+    assert_eq!(host.recorded().messages.len(), 30, "each once");
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn the_next_connection_waits_until_the_smart_host_has_closed_the_last() {
     let host = SmartHost::start().await;
     host.always(At::Quit, Act::SayAndLinger("221 2.0.0 Bye".to_owned(), Duration::from_millis(200)));
@@ -538,6 +643,28 @@ async fn the_days_recipients_are_counted_over_a_restart() {
     assert_eq!((account.recipients_today, account.queued), (2, 2));
     assert_eq!(account.reason, "waiting for its pace: messages a minute or recipients a day");
     assert_eq!((host.recorded().messages.len(), host.recorded().connections), (2, before.connections));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_for_more_than_the_day_has_left_goes_in_part_and_the_rest_is_kept() {
+    let host = SmartHost::start().await;
+    let site = Site::with(account(MAILBOX, &host, "recipients_per_day = 3"));
+    let relay = site.start().await;
+    let five = ["a@x.example", "b@x.example", "c@x.example", "d@x.example", "e@x.example"];
+    assert!(relay.send(&five, &mail("to many")).await.starts_with("250 "));
+    taken(&host, 1).await;
+    let waiting = until("the rest", async || {
+        relay.admin.list(State::Queued).await.into_iter().find(|m| m.last_said.starts_with("250 "))
+    })
+    .await;
+    let progress: Vec<_> = waiting.to.iter().map(|to| to.progress).collect();
+    use ToProgress::{Delivered, Pending};
+    assert_eq!(progress, [Delivered, Delivered, Delivered, Pending, Pending]);
+    let account = relay.admin.account().await;
+    assert_eq!((account.recipients_today, waiting.attempts), (3, 0));
+    assert_eq!(account.reason, "waiting for its pace: messages a minute or recipients a day");
+    assert_eq!(host.recorded().messages[0].recipients, five[..3]);
     relay.stop().await;
 }
 

@@ -4,14 +4,16 @@
 #[path = "support/smart_host.rs"]
 mod smart_host;
 
+use futures_util::StreamExt;
 use mailferry::mail::{
-    AccountId, Cause, ClientName, Failure, Progress, QueueId, QueuedMessage, Recipient, RelayTime,
-    ReversePath, Stage, State, WallTime,
+    AccountId, Cause, ClientName, Failure, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, Stage,
+    State, WallTime,
 };
 use mailferry::policy::rewrite::Sender;
+use mailferry::policy::verdict::{Action, Blame, judge};
 use mailferry::queue::Body;
 use mailferry::submit::{self, Connection, Login, Outcome, Sent, Tls, Trust};
-use smart_host::{Act, At, Protection, SmartHost, TestCertificate};
+use smart_host::{Act, At, Ending, Protection, SmartHost, TestCertificate};
 use std::time::{Duration, Instant};
 
 const PRX4: &str = "451 4.7.0 Temporary server error. Please try again later. PRX4";
@@ -62,10 +64,7 @@ fn message(recipients: &[&str]) -> QueuedMessage {
         client: ClientName::new("printers"),
         peer: None,
         reverse_path: ReversePath::Mailbox("copier@contoso.com".parse().unwrap()),
-        recipients: recipients
-            .iter()
-            .map(|r| Recipient { mailbox: r.parse().unwrap(), progress: Progress::Pending })
-            .collect(),
+        recipients: recipients.iter().map(|r| Recipient::pending(r.parse().unwrap())).collect(),
         size_bytes: 100,
         received_at: WallTime::default(),
         queued_since: RelayTime::default(),
@@ -177,7 +176,7 @@ async fn implicit_tls_to_a_server_that_speaks_plainly_is_told_as_such() {
     let host = SmartHost::start().await;
     let settings = submit::SmartHost { tls: Tls::Implicit, ..settings(&host) };
     let failure = open_with(&host, &settings).await.unwrap_err();
-    assert_eq!(failure.to_string(), "STARTTLS: certificate not accepted: the server does not speak TLS here");
+    assert_eq!(failure.to_string(), "STARTTLS: the server does not speak TLS here");
 }
 
 #[tokio::test]
@@ -335,6 +334,58 @@ async fn a_certificate_that_does_not_hold_is_refused_in_words_an_admin_understan
         assert_eq!(failure, Failure::new(Stage::Tls, Cause::Certificate(why.to_owned())));
         assert_no_password(&host);
     }
+}
+
+/// A fatal alert (RFC 8446 section 6) of this description.
+fn alert(description: u8) -> Vec<u8> {
+    vec![21, 3, 3, 0, 2, 2, description]
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_broken_off_is_an_outage_and_a_certificate_that_is_not_believed_is_not() {
+    let network = |why: &str| Cause::Network(why.to_owned());
+    let handshake = |said: &str, lasts| Cause::Handshake { said: said.to_owned(), lasts };
+    let alerted =
+        |name: &str, lasts| handshake(&format!("the server broke the handshake off: {name}"), lasts);
+    let rows: Vec<(Vec<u8>, Ending, Cause, Action)> = vec![
+        (alert(80), Ending::Close, alerted("InternalError", false), Action::Retry),
+        (alert(80), Ending::Cut, alerted("InternalError", false), Action::Retry),
+        (alert(80), Ending::Reset, alerted("InternalError", false), Action::Retry),
+        (alert(40), Ending::Close, alerted("HandshakeFailure", false), Action::Retry),
+        (alert(50), Ending::Close, alerted("DecodeError", false), Action::Retry),
+        (alert(49), Ending::Close, alerted("AccessDenied", false), Action::Retry),
+        (alert(112), Ending::Close, alerted("UnrecognisedName", false), Action::Retry),
+        (alert(70), Ending::Close, alerted("ProtocolVersion", true), Action::Hold),
+        (alert(71), Ending::Close, alerted("InsufficientSecurity", true), Action::Hold),
+        (vec![], Ending::Close, network("the server closed the connection"), Action::Retry),
+        (vec![], Ending::Cut, network("the server closed the connection"), Action::Retry),
+        (vec![], Ending::Reset, network("connection reset"), Action::Retry),
+        (vec![], Ending::Stall, Cause::Timeout, Action::Retry),
+        (vec![22, 3, 3], Ending::Close, network("the server closed the connection"), Action::Retry),
+        (
+            b"HTTP/1.1 503 Service Unavailable\r\n\r\n".to_vec(),
+            Ending::Close,
+            handshake("the server does not speak TLS here", false),
+            Action::Retry,
+        ),
+    ];
+    for (protection, tls) in [(Protection::StartTls, Tls::StartTls), (Protection::Implicit, Tls::Implicit)] {
+        for (bytes, ending, cause, action) in &rows {
+            let host = SmartHost::builder().protection(protection).start().await;
+            host.once(At::Handshake, Act::SayThen(bytes.clone(), *ending));
+            let wait = Duration::from_secs(if *ending == Ending::Stall { 1 } else { 20 });
+            let settings = submit::SmartHost { connect_timeout: wait, tls, ..settings(&host) };
+            let failure = open_with(&host, &settings).await.unwrap_err();
+            assert_eq!(failure, Failure::new(Stage::Tls, cause.clone()), "{bytes:?} {ending:?}");
+            let verdict = judge(&failure);
+            assert_eq!((verdict.blame, verdict.action), (Blame::Account, *action), "{failure}");
+            assert_no_password(&host);
+            // What passes has passed.
+            open_with(&host, &settings).await.unwrap();
+        }
+    }
+    let host = SmartHost::builder().certificate(TestCertificate::expired()).start().await;
+    assert_eq!(judge(&open(&host).await.unwrap_err()).action, Action::Hold);
 }
 
 #[tokio::test]
@@ -596,6 +647,184 @@ async fn a_421_ends_the_connection_at_any_stage() {
         assert!(!sent.usable);
         let again = send(&mut connection, &["a@x.example"]).await;
         assert!(again.failure.is_some() && !again.usable, "it is not used again");
+    }
+}
+
+/// How the connection goes on behind a reply.
+const ENDINGS: [(&str, Ending); 5] = [
+    ("", Ending::Close),
+    ("", Ending::Cut),
+    ("", Ending::Reset),
+    ("", Ending::Stall),
+    ("what?\r\n", Ending::Close),
+];
+
+/// Waits no longer than a second for a server that falls silent.
+fn hasty(settings: submit::SmartHost, ending: Ending) -> submit::SmartHost {
+    let wait = Duration::from_secs(if ending == Ending::Stall { 1 } else { 20 });
+    submit::SmartHost { command_timeout: wait, data_timeout: wait, ..settings }
+}
+
+/// All of them, some at a time.
+async fn run(cases: Vec<impl Future<Output = ()>>) {
+    futures_util::stream::iter(cases).buffer_unordered(40).collect::<Vec<()>>().await;
+}
+
+/// A reply whole, without its line end, and begun on a first line; and each with every ending.
+fn said_and_ended(reply: &str) -> Vec<(Vec<u8>, Ending)> {
+    let (whole, begun) = (format!("{reply}\r\n"), format!("{}-{}\r\n", &reply[..3], &reply[4..]));
+    let mut all = vec![];
+    for (more, ending) in ENDINGS {
+        all.extend(
+            [(whole.clone() + more, ending), (begun.clone() + more, ending)]
+                .map(|(t, e)| (t.into_bytes(), e)),
+        );
+        all.push((reply.as_bytes().to_vec(), ending));
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_reply_in_hand_wins_over_the_end_of_the_connection_while_it_is_opened() {
+    let places = [
+        (At::Banner, Stage::Connect),
+        (At::Ehlo, Stage::Ehlo),
+        (At::StartTls, Stage::Tls),
+        (At::EhloInTls, Stage::Ehlo),
+        (At::Auth, Stage::Auth),
+    ];
+    let mut cases = vec![];
+    for (at, stage) in places {
+        for reply in ["421 4.3.2 busy", "432 4.3.2 too many", "451 4.7.0 PRX4", "550 5.7.606 banned"] {
+            for (bytes, ending) in said_and_ended(reply) {
+                let at = at.clone();
+                cases.push(async move {
+                    let case = format!("{at:?} {} {ending:?}", String::from_utf8_lossy(&bytes));
+                    let host = SmartHost::start().await;
+                    host.once(at, Act::SayThen(bytes, ending));
+                    let mut settings = hasty(settings(&host), ending);
+                    if stage == Stage::Connect {
+                        settings.connect_timeout = settings.command_timeout;
+                    }
+                    let failure = open_with(&host, &settings).await.unwrap_err();
+                    let heard = failure.reply().map(ToString::to_string);
+                    assert_eq!((failure.stage, heard.as_deref()), (stage, Some(reply)), "{case}: {failure}");
+                });
+            }
+        }
+    }
+    run(cases).await;
+}
+
+/// Where, what is said there, what is known of `a` and `b` then, and of the transaction.
+const IN_HAND: [(fn() -> At, &str, [&str; 2], &str); 12] = {
+    const NOT_YET: [&str; 2] = ["untried", "untried"];
+    const B: fn() -> At = || At::RcptTo(String::from("b@x.example"));
+    [
+        (|| At::Mail, "550 5.7.60 no permission", NOT_YET, "MAIL FROM: 550 5.7.60 no permission"),
+        (|| At::Mail, "432 4.3.2 too many", NOT_YET, "MAIL FROM: 432 4.3.2 too many"),
+        (|| At::Mail, "421 4.3.2 busy", NOT_YET, "MAIL FROM: 421 4.3.2 busy"),
+        (B, "550 5.1.1 nobody", ["untried", "RCPT TO: 550 5.1.1 nobody"], "lost"),
+        (B, "450 4.2.1 busy", ["untried", "RCPT TO: 450 4.2.1 busy"], "lost"),
+        (B, "432 4.3.2 too many", ["untried", "RCPT TO: 432 4.3.2 too many"], "lost"),
+        (B, "421 4.3.2 busy", NOT_YET, "RCPT TO: 421 4.3.2 busy"),
+        (|| At::Data, "554 5.6.0 not this", NOT_YET, "DATA: 554 5.6.0 not this"),
+        (|| At::Data, "451 4.7.0 PRX4", NOT_YET, "DATA: 451 4.7.0 PRX4"),
+        (|| At::FinalDot, "554 5.6.0 not this", NOT_YET, "end of data: 554 5.6.0 not this"),
+        (|| At::FinalDot, "432 4.3.2 too many", NOT_YET, "end of data: 432 4.3.2 too many"),
+        (|| At::FinalDot, "250 2.0.0 OK", ["taken", "taken"], ""),
+    ]
+};
+
+#[tokio::test]
+async fn a_reply_in_hand_wins_over_the_end_of_the_connection_in_a_transaction() {
+    let mut cases = vec![];
+    for (at, reply, known, of_all) in IN_HAND {
+        for (bytes, ending) in said_and_ended(reply) {
+            for (pipelining, in_tls) in [(true, true), (true, false), (false, false)] {
+                let bytes = bytes.clone();
+                cases.push(async move {
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let case = format!("{:?} {text:?} {ending:?} {pipelining} {in_tls}", at());
+                    let protection = if in_tls { Protection::StartTls } else { Protection::None };
+                    let host = SmartHost::builder().protection(protection);
+                    let host = if pipelining { host } else { host.without("PIPELINING") }.start().await;
+                    let settings = if in_tls { settings(&host) } else { in_clear(&host) };
+                    let mut connection = open_with(&host, &hasty(settings, ending)).await.unwrap();
+                    host.once(at(), Act::SayThen(bytes, ending));
+                    let sent = send(&mut connection, &["a@x.example", "b@x.example"]).await;
+                    if reply.starts_with('2') && !text.starts_with(&format!("{reply}\r\n")) {
+                        assert!(sent.failure.as_ref().unwrap().outcome_is_unknown(), "{case}: {sent:?}");
+                        return;
+                    }
+                    assert_eq!(outcomes(&sent), known, "{case}: {sent:?}");
+                    match of_all {
+                        "" => assert!(sent.failure.is_none(), "{case}: {sent:?}"),
+                        "lost" => assert!(sent.failure.is_some() && !sent.usable, "{case}: {sent:?}"),
+                        said => assert_eq!(failed(&sent), said, "{case}"),
+                    }
+                    let again = send(&mut connection, &["c@x.example"]).await;
+                    assert!(again.failure.is_some() && !again.usable, "{case}: it is used again");
+                });
+            }
+        }
+    }
+    run(cases).await;
+}
+
+#[tokio::test]
+async fn a_reply_in_hand_wins_over_the_end_of_the_connection_within_a_body() {
+    let reply = "432 4.3.2 too many";
+    for (bytes, ending) in said_and_ended(reply).into_iter().filter(|(_, e)| *e != Ending::Stall) {
+        for in_tls in [true, false] {
+            let case = format!("{} {ending:?} {in_tls}", String::from_utf8_lossy(&bytes));
+            let protection = if in_tls { Protection::StartTls } else { Protection::None };
+            let host = SmartHost::builder().protection(protection).start().await;
+            let settings = if in_tls { settings(&host) } else { in_clear(&host) };
+            let mut connection = open_with(&host, &settings).await.unwrap();
+            host.once(At::Body(10_000), Act::SayThen(bytes.clone(), ending));
+            let content = b"0123456789012345678901234567890123456789\r\n".repeat(60_000);
+            let sent = connection
+                .send(&message(&["a@x.example"]), &body(content), &sender(), &Default::default())
+                .await;
+            // Where it was heard is a matter of how much the system's buffers took.
+            assert!(failed(&sent).ends_with(reply), "{case}: {sent:?}");
+            let again = send(&mut connection, &["c@x.example"]).await;
+            assert!(again.failure.is_some() && !again.usable, "{case}: it is used again");
+        }
+    }
+}
+
+#[tokio::test]
+async fn when_every_recipient_has_its_answer_the_end_of_the_connection_is_no_failure() {
+    for (ending, pipelining) in ENDINGS.iter().flat_map(|(_, e)| [(*e, true), (*e, false)]) {
+        let host = SmartHost::builder().protection(Protection::None);
+        let host = if pipelining { host } else { host.without("PIPELINING") }.start().await;
+        let mut connection = open_with(&host, &hasty(in_clear(&host), ending)).await.unwrap();
+        let bytes = b"550 5.1.1 no such user\r\n".to_vec();
+        host.once(At::RcptTo("b@x.example".into()), Act::SayThen(bytes, ending));
+        host.once(At::RcptTo("a@x.example".into()), Act::say("450 4.2.1 busy"));
+        let sent = send(&mut connection, &["a@x.example", "b@x.example"]).await;
+        let known = ["RCPT TO: 450 4.2.1 busy", "RCPT TO: 550 5.1.1 no such user"];
+        assert_eq!(outcomes(&sent), known, "{ending:?} {sent:?}");
+        assert!(sent.failure.is_none() && !sent.usable, "{ending:?} {sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_says_unasked_is_held_against_no_message() {
+    for (said, kept) in [
+        ("421 4.4.2 idle for too long", true),
+        ("432 4.3.2 too many", true),
+        ("550 5.7.1 you are blocked", false),
+        ("250 2.0.0 and another", false),
+    ] {
+        let (host, mut connection) = clear_host(|b| b).await;
+        host.once(At::FinalDot, Act::SayAndClose(format!("250 2.0.0 ok\r\n{said}")));
+        assert_eq!(outcomes(&send(&mut connection, &["a@x.example"]).await), ["taken"]);
+        let failure = send(&mut connection, &["b@x.example"]).await.failure.unwrap();
+        assert_eq!(failure.reply().map(ToString::to_string).as_deref(), kept.then_some(said));
+        assert!(failure.to_string().contains(said), "{failure}");
     }
 }
 

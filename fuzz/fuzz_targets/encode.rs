@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use mailferry::mail::{
-    AccountId, ClientName, Mailbox, Progress, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
+    AccountId, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
     State, WallTime,
 };
 use mailferry::policy::rewrite::Sender;
@@ -33,7 +33,7 @@ fn message(charset: Option<&str>) -> QueuedMessage {
         client: ClientName::new("printers"),
         peer: None,
         reverse_path: ReversePath::Null,
-        recipients: vec![Recipient { mailbox: address("anna@contoso.com"), progress: Progress::Pending }],
+        recipients: vec![Recipient::pending(address("anna@contoso.com"))],
         size_bytes: 0,
         received_at: WallTime::from_ms(0),
         queued_since: RelayTime::from_ms(0),

@@ -88,7 +88,7 @@ fn account(
     };
     let on_the_wall = |t: RelayTime| WallTime::from_ms(wall.as_ms() + (t.as_ms() - now.as_ms()));
     let about = About { mailbox: id.as_str(), smart_host: &place };
-    let told = live.open.as_ref().filter(|o| o.told);
+    let told = live.open.as_ref().filter(|o| o.kind == Kind::Hold || o.is_probably_a_setting());
     let hint = told.and_then(|o| hint(o, about));
     let reason = match (&live.open, live.throttled_until) {
         (Some(open), _) => open.reason.clone(),

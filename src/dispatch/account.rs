@@ -77,6 +77,7 @@ impl Actor {
         let now = clock.now();
         let day_ago = RelayTime::from_ms(now.as_ms() - i64::try_from(DAY.as_millis()).expect("a day fits"));
         let delivered = queue.delivered_since(&account.id, day_ago).await.unwrap_or_default();
+        let has_delivered = !delivered.is_empty();
         let throttle = Throttle::new(account.messages_per_minute, account.recipients_per_day, delivered);
         let open: Option<Open> = queue
             .note(&breaker_note(&account.id))
@@ -85,12 +86,17 @@ impl Actor {
             .flatten()
             .and_then(|json| serde_json::from_str(&json).ok());
         let paused = queue.note(&pause_note(&account.id)).await.ok().flatten().is_some();
+        let worked = queue.note(&worked_note(&account.id)).await.ok().flatten();
         let limits = limits(&account, settings);
+        let mut plan = Plan::new(limits.clone(), Breaker::resume(open, now), throttle, paused);
+        // A queue of before the note was kept knows by what it delivered.
+        plan.set_has_worked(worked.map_or(has_delivered, |with| with == way_in(&account)));
+        set_pace(&account, settings);
         let (post, inbox) = mpsc::unbounded_channel();
         Self {
             id: account.id.clone(),
-            place: limits.smart_host.clone(),
-            plan: Plan::new(limits, Breaker::resume(open, now), throttle, paused),
+            place: limits.smart_host,
+            plan,
             account: Arc::new(account),
             settings: settings.clone(),
             queue,
@@ -153,6 +159,10 @@ impl Actor {
                         account.oauth = account.oauth.map(|o| o.after(self.account.oauth.as_ref()));
                         if let Some(oauth) = &account.oauth {
                             oauth.source.kick();
+                        }
+                        set_pace(&account, &settings);
+                        if way_in(&account) != way_in(&self.account) {
+                            self.plan.set_has_worked(false);
                         }
                         let limits = limits(&account, &settings);
                         self.place.clone_from(&limits.smart_host);
@@ -256,13 +266,13 @@ impl Actor {
                     self.cut.subscribe(),
                 ));
             }
-            Action::Send { conn, id } => {
+            Action::Send { conn, id, to } => {
                 let lease = self.leases.remove(&id).expect("the plan sends what was leased");
                 let unsent = match self.conns.get(&conn) {
-                    Some(orders) => orders.send(Order::Send(lease)).err().map(|e| e.0),
-                    None => Some(Order::Send(lease)),
+                    Some(orders) => orders.send(Order::Send(lease, to)).err().map(|e| e.0),
+                    None => Some(Order::Send(lease, to)),
                 };
-                if let Some(Order::Send(lease)) = unsent {
+                if let Some(Order::Send(lease, _)) = unsent {
                     let _ = self.post.send(Inbox::Report(connection::untouched(conn, lease, &self.place)));
                 }
             }
@@ -271,7 +281,7 @@ impl Actor {
                     let _ = orders.send(Order::Close);
                 }
             }
-            Action::Settle { id, mut settlement, notify, advice } => {
+            Action::Settle { id, mut settlement, notify, advice, failure } => {
                 let lease = self.leases.remove(&id).expect("the plan settles what was leased");
                 let writer = notice::Writer {
                     account: &self.account,
@@ -280,7 +290,8 @@ impl Actor {
                     queue: self.queue.as_ref(),
                     now,
                 };
-                settlement.notices = writer.compose(&lease, &settlement, notify, advice, &mut self.notices);
+                let notify = notice::What { notify, advice, failure: failure.as_ref() };
+                settlement.notices = writer.compose(&lease, &settlement, notify, &mut self.notices);
                 let (queue, post, account) = (Arc::clone(&self.queue), self.post.clone(), self.id.clone());
                 let cut = self.cut.subscribe();
                 tokio::spawn(async move {
@@ -301,6 +312,7 @@ impl Actor {
                 fact.tell(&self.id, &self.place);
             }
             Action::HoldTenant(failure) => self.board.hold_tenant(&self.id, &failure),
+            Action::Works => self.remember(worked_note(&self.id), Some(way_in(&self.account))),
         }
     }
 
@@ -362,6 +374,29 @@ fn breaker_note(account: &AccountId) -> String {
 
 fn pause_note(account: &AccountId) -> String {
     format!("paused/{account}")
+}
+
+fn worked_note(account: &AccountId) -> String {
+    format!("worked/{account}")
+}
+
+/// The settings by which an account gets in, but for what is secret: as long as they are the same, a fault that calls
+/// itself temporary is believed for a while.
+fn way_in(account: &Account) -> String {
+    let host = &account.smart_host;
+    let user = host.login.as_ref().map_or("", |l| l.user());
+    let app = account.oauth.as_ref().map(|o| {
+        let s = o.source.settings();
+        format!("{} {} {}", s.tenant, s.client_id, s.token_url())
+    });
+    format!("{}:{} {:?} {user} {}", host.host, host.port, host.tls, app.unwrap_or_default())
+}
+
+/// Token requests are repeated as whatever else of the account passes by itself.
+fn set_pace(account: &Account, settings: &Settings) {
+    if let Some(oauth) = &account.oauth {
+        oauth.source.set_delays(&settings.retry.account_delays);
+    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 
 use super::plan::ConnId;
 use super::{Account, login};
-use crate::mail::{Cause, Failure, Stage};
+use crate::mail::{Cause, Failure, Progress, QueuedMessage, Recipient, Stage};
 use crate::queue::Lease;
-use crate::submit::{Outcome, Sent};
+use crate::submit::{Connection, Outcome, Sent};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, watch};
 
 /// What a connection is told.
 pub(super) enum Order {
-    /// Send this message.
-    Send(Box<Lease>),
+    /// Send this message to these of its pending recipients, by their places among them and in this order.
+    Send(Box<Lease>, Vec<usize>),
     /// Say QUIT, wait for the peer to close.
     Close,
 }
@@ -75,7 +75,7 @@ pub(super) async fn run(
                 break;
             }
         };
-        let Some(Order::Send(lease)) = order else {
+        let Some(Order::Send(lease, to)) = order else {
             tokio::select! {
                 () = connection.quit() => {}
                 _ = cut.wait_for(|c| *c > Cut::Nothing) => {}
@@ -84,7 +84,7 @@ pub(super) async fn run(
         };
         let dotted = Arc::new(AtomicBool::new(false));
         let sent = tokio::select! {
-            sent = AssertUnwindSafe(connection.send(&lease.message, &lease.body, &account.sender, &dotted))
+            sent = AssertUnwindSafe(send(&mut connection, &lease, &to, &account, &dotted))
                 .catch_unwind() => sent.unwrap_or_else(|_| defect(&lease, &dotted)),
             stage = cut_at(&mut cut, &dotted) => Sent {
                 outcomes: lease.message.pending().map(|_| Outcome::Untried).collect(),
@@ -102,11 +102,33 @@ pub(super) async fn run(
     // An order that crossed our end in the mail: the message was not touched.
     orders.close();
     while let Some(order) = orders.recv().await {
-        if let Order::Send(lease) = order {
+        if let Order::Send(lease, _) = order {
             reports(untouched(conn, lease, &host));
         }
     }
     reports(Report::Closed(conn));
+}
+
+/// One transaction for some of the pending recipients; the others' outcome is `Untried`.
+async fn send(
+    connection: &mut Connection,
+    lease: &Lease,
+    to: &[usize],
+    account: &Account,
+    dotted: &AtomicBool,
+) -> Sent {
+    let pending: Vec<&Recipient> =
+        lease.message.recipients.iter().filter(|r| r.progress == Progress::Pending).collect();
+    let recipients = to.iter().filter_map(|i| pending.get(*i).copied().cloned()).collect();
+    let part = QueuedMessage { recipients, ..lease.message.clone() };
+    let mut sent = connection.send(&part, &lease.body, &account.sender, dotted).await;
+    let mut outcomes = vec![Outcome::Untried; pending.len()];
+    for (place, outcome) in to.iter().zip(std::mem::take(&mut sent.outcomes)) {
+        if let Some(its) = outcomes.get_mut(*place) {
+            *its = outcome;
+        }
+    }
+    Sent { outcomes, ..sent }
 }
 
 /// A panic, told by its own line in the log, must cost neither the lease nor the account its connection: the

@@ -1,6 +1,7 @@
 //! Who is told when a message is given up or late, and that a flood of failures does not become a flood of mail.
 //!
-//! Invariant: a notice has the null reverse-path and is never answered by another; at most `AN_HOUR` leave an
+//! Invariant: a notice has the null reverse-path and no peer, by which it is known, and is never answered by another;
+//! its client is only a name for people, which an admin may give to a device's, too; at most `AN_HOUR` leave an
 //! account an hour, what is beyond stands in the log and in `queue list --state dead`.
 //! Must not know: the words of a notice (`policy::dsn` has them).
 
@@ -17,7 +18,7 @@ use crate::queue::{Intake, Lease, Notice, Queue, Settlement};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The client that notices come from.
+/// What notices show as their client.
 const CLIENT: &str = "mailferry";
 const AN_HOUR: usize = 30;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -39,6 +40,14 @@ impl Budget {
     }
 }
 
+/// What is to be told.
+pub(super) struct What<'a> {
+    pub(super) notify: Notify,
+    pub(super) advice: Option<Advice>,
+    /// Why the message waits.
+    pub(super) failure: Option<&'a Failure>,
+}
+
 /// What a notice is made with.
 pub(super) struct Writer<'a> {
     pub(super) account: &'a Account,
@@ -54,12 +63,11 @@ impl Writer<'_> {
         &self,
         lease: &Lease,
         settlement: &Settlement,
-        notify: Notify,
-        advice: Option<Advice>,
+        what: What<'_>,
         budget: &mut Budget,
     ) -> Vec<Notice> {
-        let message = &lease.message;
-        if notify == Notify::Nobody || message.client.as_str() == CLIENT {
+        let (message, notify) = (&lease.message, what.notify);
+        if notify == Notify::Nobody || message.is_notice() {
             return vec![];
         }
         let failures: Vec<(&Mailbox, Option<&Failure>)> = settlement
@@ -69,21 +77,21 @@ impl Writer<'_> {
             .filter(|(_, before)| before.progress == Progress::Pending)
             .filter_map(|(after, _)| match (&after.progress, notify) {
                 (Progress::Failed(f), Notify::Failed) => Some((&after.mailbox, Some(f))),
-                (Progress::Pending, Notify::Delayed) => Some((&after.mailbox, None)),
+                (Progress::Pending, Notify::Delayed) => {
+                    Some((&after.mailbox, what.failure.filter(|_| after.deferrals.count > 0)))
+                }
                 _ => None,
             })
             .collect();
         let kind = match notify {
-            Notify::Delayed => {
-                Kind::Delayed { until: later(message.received_at, self.settings.retry.expire_after) }
-            }
+            Notify::Delayed => Kind::Delayed { until: self.tried_until(settlement) },
             _ if failures.iter().all(|(_, f)| f.is_some_and(|f| judge(f).action == Action::Bounce)) => {
                 Kind::Failed
             }
             _ => Kind::Expired,
         };
         let about = About { mailbox: self.account.id.as_str(), smart_host: self.place };
-        let advice = advice.map(|a| a.remedy(about)).unwrap_or_default();
+        let advice = what.advice.map(|a| a.remedy(about)).unwrap_or_default();
         let sender = message.reverse_path.mailbox().filter(|_| dsn::may_answer(message, lease.body.head()));
         let mut readers: Vec<Vec<Mailbox>> = sender.map(|s| vec![s.clone()]).into_iter().collect();
         let admins: Vec<Mailbox> =
@@ -115,6 +123,13 @@ impl Writer<'_> {
             notices.push(notice(self.account, id, to, written, now, self.now));
         }
         notices
+    }
+
+    /// No recipient that waits is given up before this.
+    fn tried_until(&self, settlement: &Settlement) -> WallTime {
+        let waiting = settlement.recipients.iter().filter(|r| r.deferrals.count > 0);
+        let tried_for = waiting.map(|r| self.now.since(r.deferrals.since)).max().unwrap_or_default();
+        later(WallTime::now(), self.settings.retry.expire_after.saturating_sub(tried_for))
     }
 }
 

@@ -1,14 +1,14 @@
 //! One account's plan: events and `now` in, actions out. No I/O, no clock, no randomness.
 //!
-//! Invariant: never more than `max_connections` connections exist, closing ones included; while the breaker is
-//! open nothing moves but one probe; a leased message is always waiting, being sent or being settled, and its
+//! Invariant: never more than `max_connections` connections exist, closing ones included, and none is opened beyond
+//! the number the server last took; while the breaker is open nothing moves but one probe; a leased message is always waiting, being sent or being settled, and its
 //! connection takes no other before the settlement is durable.
 //! Must not know: how a message is stored or sent.
 
 use super::settle::{self, Moment, Notify};
 use crate::events::dispatch::Fact;
-use crate::mail::{Failure, QueueId, QueuedMessage, RelayTime, WallTime};
-use crate::policy::breaker::{Breaker, Kind, Open};
+use crate::mail::{Failure, Progress, QueueId, QueuedMessage, RelayTime, WallTime};
+use crate::policy::breaker::{Breaker, Kind, Known, Lasting, Open};
 use crate::policy::schedule::{self, Retry};
 use crate::policy::throttle::Throttle;
 use crate::policy::verdict::{Action as Do, Blame, Verdict, judge};
@@ -22,7 +22,7 @@ use std::time::Duration;
 const IDLE: Duration = Duration::from_secs(60);
 /// A connection is not used for longer than this: Exchange Online ends sessions at about twenty minutes.
 const AGE: Duration = Duration::from_secs(15 * 60);
-/// After a pause asked for by the server, one connection is added again this long after the last.
+/// After a server found them too many, one connection is added again this long after the last.
 const RAISE: Duration = Duration::from_secs(600);
 /// How long after a failed read of the queue it is asked again.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
@@ -87,8 +87,8 @@ pub(crate) enum Action {
     Lease { except: Vec<QueueId> },
     /// Connect and log in, at the n-th address of the smart host (modulo their number).
     Open { conn: ConnId, nth_address: usize },
-    /// Send.
-    Send { conn: ConnId, id: QueueId },
+    /// Send to these of the pending recipients, by their places among them and in this order.
+    Send { conn: ConnId, id: QueueId, to: Vec<usize> },
     /// Say QUIT and wait for the peer to close.
     Close { conn: ConnId },
     /// Settle durably, with notices.
@@ -97,6 +97,7 @@ pub(crate) enum Action {
         settlement: Box<Settlement>,
         notify: Notify,
         advice: Option<crate::policy::advice::Advice>,
+        failure: Option<Failure>,
     },
     /// Hand a message back unchanged.
     Return { id: QueueId },
@@ -106,6 +107,8 @@ pub(crate) enum Action {
     Tell(Fact),
     /// Other accounts of the tenant are held, too.
     HoldTenant(Failure),
+    /// Remember that it works with these settings.
+    Works,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +130,8 @@ struct Conn {
     /// The outages that had begun when its login or latest transaction began: what began before the present one
     /// proves nothing new.
     outage: u64,
+    /// Others existed then.
+    beside_others: bool,
 }
 
 /// What the queue is believed to hold.
@@ -165,6 +170,8 @@ pub(crate) struct Plan {
     conns: BTreeMap<ConnId, Conn>,
     next_conn: u64,
     leased: BTreeMap<QueueId, QueuedMessage>,
+    /// For how many recipients each transaction in flight is.
+    in_flight: BTreeMap<QueueId, u32>,
     /// Being settled; whether it is to be tried again. The queue may hand it out anew before we hear of its end.
     settling: BTreeMap<QueueId, bool>,
     outages: u64,
@@ -183,7 +190,7 @@ pub(crate) struct Plan {
     grow_after: RelayTime,
     grow_failures: u32,
     unknown_in_a_row: u32,
-    another_works: bool,
+    known: Known,
     nth_address: usize,
     paused: bool,
     draining: bool,
@@ -199,6 +206,7 @@ impl Plan {
             conns: BTreeMap::new(),
             next_conn: 0,
             leased: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             settling: BTreeMap::new(),
             outages: 0,
             waiting: VecDeque::new(),
@@ -213,7 +221,7 @@ impl Plan {
             grow_after: RelayTime::default(),
             grow_failures: 0,
             unknown_in_a_row: 0,
-            another_works: false,
+            known: Known::default(),
             nth_address: 0,
             paused,
             draining: false,
@@ -222,7 +230,12 @@ impl Plan {
 
     /// Whether another mailbox works at the same smart host: then a fault here is this mailbox's own.
     pub(crate) fn set_another_works(&mut self, works: bool) {
-        self.another_works = works;
+        self.known.another_works = works;
+    }
+
+    /// Whether it has worked before, with the settings it has now.
+    pub(crate) fn set_has_worked(&mut self, worked: bool) {
+        self.known.has_worked = worked;
     }
 
     /// For `status`.
@@ -433,42 +446,63 @@ impl Plan {
     fn open(&mut self, now: RelayTime, todo: &mut Vec<Action>) {
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
-        self.conns.insert(
-            conn,
-            Conn { state: Use::Opening, opened: now, sent: 0, stale: false, outage: self.outages },
-        );
+        let (outage, beside_others) = (self.outages, !self.conns.is_empty());
+        let opening = Conn { state: Use::Opening, opened: now, sent: 0, stale: false, outage, beside_others };
+        self.conns.insert(conn, opening);
         todo.push(Action::Open { conn, nth_address: self.nth_address });
     }
 
     fn send(&mut self, conn: ConnId, now: RelayTime, todo: &mut Vec<Action>) {
         let id = self.waiting.pop_front().expect("the caller saw a waiting message");
+        let beside_others = self.conns.len() > 1;
         let c = self.conns.get_mut(&conn).expect("the caller saw the connection");
-        (c.state, c.outage) = (Use::Busy(id), self.outages);
-        self.throttle.begin(now, recipients(&self.leased[&id]));
-        todo.push(Action::Send { conn, id });
+        (c.state, c.outage, c.beside_others) = (Use::Busy(id), self.outages, beside_others);
+        let mut to = in_turn(&self.leased[&id]);
+        to.truncate(usize::try_from(self.throttle.recipients_left(now)).unwrap_or(usize::MAX));
+        let recipients = u32::try_from(to.len()).unwrap_or(u32::MAX);
+        self.throttle.begin(now, recipients);
+        self.in_flight.insert(id, recipients);
+        todo.push(Action::Send { conn, id, to });
     }
 
     fn sent(&mut self, conn: ConnId, id: QueueId, sent: &Sent, at: Moment<'_>, todo: &mut Vec<Action>) {
         let message = self.leased.remove(&id).expect("a message is leased until it is settled");
-        self.throttle.end(recipients(&message));
+        self.throttle.end(self.in_flight.remove(&id).unwrap_or_default());
         // One that is gone already closed while idle, and the order crossed its end.
-        let (mut fresh, mut outage) = (false, self.outages);
+        let (mut fresh, mut outage, mut beside_others) = (false, self.outages, self.conns.len() > 1);
         if let Some(c) = self.conns.get_mut(&conn) {
-            (fresh, outage) = (c.sent == 0, c.outage);
+            (fresh, outage, beside_others) = (c.sent == 0, c.outage, beside_others || c.beside_others);
             c.sent += 1;
             c.state = if sent.usable { Use::Settling(id) } else { Use::Closing };
         }
         let failure = account_fault(sent);
+        // The connection ended in the middle, and what was said of recipients before that stands.
+        let mut cut_short = false;
         if let Some(failure) = failure {
             let mut verdict = judge(failure);
             if verdict.blame == Blame::Session {
-                if !fresh || self.draining {
+                cut_short = sent.outcomes.iter().any(|o| matches!(o, Outcome::Refused(_)));
+                if cut_short {
+                    verdict.blame = Blame::Recipient;
+                } else if !fresh || self.draining {
                     // An old connection was dropped under us; a fresh one will do. At a stop we cut it ourselves.
                     self.give_back(id, todo);
                     self.release(conn, at.now);
                     return;
+                } else {
+                    verdict.blame = Blame::Account;
                 }
-                verdict.blame = Blame::Account;
+            }
+            if verdict.is_too_many_connections() && beside_others {
+                let settlement = Box::new(settle::spared(&message, failure, at));
+                self.settling.insert(id, true);
+                let notify = Notify::Nobody;
+                todo.push(Action::Settle { id, settlement, notify, advice: None, failure: None });
+                if self.conns.get(&conn).is_some_and(|c| c.state != Use::Closing) {
+                    self.close_where(todo, |k, _| k == conn);
+                }
+                self.one_less(failure, at.now, todo);
+                return;
             }
             // In an outage even a marked message proves nothing against itself.
             let is_its_own = self.marked.contains(&id) && self.breaker.is_closed();
@@ -476,7 +510,13 @@ impl Plan {
                 self.suspect(id);
                 let settlement = Box::new(settle::spared(&message, failure, at));
                 self.settling.insert(id, true);
-                todo.push(Action::Settle { id, settlement, notify: Notify::Nobody, advice: None });
+                todo.push(Action::Settle {
+                    id,
+                    settlement,
+                    notify: Notify::Nobody,
+                    advice: None,
+                    failure: None,
+                });
                 if outage == self.outages {
                     self.account_failed(&verdict, failure, at.now, at.jitter, todo);
                 }
@@ -489,11 +529,15 @@ impl Plan {
         let unknown = sent.failure.as_ref().is_some_and(Failure::outcome_is_unknown);
         if unknown {
             self.unknown_in_a_row += 1;
-        } else {
+        } else if !cut_short {
             self.unknown_in_a_row = 0;
             self.account_works(id, at.now, todo);
         }
-        let settled = settle::settle(&message, &sent.outcomes, sent.failure.as_ref(), at);
+        let settled = if cut_short {
+            settle::cut_short(&message, &sent.outcomes, at)
+        } else {
+            settle::settle(&message, &sent.outcomes, sent.failure.as_ref(), at)
+        };
         self.throttle.served(at.now, settled.served);
         let said = settled.said;
         if settled.settlement.outcome_unknown {
@@ -502,6 +546,11 @@ impl Plan {
         todo.push(Action::Tell(match settled.settlement.to {
             Destination::Delivered => Fact::Delivered { id, said, after: at.now.since(message.queued_since) },
             Destination::Dead => Fact::Dead { id, said, advice: settled.advice },
+            Destination::Queued(_) if settled.failure.is_none() => {
+                let left = settled.settlement.recipients.iter();
+                let left = left.filter(|r| r.progress == Progress::Pending).count();
+                Fact::TakenInPart { id, said, taken: settled.served, left }
+            }
             Destination::Queued(next) => {
                 let attempts = settled.settlement.attempts;
                 Fact::Deferred { id, said, retry_in: next.since(at.now), attempts }
@@ -516,6 +565,7 @@ impl Plan {
             settlement: Box::new(settled.settlement),
             notify: settled.notify,
             advice: settled.advice,
+            failure: settled.failure,
         });
         if let (true, Some(failure)) = (self.unknown_in_a_row >= MAX_UNKNOWN, &sent.failure) {
             // Going on would make a duplicate of every message in the queue.
@@ -551,9 +601,14 @@ impl Plan {
         jitter: f64,
         todo: &mut Vec<Action>,
     ) {
-        let outage = self.conns.remove(&conn).map_or(self.outages, |c| c.outage);
+        let gone = self.conns.remove(&conn);
+        let (outage, beside_others) = gone.map_or((self.outages, false), |c| (c.outage, c.beside_others));
         let verdict = judge(failure);
         if self.draining || (outage < self.outages && !self.breaker.is_closed()) {
+            return;
+        }
+        if verdict.is_too_many_connections() && (beside_others || !self.conns.is_empty()) {
+            self.one_less(failure, now, todo);
             return;
         }
         if self.breaker.is_closed() && self.has_working_connection() {
@@ -593,8 +648,8 @@ impl Plan {
         self.outages += 1;
         self.pass_over_suspects = true;
         self.due = Due::Unknown;
-        if verdict.action == Do::Pause {
-            self.allowed = (self.allowed / 2).max(1);
+        if verdict.is_too_many_connections() {
+            self.allowed = 1;
             self.raise_at = now + RAISE;
         }
         let open = self.breaker.open().expect("it has just failed").clone();
@@ -606,17 +661,15 @@ impl Plan {
             self.breaker.mark_told();
         } else {
             todo.push(Action::Tell(Fact::BackingOff { said: said.clone(), retry_in, advice }));
-            let soon = verdict.tell_now && !open.told;
-            if self.breaker.turns_persistent(now, self.another_works) || soon {
-                self.breaker.mark_told();
-                let lasting = now.since(open.since);
-                todo.push(Action::Tell(Fact::Persistent {
-                    said,
-                    lasting,
-                    advice,
-                    remedy,
-                    another_works: self.another_works,
-                }));
+            let lasting = now.since(open.since);
+            match self.breaker.lasts(verdict, now, self.known) {
+                Some(Lasting::Setting(why)) => {
+                    todo.push(Action::Tell(Fact::Persistent { said, lasting, advice, remedy, why }));
+                }
+                Some(Lasting::Outage) => {
+                    todo.push(Action::Tell(Fact::StillOut { said, lasting, advice, remedy }));
+                }
+                None => {}
             }
         }
         todo.push(Action::Persist(self.breaker.open().cloned()));
@@ -624,9 +677,20 @@ impl Plan {
         self.close_idle(todo);
     }
 
+    /// One connection was too many, and is gone or going: those that are left are what is allowed. Nothing stops for
+    /// it: a 432 is about the number alone, and only the last one's is about the account.
+    fn one_less(&mut self, failure: &Failure, now: RelayTime, todo: &mut Vec<Action>) {
+        self.allowed = self.count(|u| u != Use::Closing).clamp(1, self.allowed);
+        self.raise_at = now + RAISE;
+        todo.push(Action::Tell(Fact::FewerConnections { said: failure.to_string(), allowed: self.allowed }));
+    }
+
     /// A login and a transaction went through, whatever became of the message.
     fn account_works(&mut self, by: QueueId, now: RelayTime, todo: &mut Vec<Action>) {
         let pausing = self.breaker.open().is_some_and(|o| o.kind == Kind::Pause && now < o.next_probe);
+        if !std::mem::replace(&mut self.known.has_worked, true) {
+            todo.push(Action::Works);
+        }
         if pausing {
             return;
         }
@@ -668,18 +732,18 @@ impl Plan {
     }
 
     fn close_old(&mut self, now: RelayTime, todo: &mut Vec<Action>) {
-        self.close_where(todo, |c| match c.state {
+        self.close_where(todo, |_, c| match c.state {
             Use::Idle { since } => c.stale || now.since(since) >= IDLE || now.since(c.opened) >= AGE,
             _ => false,
         });
     }
 
     fn close_idle(&mut self, todo: &mut Vec<Action>) {
-        self.close_where(todo, |c| matches!(c.state, Use::Idle { .. }));
+        self.close_where(todo, |_, c| matches!(c.state, Use::Idle { .. }));
     }
 
-    fn close_where(&mut self, todo: &mut Vec<Action>, which: impl Fn(&Conn) -> bool) {
-        for (conn, c) in self.conns.iter_mut().filter(|(_, c)| which(c)) {
+    fn close_where(&mut self, todo: &mut Vec<Action>, which: impl Fn(ConnId, &Conn) -> bool) {
+        for (conn, c) in self.conns.iter_mut().filter(|(k, c)| which(**k, c)) {
             c.state = Use::Closing;
             todo.push(Action::Close { conn: *conn });
         }
@@ -703,23 +767,29 @@ impl Plan {
     }
 }
 
-/// For how many its transaction is.
-fn recipients(message: &QueuedMessage) -> u32 {
-    u32::try_from(message.pending().count()).unwrap_or(u32::MAX)
+/// The pending recipients' places, those first who were put off least: where only some may go, each has its turn.
+fn in_turn(message: &QueuedMessage) -> Vec<usize> {
+    let waiting = message.recipients.iter().filter(|r| r.progress == Progress::Pending);
+    let deferrals: Vec<u32> = waiting.map(|r| r.deferrals.count).collect();
+    let mut places: Vec<usize> = (0..deferrals.len()).collect();
+    places.sort_by_key(|i| deferrals[*i]);
+    places
 }
 
-/// The failure that decides for the account: the transaction's, or a refused recipient's when none was taken.
+/// The failure that decides for the account: the transaction's, or a refused recipient's when none was taken. An
+/// account's fault that was said before the connection ended is more than its end.
 fn account_fault(sent: &Sent) -> Option<&Failure> {
-    if sent.failure.is_some() {
-        return sent.failure.as_ref();
+    let whole = sent.failure.as_ref();
+    if whole.is_some_and(|f| judge(f).blame != Blame::Session)
+        || sent.outcomes.iter().any(|o| matches!(o, Outcome::Taken(_)))
+    {
+        return whole;
     }
-    if sent.outcomes.iter().any(|o| matches!(o, Outcome::Taken(_))) {
-        return None;
-    }
-    sent.outcomes.iter().find_map(|o| match o {
+    let of_account = sent.outcomes.iter().find_map(|o| match o {
         Outcome::Refused(f) if matches!(judge(f).blame, Blame::Account | Blame::Tenant) => Some(f),
         _ => None,
-    })
+    });
+    of_account.or(whole)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! What one transaction makes of its message: pure.
 //!
 //! Invariant: a recipient the server took is never tried again, a recipient it has not answered for is never
-//! dropped; a message ends only as delivered or as a dead letter that is kept whole.
+//! dropped, and one is given up for its age only when it was put off itself, again and again; a message ends only
+//! as delivered or as a dead letter that is kept whole. What a recipient went through at an earlier account or
+//! before it was a dead letter counts no more: then the message has spent no attempts.
 //! Must not know: the account's breaker; whoever calls has judged the account's faults already.
 
-use crate::mail::{Attempt, Failure, Progress, QueuedMessage, RelayTime, WallTime};
+use crate::mail::{Attempt, Deferrals, Failure, Progress, QueuedMessage, Recipient, RelayTime, WallTime};
 use crate::policy::advice::Advice;
 use crate::policy::schedule::{self, Retry};
 use crate::policy::verdict::{Action, judge};
@@ -29,6 +31,8 @@ pub(crate) struct Settled {
     pub(crate) settlement: Settlement,
     pub(crate) notify: Notify,
     pub(crate) advice: Option<Advice>,
+    /// The failure that decided, if there was one.
+    pub(crate) failure: Option<Failure>,
     /// Recipients served by this transaction.
     pub(crate) served: u32,
     /// The words that decided, escaped.
@@ -52,14 +56,32 @@ pub(crate) fn settle(
     failure: Option<&Failure>,
     at: Moment<'_>,
 ) -> Settled {
+    settle_as(message, outcomes, failure, false, at)
+}
+
+/// Settles a message whose connection ended after some recipients were refused and before the others had an answer.
+pub(crate) fn cut_short(message: &QueuedMessage, outcomes: &[Outcome], at: Moment<'_>) -> Settled {
+    settle_as(message, outcomes, None, true, at)
+}
+
+fn settle_as(
+    message: &QueuedMessage,
+    outcomes: &[Outcome],
+    failure: Option<&Failure>,
+    cut_short: bool,
+    at: Moment<'_>,
+) -> Settled {
     let mut recipients = message.recipients.clone();
     let mut outcomes = outcomes.iter();
-    let (mut served, mut again) = (0_u32, false);
+    let (mut served, mut put_off, mut given_up) = (0_u32, 0_u32, false);
     let mut not_before = Duration::ZERO;
     let mut advice = None;
     let mut deciding: Option<Failure> = failure.cloned();
     let mut last_reply = String::new();
     for recipient in recipients.iter_mut().filter(|r| r.progress == Progress::Pending) {
+        if message.attempts == 0 {
+            recipient.deferrals = Deferrals::default();
+        }
         let failed = match outcomes.next() {
             Some(Outcome::Taken(reply)) => {
                 served += 1;
@@ -78,35 +100,36 @@ pub(crate) fn settle(
         if deciding.is_none() {
             deciding = Some(failed.clone());
         }
-        if verdict.action == Action::Bounce {
-            recipient.progress = Progress::Failed(failed.kept());
-        } else {
-            again = true;
+        let passes = verdict.action != Action::Bounce;
+        let is_last = passes && defer(&mut recipient.deferrals, at);
+        put_off = put_off.max(if passes { recipient.deferrals.count } else { 0 });
+        if passes && !is_last {
             not_before = not_before.max(verdict.not_before);
-        }
-    }
-    let attempts = message.attempts + u32::from(again);
-    let age = at.now.since(message.queued_since);
-    if again && age >= at.retry.expire_after {
-        let reason = deciding.clone().expect("a recipient to be tried again has failed");
-        for recipient in recipients.iter_mut().filter(|r| r.progress == Progress::Pending) {
-            recipient.progress = Progress::Failed(reason.kept());
-        }
-    }
-    let is = |p: fn(&Progress) -> bool| recipients.iter().any(|r| p(&r.progress));
-    let mut notify = Notify::Nobody;
-    let to = if is(|p| *p == Progress::Pending) {
-        let wait = if again {
-            schedule::delay(&at.retry.delays, attempts, at.jitter).max(not_before)
         } else {
+            given_up = true;
+            recipient.progress = Progress::Failed(failed.kept());
+        }
+    }
+    let attempts = message.attempts + u32::from(put_off > 0);
+    let mut waiting = recipients.iter().filter(|r| r.progress == Progress::Pending).peekable();
+    let waits = waiting.peek().is_some();
+    // Whoever had no turn yet does not wait for others who were put off; but a server that hangs up on those would
+    // do it again at once.
+    let at_once = put_off == 0 || !cut_short && waiting.any(|r| r.deferrals.count == 0);
+    let failed = recipients.iter().any(|r| matches!(r.progress, Progress::Failed(_)));
+    let mut notify = if given_up { Notify::Failed } else { Notify::Nobody };
+    let to = if waits {
+        let wait = if at_once {
             Duration::ZERO
+        } else {
+            schedule::delay(&at.retry.delays, put_off, at.jitter).max(not_before)
         };
-        if again && warns(message, at, wait) {
+        let late = put_off > 0 && (at.now + wait).since(message.queued_since) >= at.retry.warn_after;
+        if late && notify == Notify::Nobody && tell(&mut recipients) {
             notify = Notify::Delayed;
         }
         Destination::Queued(at.now + wait)
-    } else if is(|p| matches!(p, Progress::Failed(_))) {
-        notify = Notify::Failed;
+    } else if failed {
         Destination::Dead
     } else {
         Destination::Delivered
@@ -129,6 +152,7 @@ pub(crate) fn settle(
         },
         notify,
         advice,
+        failure: deciding,
         served,
         said,
     }
@@ -152,19 +176,26 @@ pub(crate) fn spared(message: &QueuedMessage, failure: &Failure, at: Moment<'_>)
     }
 }
 
-/// Whether this is the attempt at which the sender is told that the message waits. No flag is stored: the age of
-/// `warn_after` lies between this attempt's due time and the next one's exactly once in a message's life.
-fn warns(message: &QueuedMessage, at: Moment<'_>, wait: Duration) -> bool {
-    let age = |t: RelayTime| t.since(message.queued_since);
-    let line = at.retry.warn_after;
-    let (scheduled, now, next) = (age(message.next_attempt), age(at.now), age(at.now + wait));
-    (scheduled < line && line <= now) || (now < line && line <= next)
+/// Counts one more attempt in vain; whether it was the last.
+fn defer(deferrals: &mut Deferrals, at: Moment<'_>) -> bool {
+    if deferrals.count == 0 {
+        deferrals.since = at.now;
+    }
+    deferrals.count = deferrals.count.saturating_add(1);
+    at.retry.gives_up(deferrals.count, at.now.since(deferrals.since))
+}
+
+/// Marks those who wait as told of; whether any was not yet. Stored, because no time tells it: a hold, an outage
+/// and `queue retry` move every attempt.
+fn tell(recipients: &mut [Recipient]) -> bool {
+    let waiting = recipients.iter_mut().filter(|r| r.progress == Progress::Pending);
+    waiting.fold(false, |news, r| !std::mem::replace(&mut r.deferrals.told, true) || news)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::mail::{AccountId, Cause, ClientName, QueueId, Recipient, Reply, ReversePath, Stage, State};
+    use crate::mail::{AccountId, Cause, ClientName, QueueId, Reply, ReversePath, Stage, State};
 
     pub(crate) fn message(n: i64, to: &[&str]) -> QueuedMessage {
         QueuedMessage {
@@ -173,10 +204,7 @@ pub(crate) mod tests {
             client: ClientName::new("printers"),
             peer: None,
             reverse_path: ReversePath::Null,
-            recipients: to
-                .iter()
-                .map(|m| Recipient { mailbox: m.parse().unwrap(), progress: Progress::Pending })
-                .collect(),
+            recipients: to.iter().map(|m| Recipient::pending(m.parse().unwrap())).collect(),
             size_bytes: 1000,
             received_at: WallTime::from_ms(0),
             queued_since: RelayTime::from_ms(0),
@@ -269,18 +297,225 @@ pub(crate) mod tests {
         assert!(matches!(s.settlement.to, Destination::Queued(_)));
     }
 
+    /// What happens to one message, from its arrival on.
+    #[derive(Debug, Clone, Copy)]
+    enum Then {
+        /// So many hours in which nobody tries: a hold, a pause, an outage of the account, a throttle.
+        Rests(i64),
+        /// An attempt met the account's fault.
+        AccountFails,
+        /// The message is tried when it is due and put off, until so many hours have passed so.
+        PutOffFor(i64),
+        /// One attempt that is put off, at once: `queue retry`.
+        PutOffNow,
+        /// As a dead letter it was brought back, or it was moved to another account.
+        BroughtBack,
+    }
+
+    /// The life of a message with one recipient.
+    struct Life {
+        message: QueuedMessage,
+        now_s: i64,
+        warned: u32,
+        dead: bool,
+    }
+
+    impl Life {
+        fn new() -> Self {
+            Self { message: message(1, &["a@b.c"]), now_s: 0, warned: 0, dead: false }
+        }
+
+        fn put_off(&mut self) {
+            let retry = Retry::default();
+            let f = refusal(Stage::Rcpt, "450 4.2.1 later");
+            let outcomes = [Outcome::Refused(f)];
+            let s = settle(&self.message, &outcomes, None, at(self.now_s, &retry));
+            self.warned += u32::from(s.notify == Notify::Delayed);
+            self.message.attempts = s.settlement.attempts;
+            self.message.recipients = s.settlement.recipients;
+            match s.settlement.to {
+                Destination::Queued(next) => self.message.next_attempt = next,
+                _ => {
+                    assert_eq!(s.notify, Notify::Failed);
+                    self.dead = true;
+                }
+            }
+        }
+
+        fn then(&mut self, what: Then) {
+            let retry = Retry::default();
+            match what {
+                Then::Rests(hours) => self.now_s += hours * 3600,
+                Then::AccountFails => {
+                    let f = refusal(Stage::Mail, "451 4.7.0 PRX4");
+                    let s = spared(&self.message, &f, at(self.now_s, &retry));
+                    let Destination::Queued(next) = s.to else { panic!() };
+                    (self.message.next_attempt, self.message.attempts) = (next, s.attempts);
+                    self.message.recipients = s.recipients;
+                }
+                Then::PutOffFor(hours) => {
+                    let until = self.now_s + hours * 3600;
+                    while self.now_s < until && !self.dead {
+                        self.put_off();
+                        self.now_s = self.message.next_attempt.as_ms() / 1000;
+                    }
+                }
+                Then::PutOffNow => self.put_off(),
+                Then::BroughtBack => {
+                    self.dead = false;
+                    self.message.attempts = 0;
+                    self.message.queued_since = RelayTime::from_ms(self.now_s * 1000);
+                    self.message.next_attempt = self.message.queued_since;
+                    self.message.recipients[0].progress = Progress::Pending;
+                }
+            }
+        }
+    }
+
     #[test]
-    fn only_a_failed_attempt_past_the_age_expires_a_message() {
+    fn a_message_is_given_up_and_warned_of_by_its_own_history_and_not_by_its_age() {
+        use Then::{AccountFails, BroughtBack, PutOffFor, PutOffNow, Rests};
+        let rows: &[(&str, &[Then], bool, u32)] = &[
+            ("put off for five days", &[PutOffFor(121)], true, 1),
+            ("put off for less", &[PutOffFor(119)], false, 1),
+            ("put off for less than the warning", &[PutOffFor(3)], false, 0),
+            ("held for a week, then put off", &[Rests(168), PutOffNow], false, 1),
+            ("held for a week, then put off for days", &[Rests(168), PutOffFor(119)], false, 1),
+            ("held for a week, then put off for five days", &[Rests(168), PutOffFor(121)], true, 1),
+            (
+                "an outage of a week that it probed",
+                &[AccountFails, Rests(168), AccountFails, PutOffNow],
+                false,
+                1,
+            ),
+            ("an outage of an hour within", &[PutOffFor(3), AccountFails, Rests(1), PutOffFor(2)], false, 1),
+            ("put off once, then a week of outage", &[PutOffNow, Rests(168), PutOffNow], false, 1),
+            ("put off for a day, then ten of outage", &[PutOffFor(24), Rests(240), PutOffNow], false, 1),
+            ("put off for days, then outages", &[PutOffFor(61), Rests(240), PutOffFor(1)], true, 1),
+            (
+                "a day's limit that leaves an hour a day",
+                &[
+                    PutOffFor(1),
+                    Rests(23),
+                    PutOffFor(1),
+                    Rests(23),
+                    PutOffFor(1),
+                    Rests(23),
+                    PutOffFor(1),
+                    Rests(23),
+                    PutOffFor(1),
+                    Rests(23),
+                    PutOffFor(1),
+                ],
+                false,
+                1,
+            ),
+            (
+                "retried by hand again and again",
+                &[
+                    Rests(168),
+                    PutOffNow,
+                    PutOffNow,
+                    PutOffNow,
+                    PutOffNow,
+                    PutOffNow,
+                    PutOffNow,
+                    PutOffNow,
+                    PutOffNow,
+                ],
+                false,
+                1,
+            ),
+            ("retried by hand around the warning", &[PutOffFor(4), PutOffNow, PutOffNow], false, 1),
+            ("brought back as a dead letter", &[PutOffFor(121), BroughtBack, PutOffNow], false, 1),
+            ("brought back, and put off anew", &[PutOffFor(121), BroughtBack, PutOffFor(5)], false, 2),
+            ("moved to another account", &[PutOffFor(100), BroughtBack, PutOffFor(100)], false, 2),
+        ];
+        for (name, history, dead, warned) in rows {
+            let mut life = Life::new();
+            for what in *history {
+                life.then(*what);
+            }
+            assert_eq!((life.dead, life.warned), (*dead, *warned), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_admin_who_retries_every_minute_shortens_nothing() {
+        let mut life = Life::new();
+        life.then(Then::Rests(168));
+        for _ in 0..300 {
+            life.put_off();
+            life.now_s += 60;
+        }
+        assert!(!life.dead, "five hours of attempts of its own");
+    }
+
+    #[test]
+    fn only_a_failed_attempt_gives_a_message_up() {
+        let mut life = Life::new();
+        life.then(Then::PutOffFor(119));
         let retry = Retry::default();
-        let days = |d: i64| d * 86_400;
-        let f = refusal(Stage::Mail, "450 4.2.1 later");
-        let m = message(1, &["a@b.c"]);
-        let young = settle(&m, &[Outcome::Untried], Some(&f), at(days(5) - 1, &retry));
-        assert!(matches!(young.settlement.to, Destination::Queued(_)));
-        let old = settle(&m, &[Outcome::Untried], Some(&f), at(days(5), &retry));
-        assert_eq!((old.settlement.to, old.notify), (Destination::Dead, Notify::Failed));
-        let late_but_fine = settle(&m, &[ok()], None, at(days(9), &retry));
-        assert_eq!(late_but_fine.settlement.to, Destination::Delivered);
+        let s = settle(&life.message, &[ok()], None, at(86_400 * 9, &retry));
+        assert_eq!(s.settlement.to, Destination::Delivered);
+    }
+
+    #[test]
+    fn a_recipient_that_was_never_tried_is_not_given_up_for_another_that_was() {
+        let retry = Retry::default();
+        let mut m = message(1, &["busy@b.c", "left@b.c"]);
+        let mut now = 0;
+        // The day's limit leaves room for one, whose turn it always is.
+        let outcomes = [refused("450 4.2.1 busy"), Outcome::Untried];
+        let gone = loop {
+            let s = settle(&m, &outcomes, None, at(now, &retry));
+            (m.attempts, m.recipients) = (s.settlement.attempts, s.settlement.recipients.clone());
+            if s.notify == Notify::Failed {
+                break s;
+            }
+            now += 1800;
+        };
+        assert!(now >= 5 * 86_400);
+        assert!(matches!(m.recipients[0].progress, Progress::Failed(_)));
+        assert_eq!(m.recipients[1].progress, Progress::Pending);
+        assert!(matches!(gone.settlement.to, Destination::Queued(_)), "it goes on for the other");
+        let s = settle(&m, &outcomes[..1], None, at(now, &retry));
+        assert!(matches!(s.settlement.to, Destination::Queued(_)), "which has a time of its own");
+        let s = settle(&m, &[ok()], None, at(now, &retry));
+        assert_eq!((s.settlement.to, s.notify), (Destination::Dead, Notify::Nobody), "told of already");
+    }
+
+    #[test]
+    fn a_recipient_that_had_no_turn_does_not_wait_for_those_who_were_put_off() {
+        let retry = Retry::default();
+        let mut m = message(1, &["busy@b.c", "left@b.c"]);
+        let s = settle(&m, &[refused("450 4.2.1 busy"), Outcome::Untried], None, at(5, &retry));
+        assert_eq!(s.settlement.to, Destination::Queued(RelayTime::from_ms(5_000)));
+        (m.attempts, m.recipients) = (s.settlement.attempts, s.settlement.recipients);
+        let s = settle(&m, &[Outcome::Untried, refused("450 4.2.1 busy")], None, at(5, &retry));
+        assert_eq!(s.settlement.to, Destination::Queued(RelayTime::from_ms(35_000)), "each had its turn");
+    }
+
+    #[test]
+    fn a_server_that_hangs_up_on_one_recipient_is_not_tried_again_at_once_for_the_others() {
+        let m = message(1, &["busy@b.c", "left@b.c"]);
+        for (line, next_s) in [("450 4.2.1 busy", 35), ("550 5.1.1 unknown", 5)] {
+            let s = cut_short(&m, &[refused(line), Outcome::Untried], at(5, &Retry::default()));
+            assert_eq!(s.settlement.to, Destination::Queued(RelayTime::from_ms(next_s * 1000)), "{line}");
+            assert_eq!(s.settlement.recipients[1].progress, Progress::Pending);
+        }
+    }
+
+    #[test]
+    fn a_refused_recipient_is_told_of_while_another_is_put_off() {
+        let s = settle(
+            &message(1, &["no@b.c", "busy@b.c"]),
+            &[refused("550 5.1.1 unknown"), refused("450 4.2.1 busy")],
+            None,
+            at(5, &Retry::default()),
+        );
+        assert!(matches!(s.settlement.to, Destination::Queued(_)));
+        assert_eq!(s.notify, Notify::Failed);
     }
 
     #[test]
@@ -295,6 +530,7 @@ pub(crate) mod tests {
                 warned += u32::from(s.notify == Notify::Delayed);
                 let Destination::Queued(next) = s.settlement.to else { panic!() };
                 m.attempts = s.settlement.attempts;
+                m.recipients = s.settlement.recipients;
                 m.next_attempt = next;
                 now = next.as_ms() / 1000 + late_by;
             }

@@ -8,8 +8,8 @@ use crate::config::{Listen, ListenAuth, ListenTls, Settings};
 use crate::control::client::{Client, ClientError};
 use crate::control::report::{AccountState, Message, Status, ToProgress};
 use crate::mail::{
-    AccountId, ClientName, Failure, Mailbox, Progress, QueueId, QueuedMessage, Recipient, RelayTime,
-    ReversePath, State, WallTime,
+    AccountId, ClientName, Failure, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
+    State, WallTime,
 };
 use crate::policy::rewrite::Sender;
 use crate::queue::Body;
@@ -229,7 +229,7 @@ pub(super) fn unqueued(account: &AccountId, from: &Mailbox, to: &Mailbox) -> Que
         client: ClientName::new("test"),
         peer: None,
         reverse_path: ReversePath::Mailbox(from.clone()),
-        recipients: vec![Recipient { mailbox: to.clone(), progress: Progress::Pending }],
+        recipients: vec![Recipient::pending(to.clone())],
         size_bytes: 0,
         received_at: WallTime::now(),
         queued_since: RelayTime::default(),

@@ -3,6 +3,7 @@
 use super::Counter;
 use crate::mail::{AccountId, QueueId};
 use crate::policy::advice::{About, Advice};
+use crate::policy::breaker::Why;
 use std::time::Duration;
 use tracing::{error, info, warn};
 
@@ -28,6 +29,17 @@ pub enum Fact {
         said: String,
         /// Since the 250 to the device.
         after: Duration,
+    },
+    /// The smart host has it for some recipients; the others follow.
+    TakenInPart {
+        /// The message.
+        id: QueueId,
+        /// The server's words to the end of data.
+        said: String,
+        /// Recipients taken.
+        taken: u32,
+        /// Recipients to follow.
+        left: usize,
     },
     /// To be tried again on the message's own schedule.
     Deferred {
@@ -76,7 +88,7 @@ pub enum Fact {
         /// What to do in the failure's own words; in place of the advice's.
         remedy: Vec<String>,
     },
-    /// A fault that calls itself temporary does not pass, or only this mailbox has it.
+    /// A fault that calls itself temporary is probably a setting.
     Persistent {
         /// The latest words.
         said: String,
@@ -86,13 +98,31 @@ pub enum Fact {
         advice: Option<Advice>,
         /// What to do in the failure's own words; in place of the advice's.
         remedy: Vec<String>,
-        /// Another mailbox works at the same smart host meanwhile.
-        another_works: bool,
+        /// Why it is taken for one.
+        why: Why,
+    },
+    /// An outage lasts.
+    StillOut {
+        /// The latest words.
+        said: String,
+        /// How long.
+        lasting: Duration,
+        /// What it means.
+        advice: Option<Advice>,
+        /// What to do in the failure's own words; in place of the advice's.
+        remedy: Vec<String>,
     },
     /// The account works again.
     Recovered {
         /// How long it did not.
         lasted: Duration,
+    },
+    /// The server takes fewer connections at once; those that are left go on.
+    FewerConnections {
+        /// Its words.
+        said: String,
+        /// So many are left.
+        allowed: usize,
     },
     /// A further connection failed while another works: not an outage.
     ExtraConnectionFailed {
@@ -116,6 +146,10 @@ impl Fact {
             Self::Delivered { id, said, after } => {
                 DELIVERED_TOTAL.add(1);
                 info!(event = "delivered", %id, %account, after_ms = ms(*after), "{id} delivered: {said}");
+            }
+            Self::TakenInPart { id, said, taken, left } => {
+                info!(event = "taken_in_part", %id, %account, taken, left,
+                    "{id} taken for {taken} recipients, {left} follow: {said}");
             }
             Self::Deferred { id, said, retry_in, attempts } => {
                 DEFERRED_TOTAL.add(1);
@@ -144,20 +178,33 @@ impl Fact {
                     "{account} is held, next probe in {}: {said}", s(*retry_in));
                 hints(*advice, remedy, about);
             }
-            Self::Persistent { said, lasting, advice, remedy, another_works } => {
-                let why = if *another_works {
-                    "another mailbox works at the same server"
-                } else {
-                    "a passing fault would have passed by now"
+            Self::Persistent { said, lasting, advice, remedy, why } => {
+                let why = match why {
+                    Why::NeverWorked => "has never worked with these settings".to_owned(),
+                    Why::AnotherWorks => {
+                        format!("has failed for {} and another mailbox works at the same server", s(*lasting))
+                    }
+                    Why::TooLong => {
+                        format!("has failed for {} and a passing fault would have passed by now", s(*lasting))
+                    }
+                    Why::Seldom => "has met a fault that seldom passes by itself".to_owned(),
                 };
                 error!(event = "account_misconfigured", %account, lasting_ms = ms(*lasting),
-                    "{account} has failed for {} and {why}: this is probably a misconfiguration, not a temporary \
-                     error: {said}", s(*lasting));
+                    "{account} {why}: this is probably a setting, not a temporary error: {said}");
+                hints(*advice, remedy, about);
+            }
+            Self::StillOut { said, lasting, advice, remedy } => {
+                warn!(event = "account_waiting", %account, lasting_ms = ms(*lasting),
+                    "{account} has been waiting for {}, all mail is kept: {said}", s(*lasting));
                 hints(*advice, remedy, about);
             }
             Self::Recovered { lasted } => {
                 info!(event = "account_recovered", %account, lasted_ms = ms(*lasted),
                     "{account} works again after {}", s(*lasted));
+            }
+            Self::FewerConnections { said, allowed } => {
+                info!(event = "fewer_connections", %account, allowed,
+                    "{account}: too many connections at once, going on with {allowed}: {said}");
             }
             Self::ExtraConnectionFailed { said, retry_in } => {
                 ACCOUNT_FAILURES_TOTAL.add(1);

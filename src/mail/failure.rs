@@ -64,8 +64,15 @@ pub enum Cause {
     Network(String),
     /// No progress within the time of that stage.
     Timeout,
-    /// The certificate or the handshake: nobody was authenticated, nothing was sent.
+    /// The certificate is not believed: nobody was authenticated, nothing was sent.
     Certificate(String),
+    /// The TLS handshake failed for another reason: nothing was sent.
+    Handshake {
+        /// The alert, or what is wrong.
+        said: String,
+        /// The two will never agree as they are.
+        lasts: bool,
+    },
     /// STARTTLS is required and not announced.
     NoStartTls,
     /// Credentials are set and no mechanism we speak is announced.
@@ -164,6 +171,7 @@ impl fmt::Display for Failure {
             Cause::Network(t) => text(f, "", t),
             Cause::Timeout => f.write_str("no answer in time"),
             Cause::Certificate(t) => text(f, "certificate not accepted: ", t),
+            Cause::Handshake { said, .. } => text(f, "", said),
             Cause::NoStartTls => f.write_str("the server does not offer STARTTLS"),
             Cause::NoAuth => f.write_str("the server offers no AUTH mechanism we speak"),
             Cause::Unparsable(t) => text(f, "not an SMTP reply: ", t),

@@ -25,6 +25,34 @@ pub struct Recipient {
     pub mailbox: Mailbox,
     /// What became of it.
     pub progress: Progress,
+    /// How often it was put off while pending.
+    #[serde(default, skip_serializing_if = "Deferrals::is_none")]
+    pub deferrals: Deferrals,
+}
+
+impl Recipient {
+    /// One that nothing has happened to yet.
+    pub fn pending(mailbox: Mailbox) -> Self {
+        Self { mailbox, progress: Progress::Pending, deferrals: Deferrals::default() }
+    }
+}
+
+/// How often a recipient was put off by the server's answer about it or its message; what the account suffered, a
+/// hold and a stop of the relay leave no trace here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deferrals {
+    /// Attempts.
+    pub count: u32,
+    /// The first of them.
+    pub since: RelayTime,
+    /// The sender has been told that it waits.
+    pub told: bool,
+}
+
+impl Deferrals {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where a message stands. Every message that got a 250 is in exactly one of these until history is pruned.
@@ -92,6 +120,11 @@ pub struct QueuedMessage {
 }
 
 impl QueuedMessage {
+    /// Whether the relay wrote it. What a device sends has the device's address, whatever its client is called.
+    pub fn is_notice(&self) -> bool {
+        self.peer.is_none() && self.reverse_path == ReversePath::Null
+    }
+
     /// The recipients still to be delivered.
     pub fn pending(&self) -> impl Iterator<Item = &Mailbox> {
         self.recipients.iter().filter(|r| r.progress == Progress::Pending).map(|r| &r.mailbox)

@@ -20,7 +20,7 @@ pub use address::{AddressError, AddressPattern, Mailbox, ReversePath};
 pub use envelope::Envelope;
 pub use failure::{Cause, Failure, NoToken, Stage};
 pub use ids::{AccountId, ClientName, QueueId};
-pub use message::{Attempt, Progress, QueuedMessage, Recipient, State};
+pub use message::{Attempt, Deferrals, Progress, QueuedMessage, Recipient, State};
 pub use reply::{EnhancedStatus, Reply};
 pub use text::Escaped;
 pub use time::{RelayTime, WallTime};

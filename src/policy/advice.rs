@@ -118,6 +118,8 @@ advice! {
     NoAuthOffered = server::NO_AUTH;
     /// STARTTLS is not offered, or the server insists on it.
     NoStartTls = server::NO_STARTTLS;
+    /// The handshake was broken off, for another reason than the certificate.
+    TlsHandshake = server::TLS_HANDSHAKE;
     /// The server's certificate cannot be verified.
     Certificate = server::CERTIFICATE;
     /// The server wants a newer TLS.
@@ -207,6 +209,12 @@ impl Advice {
                 .replace("{client_id}", app.client_id)
         };
         self.entry().steps.iter().map(fill).collect()
+    }
+
+    /// Whether a fault that calls itself temporary can be a setting all the same: something answers, and it may be
+    /// this account alone that it does not like. A network or a service out of order is none.
+    pub fn may_be_a_setting(self) -> bool {
+        matches!(self, Self::Proxy | Self::MailboxLogon | Self::TlsHandshake)
     }
 
     /// Where the documentation has it.

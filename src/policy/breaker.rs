@@ -1,4 +1,5 @@
-//! An account that fails is left alone, then probed.
+//! An account that fails is left alone, then probed; and a fault that calls itself temporary is called a setting when
+//! everything speaks for it.
 //!
 //! Invariant: while open, nothing is sent before `next_probe`, and then one probe at a time; a transient fault and
 //! a refusal have delays of their own, and neither count starts over before a success: a PRX4 between two
@@ -12,9 +13,11 @@ use crate::mail::RelayTime;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Probes or time after which a transient fault is called persistent.
-const PERSISTENT_PROBES: u32 = 5;
-const PERSISTENT_AFTER: Duration = Duration::from_secs(15 * 60);
+/// So long, and with so many probes in vain, no passing fault lasts.
+const LASTING: Duration = Duration::from_secs(15 * 60);
+const LASTING_PROBES: u32 = 5;
+/// While another mailbox works, a second look is enough.
+const PROBES_BESIDE_ANOTHER: u32 = 2;
 /// The upper end of a pause, where the verdict names the lower.
 const PAUSE_SPREAD: u32 = 4;
 
@@ -51,8 +54,53 @@ pub struct Open {
     /// The same in the words of the failure itself; comes before the advice's.
     #[serde(default)]
     pub remedy: Vec<String>,
-    /// The admin has been told that this is no passing fault.
+    /// The admin has been told that it lasts, or that only a person ends it.
     pub told: bool,
+    /// The admin has been told that it is probably a setting.
+    #[serde(default)]
+    pub told_setting: bool,
+}
+
+impl Open {
+    /// Whether, by its latest failure, a person is to look at a setting.
+    pub fn is_probably_a_setting(&self) -> bool {
+        self.kind == Kind::Transient && self.told_setting && may_be_a_setting(self.advice)
+    }
+}
+
+fn may_be_a_setting(advice: Option<Advice>) -> bool {
+    advice.is_some_and(Advice::may_be_a_setting)
+}
+
+/// What is known of an account beyond its outage.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known {
+    /// It has worked before, with the settings it has now.
+    pub has_worked: bool,
+    /// Another account works at the same smart host at this time.
+    pub another_works: bool,
+}
+
+/// What is to be said of an outage that is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasting {
+    /// It lasts; a network or a service that is out of order.
+    Outage,
+    /// It is probably a setting, and why.
+    Setting(Why),
+}
+
+/// Why a fault that calls itself temporary is taken for a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The account has never worked with these settings.
+    NeverWorked,
+    /// Another account works at the same smart host.
+    AnotherWorks,
+    /// It has lasted for longer than such a fault lasts.
+    TooLong,
+    /// It is one that seldom passes by itself.
+    Seldom,
 }
 
 /// Closed, or open with a reason.
@@ -97,6 +145,7 @@ impl Breaker {
             advice: None,
             remedy: vec![],
             told: false,
+            told_setting: false,
         });
         open.reason = reason;
         open.advice = verdict.advice;
@@ -133,17 +182,31 @@ impl Breaker {
         }
     }
 
-    /// Whether this is the moment to say that a transient fault is no passing one; true once an outage.
-    /// When another mailbox works at the same smart host, two probes are enough.
-    pub fn turns_persistent(&mut self, now: RelayTime, another_works: bool) -> bool {
-        let probes = if another_works { 2 } else { PERSISTENT_PROBES };
-        match &mut self.0 {
-            Some(o) if !o.told && (o.transient >= probes || now.since(o.since) >= PERSISTENT_AFTER) => {
-                o.told = true;
-                true
-            }
-            _ => false,
-        }
+    /// What is to be said now, after a failure that calls itself temporary: each once an outage. An account that
+    /// worked a minute ago has an outage first, and a network or a service that cannot be reached is never called
+    /// a setting.
+    pub fn lasts(&mut self, verdict: &Verdict, now: RelayTime, known: Known) -> Option<Lasting> {
+        let open = self.0.as_mut()?;
+        let long = now.since(open.since) >= LASTING;
+        let setting = if !may_be_a_setting(verdict.advice) {
+            None
+        } else if !known.has_worked {
+            Some(Why::NeverWorked)
+        } else if known.another_works && open.transient >= PROBES_BESIDE_ANOTHER {
+            Some(Why::AnotherWorks)
+        } else if verdict.tell_now {
+            Some(Why::Seldom)
+        } else {
+            (long && open.transient >= LASTING_PROBES).then_some(Why::TooLong)
+        };
+        let said = match setting {
+            Some(why) if !open.told_setting => Lasting::Setting(why),
+            None if (long || verdict.tell_now) && !open.told => Lasting::Outage,
+            _ => return None,
+        };
+        open.told = true;
+        open.told_setting |= setting.is_some();
+        Some(said)
     }
 
     /// The admin has been told by another way.
@@ -223,23 +286,80 @@ mod tests {
         assert_eq!(b.open().unwrap().next_probe, at(105));
     }
 
+    /// What is said after each of these failures, each so many seconds after the start.
+    fn said_of(failures: &[(i64, Failure)], known: Known) -> Vec<(i64, Lasting)> {
+        let mut b = Breaker::default();
+        let mut told = vec![];
+        for (s, failure) in failures {
+            let verdict = judge(failure);
+            b.fail(&verdict, String::new(), at(*s), 0.5, &Retry::default());
+            told.extend(b.lasts(&verdict, at(*s), known).map(|l| (*s, l)));
+        }
+        told
+    }
+
     #[test]
-    fn a_fault_is_called_persistent_once_after_five_probes_or_a_quarter_of_an_hour() {
+    fn a_fault_that_calls_itself_temporary_is_called_a_setting_when_everything_speaks_for_it() {
+        let (new, worked) = (Known::default(), Known { has_worked: true, another_works: false });
+        let beside = Known { another_works: true, ..worked };
+        let reply = |line: &str| {
+            let (code, text) = line.split_once(' ').unwrap();
+            Failure::new(Stage::Auth, Cause::Reply(Reply::new(code.parse().unwrap(), text)))
+        };
+        let (prx4, busy) = (reply(PRX4), reply("451 4.7.500 Server busy"));
+        let unreachable = Failure::new(Stage::Connect, Cause::Network("refused".into()));
+        let handshake = Failure::new(Stage::Tls, Cause::Handshake { said: "alert".into(), lasts: false });
+        let no_token = Failure::new(
+            Stage::Token,
+            Cause::Token(crate::mail::NoToken {
+                said: "cannot be reached".into(),
+                needs_a_person: false,
+                retry_in: Duration::ZERO,
+                remedy: vec![],
+            }),
+        );
+        let logon = reply("430 4.2.0 STOREDRV; mailbox logon failure");
+        // At the times of the shipped delays, without jitter, and beyond.
+        let probes = [0, 5, 15, 35, 75, 135, 255, 555, 1155, 2055];
+        let all = |f: &Failure| probes.map(|s| (s, f.clone())).to_vec();
+        let setting = |s, why| vec![(s, Lasting::Setting(why))];
+        let rows: Vec<(&str, Vec<(i64, Failure)>, Known, Vec<(i64, Lasting)>)> = vec![
+            ("it has never worked", all(&prx4), new, setting(0, Why::NeverWorked)),
+            ("it worked a minute ago", all(&prx4), worked, setting(1155, Why::TooLong)),
+            ("another works", all(&prx4), beside, setting(5, Why::AnotherWorks)),
+            (
+                "long, and few probes",
+                vec![(0, prx4.clone()), (900, prx4.clone()), (1800, prx4.clone())],
+                worked,
+                vec![(900, Lasting::Outage)],
+            ),
+            ("it seldom passes", all(&logon), worked, setting(0, Why::Seldom)),
+            ("unreachable, never worked", all(&unreachable), new, vec![(1155, Lasting::Outage)]),
+            ("unreachable", all(&unreachable), beside, vec![(1155, Lasting::Outage)]),
+            ("busy", all(&busy), new, vec![(1155, Lasting::Outage)]),
+            ("no token, never worked", all(&no_token), new, vec![(1155, Lasting::Outage)]),
+            ("no token", all(&no_token), beside, vec![(1155, Lasting::Outage)]),
+            ("no handshake", all(&handshake), worked, setting(1155, Why::TooLong)),
+            (
+                "unreachable, then a PRX4 that stays",
+                [&all(&unreachable)[..9], &[(1200, prx4.clone())]].concat(),
+                worked,
+                vec![(1155, Lasting::Outage), (1200, Lasting::Setting(Why::TooLong))],
+            ),
+        ];
+        for (name, failures, known, said) in rows {
+            assert_eq!(said_of(&failures, known), said, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_not_blamed_for_what_came_after_it() {
         let mut b = Breaker::default();
-        let told: Vec<bool> = (0..7)
-            .map(|i| {
-                b.fail(&said(PRX4), String::new(), at(i), 0.5, &Retry::default());
-                b.turns_persistent(at(i), false)
-            })
-            .collect();
-        assert_eq!(told, [false, false, false, false, true, false, false]);
-        let mut b = Breaker::default();
-        b.fail(&said(PRX4), String::new(), at(0), 0.5, &Retry::default());
-        b.fail(&said(PRX4), String::new(), at(5), 0.5, &Retry::default());
-        assert!(b.turns_persistent(at(5), true), "at once when another mailbox works");
-        let mut b = Breaker::default();
-        b.fail(&said(PRX4), String::new(), at(0), 0.5, &Retry::default());
-        assert!(!b.turns_persistent(at(899), false));
-        assert!(b.turns_persistent(at(900), false));
+        let unreachable = judge(&Failure::new(Stage::Connect, Cause::Timeout));
+        for (verdict, setting) in [(&said(PRX4), true), (&unreachable, false), (&said(PRX4), true)] {
+            b.fail(verdict, String::new(), at(0), 0.5, &Retry::default());
+            b.lasts(verdict, at(0), Known::default());
+            assert_eq!(b.open().unwrap().is_probably_a_setting(), setting);
+        }
     }
 }

@@ -256,9 +256,11 @@ impl Report<'_> {
             Cause::Network(_) => EnhancedStatus::new(class, 4, 1),
             Cause::Timeout => EnhancedStatus::new(class, 4, 2),
             Cause::Unparsable(_) => EnhancedStatus::new(class, 5, 0),
-            Cause::Certificate(_) | Cause::NoStartTls | Cause::NoAuth | Cause::Token(_) => {
-                EnhancedStatus::new(class, 7, 0)
-            }
+            Cause::Certificate(_)
+            | Cause::Handshake { .. }
+            | Cause::NoStartTls
+            | Cause::NoAuth
+            | Cause::Token(_) => EnhancedStatus::new(class, 7, 0),
             Cause::TooLarge { .. } => EnhancedStatus::new(5, 3, 4),
             Cause::NoSmtpUtf8 => EnhancedStatus::new(5, 6, 7),
             Cause::Body(_) | Cause::BodyForNow(_) => EnhancedStatus::new(class, 3, 0),
@@ -377,7 +379,7 @@ fn is_id(id: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{AccountId, ClientName, Progress, Recipient, RelayTime, Reply, Stage, State};
+    use crate::mail::{AccountId, ClientName, Recipient, RelayTime, Reply, Stage, State};
 
     const NOW: i64 = 1_795_435_200_000;
 
@@ -388,10 +390,7 @@ mod tests {
             client: ClientName::new("printers"),
             peer: Some("10.0.5.7".parse().unwrap()),
             reverse_path: path,
-            recipients: vec![Recipient {
-                mailbox: "a@contoso.com".parse().unwrap(),
-                progress: Progress::Pending,
-            }],
+            recipients: vec![Recipient::pending("a@contoso.com".parse().unwrap())],
             size_bytes: 4711,
             received_at: WallTime::from_ms(NOW - 3_600_000),
             queued_since: RelayTime::from_ms(0),

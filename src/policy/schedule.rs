@@ -22,10 +22,27 @@ pub struct Retry {
     pub account_delays: Vec<Duration>,
     /// The breaker's, for refused logins and the like.
     pub hold_delays: Vec<Duration>,
-    /// Older than this and still waiting: the sender is told once.
+    /// Older than this and put off: the sender is told once.
     pub warn_after: Duration,
-    /// Older than this when an attempt fails: given up.
+    /// Put off again and again for as long as this: given up.
     pub expire_after: Duration,
+}
+
+impl Retry {
+    /// Whether a recipient put off so many times, for the first time so long ago, is given up. Time alone does not
+    /// do it: a message that waited for its account, for a person or for a relay that was switched off had no chance
+    /// meanwhile. So half of `expire_after` must have passed between its own attempts, by their own delays.
+    pub fn gives_up(&self, deferrals: u32, tried_for: Duration) -> bool {
+        tried_for >= self.expire_after && self.between(deferrals) >= self.expire_after / 2
+    }
+
+    /// The delays between so many attempts, without jitter.
+    fn between(&self, attempts: u32) -> Duration {
+        let gaps = attempts.saturating_sub(1);
+        let listed = self.delays.iter().take(usize::try_from(gaps).unwrap_or(usize::MAX)).sum();
+        let beyond = gaps.saturating_sub(u32::try_from(self.delays.len()).unwrap_or(u32::MAX));
+        self.delays.last().map_or(listed, |last| listed.saturating_add(last.saturating_mul(beyond)))
+    }
 }
 
 impl Default for Retry {
@@ -50,6 +67,34 @@ mod tests {
         let delays = Retry::default().delays;
         let secs = |n| delay(&delays, n, 0.5).as_secs();
         assert_eq!([secs(1), secs(2), secs(7), secs(8), secs(900)], [30, 60, 1800, 1800, 1800]);
+    }
+
+    #[test]
+    fn a_recipient_is_given_up_after_a_time_with_attempts_of_its_own_in_it() {
+        let days = |d: u64| Duration::from_secs(d * 86_400);
+        let usual = Retry::default();
+        let hourly = Retry {
+            delays: vec![Duration::from_secs(3600)],
+            expire_after: Duration::from_secs(1800),
+            ..Retry::default()
+        };
+        let at_once = Retry { expire_after: Duration::ZERO, ..Retry::default() };
+        for (retry, deferrals, tried_for, gives_up) in [
+            (&usual, 1, days(0), false),
+            // As many attempts as five days of the usual delays hold, and as two and a half.
+            (&usual, 246, days(5) - Duration::from_secs(1), false),
+            (&usual, 246, days(5), true),
+            (&usual, 126, days(9), true),
+            (&usual, 125, days(9), false),
+            (&usual, 2, days(300), false),
+            (&usual, u32::MAX, days(4), false),
+            // Delays longer than the whole time: the second attempt is the last.
+            (&hourly, 1, Duration::ZERO, false),
+            (&hourly, 2, Duration::from_secs(3600), true),
+            (&at_once, 1, Duration::ZERO, true),
+        ] {
+            assert_eq!(retry.gives_up(deferrals, tried_for), gives_up, "{deferrals} in {tried_for:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Invariant: within any 60 seconds at most `messages_per_minute` transactions are begun, and none is begun when
 //! the recipients served within 24 hours (in steps of ten minutes, rounded to the careful side) and those in flight
-//! have reached `recipients_per_day`: only the message that reaches it may go beyond.
+//! have reached `recipients_per_day`. Whoever begins one for no more than `recipients_left` never passes it.
 
 use crate::mail::RelayTime;
 use std::collections::VecDeque;
@@ -35,11 +35,16 @@ impl Throttle {
         self.recipients_per_day = recipients_per_day;
     }
 
-    /// How many further transactions may begin now.
-    pub fn slots(&mut self, now: RelayTime) -> usize {
+    /// For how many recipients a transaction that begins now may be; no limit is `u32::MAX`.
+    pub fn recipients_left(&mut self, now: RelayTime) -> u32 {
         self.forget(now);
         let begun = self.recipients_today().saturating_add(self.in_flight);
-        if self.recipients_per_day > 0 && begun >= self.recipients_per_day {
+        if self.recipients_per_day == 0 { u32::MAX } else { self.recipients_per_day.saturating_sub(begun) }
+    }
+
+    /// How many further transactions may begin now.
+    pub fn slots(&mut self, now: RelayTime) -> usize {
+        if self.recipients_left(now) == 0 {
             return 0;
         }
         if self.messages_per_minute == 0 {
@@ -149,7 +154,7 @@ mod tests {
     fn recipients_in_flight_count_until_it_is_known_what_came_of_them() {
         let mut t = Throttle::new(0, 3, vec![]);
         t.begin(at(0), 2);
-        assert!(t.slots(at(0)) > 0);
+        assert_eq!((t.slots(at(0)) > 0, t.recipients_left(at(0))), (true, 1));
         t.begin(at(0), 1);
         assert_eq!((t.slots(at(0)), t.opens_at(at(0))), (0, at(0)), "no time is known");
         t.end(2);

@@ -56,6 +56,13 @@ pub struct Verdict {
     pub tell_now: bool,
 }
 
+impl Verdict {
+    /// Whether so many connections at once are too many, and fewer would do.
+    pub fn is_too_many_connections(&self) -> bool {
+        self.action == Action::Pause && self.advice == Some(Advice::TooManyConnections)
+    }
+}
+
 /// Judges a failure.
 pub fn judge(failure: &Failure) -> Verdict {
     match &failure.cause {
@@ -79,6 +86,8 @@ fn without_reply(stage: Stage, cause: &Cause) -> Verdict {
     let account = |action, advice| verdict(Blame::Account, action, Some(advice));
     match cause {
         Cause::Certificate(_) => account(Action::Hold, Advice::Certificate),
+        Cause::Handshake { lasts: true, .. } => account(Action::Hold, Advice::TlsVersion),
+        Cause::Handshake { lasts: false, .. } => account(Action::Retry, Advice::TlsHandshake),
         Cause::NoStartTls => account(Action::Hold, Advice::NoStartTls),
         Cause::NoAuth => account(Action::Hold, Advice::NoAuthOffered),
         Cause::Token(none) => {
@@ -763,6 +772,9 @@ mod tests {
         assert_eq!(j(Stage::Connect, Cause::Timeout), (Account, Retry));
         assert_eq!(j(Stage::Tls, Cause::NoStartTls), (Account, Hold));
         assert_eq!(j(Stage::Tls, Cause::Certificate("expired".into())), (Account, Hold));
+        let handshake = |lasts| Cause::Handshake { said: "x".into(), lasts };
+        assert_eq!(j(Stage::Tls, handshake(false)), (Account, Retry));
+        assert_eq!(j(Stage::Tls, handshake(true)), (Account, Hold));
         assert_eq!(j(Stage::Auth, Cause::NoAuth), (Account, Hold));
         assert_eq!(j(Stage::Auth, Cause::Network("reset".into())), (Account, Retry));
         assert_eq!(j(Stage::Mail, Cause::Network("reset".into())), (Blame::Session, Retry));

@@ -397,8 +397,5 @@ pub trait Queue: Send + Sync + 'static {
 
 /// The recipients of a fresh message, all pending.
 pub(crate) fn pending(recipients: &[Mailbox]) -> Vec<Recipient> {
-    recipients
-        .iter()
-        .map(|m| Recipient { mailbox: m.clone(), progress: crate::mail::Progress::Pending })
-        .collect()
+    recipients.iter().cloned().map(Recipient::pending).collect()
 }

@@ -1,7 +1,8 @@
 //! One byte stream to the smart host, in the clear or in TLS, with its replies read off.
 //!
-//! Invariant: no byte that was read is lost, whoever stops waiting; no wait is without an end, and a server that
-//! drips its reply byte by byte gains at most twice the timeout. Must not know: what is said over it.
+//! Invariant: no byte that was read is lost, whoever stops waiting, and what was said before the stream ended is
+//! heard before its end is; no wait is without an end, and a server that drips its reply byte by byte gains at most
+//! twice the timeout. Must not know: what is said over it.
 
 use super::reply::{MAX_REPLY_BYTES, ReplyReader};
 use crate::mail::{Cause, Reply};
@@ -82,19 +83,21 @@ impl Channel {
         self.replies.is_empty()
     }
 
-    /// Shakes hands for TLS on a silent channel in the clear. `Err(Cause::Certificate)`: nothing was sent.
+    /// Shakes hands for TLS on a silent channel in the clear. Of an error nothing was sent.
     pub(super) async fn into_tls(self, connector: &TlsConnector, host: &str) -> Result<Self, Cause> {
         let client = match self.stream {
             Stream::Plain(client) => client,
             Stream::Tls(_) => return Ok(self),
         };
         let tls = client.into_tls(connector, host).await.map_err(|e| match e {
-            mail_send::Error::Tls(e) => Cause::Certificate(super::trust::explain(&e)),
+            mail_send::Error::Tls(e) => super::trust::cause(&e),
             mail_send::Error::InvalidTLSName => {
                 Cause::Certificate("the smart host's name cannot be in a certificate".to_owned())
             }
             mail_send::Error::Timeout => Cause::Timeout,
-            mail_send::Error::Io(e) => network(&e),
+            // mail-send keeps of an end of the connection only its kind.
+            mail_send::Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => closed(),
+            mail_send::Error::Io(e) => Cause::Network(e.kind().to_string()),
             other => Cause::Network(other.to_string()),
         })?;
         Ok(Self { stream: Stream::Tls(Box::new(tls)), replies: ReplyReader::new(), ended: false })
@@ -116,7 +119,7 @@ impl Channel {
         client.tls_connection().peer_certificates()?.first().map(AsRef::as_ref)
     }
 
-    /// The next reply.
+    /// The next reply; a refusal that breaks off counts, and ends the channel.
     ///
     /// # Errors
     /// `Timeout` when nothing came for `patience` or the reply was not whole after twice that; `Network`,
@@ -128,8 +131,16 @@ impl Channel {
                 return Ok(reply);
             }
             let until = deadline.min(Instant::now() + patience);
-            timeout_at(until, self.receive()).await.map_err(|_| Cause::Timeout)??;
+            if let Err(cause) = timeout_at(until, self.receive()).await.unwrap_or(Err(Cause::Timeout)) {
+                return self.refusal_begun().ok_or(cause);
+            }
         }
+    }
+
+    fn refusal_begun(&mut self) -> Option<Reply> {
+        let begun = self.replies.refusal_begun();
+        self.ended |= begun.is_some();
+        begun
     }
 
     /// Waits until the server says something that nobody asked for, or closes. Losing interest loses nothing.
@@ -261,7 +272,10 @@ impl Channel {
     }
 
     fn take_reply(&mut self) -> Result<Option<Reply>, Cause> {
-        self.replies.reply().map_err(|e| Cause::Unparsable(e.to_string()))
+        self.replies.reply().or_else(|e| {
+            let begun = self.refusal_begun();
+            if begun.is_some() { Ok(begun) } else { Err(Cause::Unparsable(e.to_string())) }
+        })
     }
 
     async fn last_words(&mut self) -> bool {
@@ -279,9 +293,9 @@ impl Channel {
         if !matches!(cause, Cause::Network(_)) || !self.last_words().await {
             return Interrupted::Broken(cause);
         }
-        match self.take_reply() {
-            Ok(Some(reply)) => Interrupted::Spoke(reply),
-            _ => Interrupted::Broken(cause),
+        match self.take_reply().ok().flatten().or_else(|| self.refusal_begun()) {
+            Some(reply) => Interrupted::Spoke(reply),
+            None => Interrupted::Broken(cause),
         }
     }
 }

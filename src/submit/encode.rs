@@ -294,9 +294,7 @@ impl Stuffing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{
-        AccountId, ClientName, Progress, QueueId, Recipient, RelayTime, ReversePath, State, WallTime,
-    };
+    use crate::mail::{AccountId, ClientName, QueueId, Recipient, RelayTime, ReversePath, State, WallTime};
     use proptest::prelude::*;
 
     fn message() -> QueuedMessage {
@@ -306,10 +304,7 @@ mod tests {
             client: ClientName::new("printers"),
             peer: None,
             reverse_path: ReversePath::Mailbox("scanner@contoso.com".parse().unwrap()),
-            recipients: vec![Recipient {
-                mailbox: "a@contoso.com".parse().unwrap(),
-                progress: Progress::Pending,
-            }],
+            recipients: vec![Recipient::pending("a@contoso.com".parse().unwrap())],
             size_bytes: 0,
             received_at: WallTime::from_ms(0),
             queued_since: RelayTime::from_ms(0),

@@ -26,6 +26,8 @@ pub struct ReplyReader {
     scanned: usize,
     text: String,
     status: Option<EnhancedStatus>,
+    /// The latest line's.
+    code: u16,
     lines: usize,
     reply_bytes: usize,
 }
@@ -61,6 +63,7 @@ impl ReplyReader {
             let line = &rest[..end];
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let (code, last, text) = split_line(line)?;
+            self.code = code;
             self.lines += 1;
             self.reply_bytes += end + 1;
             if end > MAX_LINE_BYTES || self.reply_bytes > MAX_REPLY_BYTES || self.lines > MAX_LINES {
@@ -84,6 +87,29 @@ impl ReplyReader {
             }
         }
         Ok(found)
+    }
+
+    /// A refusal that was begun and will not be ended: its code stands on the first line already, and what the server
+    /// wanted to say besides is lost. Of anything else a part says nothing: a 250 may be kept from us because the
+    /// server broke down before it had what it confirms. Nothing is held afterwards.
+    pub fn refusal_begun(&mut self) -> Option<Reply> {
+        let rest = std::mem::take(self);
+        let mut begun = Self { waiting: vec![], scanned: 0, ..rest };
+        let line = rest.waiting.strip_suffix(b"\r").unwrap_or(&rest.waiting);
+        let line = &line[..line.len().min(MAX_LINE_BYTES)];
+        // Whole lines are left only behind one that is no reply.
+        if !line.contains(&b'\n')
+            && let Ok((code, _, text)) = split_line(line)
+        {
+            begun.code = code;
+            begun.lines += 1;
+            begun.append(&String::from_utf8_lossy(text));
+        }
+        (begun.lines > 0 && begun.code >= 400).then_some(Reply {
+            code: begun.code,
+            status: begun.status,
+            text: begun.text,
+        })
     }
 
     /// Whether nothing is held: no reply waits, none has begun.
@@ -206,6 +232,37 @@ mod tests {
         let wide = [b"250-".as_slice(), &vec![b'x'; 4000], b"\r\n"].concat().repeat(17);
         assert!(whole(&wide)[0].starts_with("a reply without end"));
         assert_eq!(whole(&[&b"250-x\r\n".repeat(MAX_LINES - 1)[..], b"250 y\r\n"].concat()).len(), 1);
+    }
+
+    #[test]
+    fn a_refusal_counts_from_its_code_on_and_nothing_else_does_before_its_end() {
+        for (bytes, said) in [
+            ("550 5.1.1 no such user", Some("550 5.1.1 no such user")),
+            ("550 5.1.1 no such user\r", Some("550 5.1.1 no such user")),
+            ("550 5.1", Some("550 5.1")),
+            ("550", Some("550")),
+            ("55", None),
+            ("", None),
+            ("550-5.7.1 not\r\n", Some("550 5.7.1 not")),
+            ("550-5.7.1 not\r\n550 5.7.1 y", Some("550 5.7.1 not / y")),
+            ("550-5.7.1 not\r\n55", Some("550 5.7.1 not")),
+            ("250-a\r\n550 5.7.1 n", Some("550 a / 5.7.1 n")),
+            ("432 4.3.2 too many", Some("432 4.3.2 too many")),
+            ("250 2.0.0 OK", None),
+            ("250-2.0.0 OK\r\n", None),
+            ("354 go", None),
+            ("HTTP/1.1 400 Bad", None),
+            ("550-5.7.1 not\r\nmore of it\r\n", Some("550 5.7.1 not")),
+            ("250-2.0.0 OK\r\nmore of it\r\n", None),
+            ("more of it\r\n550 no\r\n", None),
+        ] {
+            let mut reader = ReplyReader::new();
+            reader.feed(bytes.as_bytes());
+            assert!(matches!(reader.reply(), Ok(None) | Err(_)), "{bytes:?}");
+            let begun = reader.refusal_begun().map(|r| r.to_string());
+            assert_eq!(begun.as_deref(), said, "{bytes:?}");
+            assert!(reader.is_empty());
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One message over an open connection: MAIL, RCPT, DATA, body, end of data.
 //!
 //! Invariant: a message is ended by its dot only when all of it was sent; a recipient is `Taken` only by a 2yz
-//! after that dot; every reply is matched to its command, or the connection is given up.
+//! after that dot; every reply is matched to its command, or the connection is given up; a reply that was heard
+//! counts, whatever becomes of the connection after it.
 //! Must not know: whether a refusal is for good, what becomes of the message.
 
 use super::channel::Interrupted;
@@ -52,6 +53,7 @@ impl Connection {
             Ok(()) => (None, true),
             Err(Stop::Refused(failure)) => (Some(failure), true),
             Err(Stop::Lost(failure)) => (Some(failure), false),
+            Err(Stop::Over) => (None, false),
         };
         let usable = usable && (!transaction.open || transaction.reset().await);
         let (outcomes, accepted) = (transaction.outcomes, transaction.accepted.len());
@@ -73,6 +75,8 @@ enum Stop {
     Refused(Failure),
     /// The connection is gone, or nobody knows any more which reply belongs to what.
     Lost(Failure),
+    /// The same, and every recipient has its answer already.
+    Over,
 }
 
 #[derive(Clone, Copy)]
@@ -141,7 +145,11 @@ impl Transaction<'_> {
     fn check_silence(&mut self) -> Result<(), Stop> {
         let lost = |cause| Stop::Lost(Failure::new(Stage::Mail, cause));
         if let Some(cause) = self.connection.closed_by_peer().now_or_never() {
-            return Err(lost(cause));
+            // RFC 5321 section 3.8: a server may say 421 at any time. What else it says unasked is not about this
+            // message, and a 550 must not bounce it.
+            let out_of_turn = matches!(&cause, Cause::Reply(reply) if !reply.is_transient());
+            let said = Failure::new(Stage::Mail, cause);
+            return Err(if out_of_turn { unasked(&said) } else { Stop::Lost(said) });
         }
         if self.connection.channel.is_silent() {
             Ok(())
@@ -209,28 +217,50 @@ impl Transaction<'_> {
             }
             let text: String = group.iter().map(|(_, line)| line.as_str()).collect();
             let first = group[0].0.stage();
-            let lost = |stage| move |cause| Stop::Lost(Failure::new(stage, cause));
-            self.connection.channel.write(text.as_bytes(), patience).await.map_err(lost(first))?;
             let mut refusal = None;
-            for (command, _) in group {
-                let stage = command.stage();
-                let reply = self.connection.channel.reply(patience).await.map_err(lost(stage))?;
-                if reply.code == 421 {
-                    return Err(Stop::Lost(Failure::new(stage, Cause::Reply(reply))));
-                }
-                match command {
-                    Command::Mail => refusal = self.mail_answered(reply)?,
-                    // What follows a refused MAIL is refused for that alone.
-                    Command::Rcpt(_) if refusal.is_some() => {}
-                    Command::Rcpt(i) => self.rcpt_answered(*i, reply)?,
-                    Command::Data => go_ahead = self.data_answered(reply, &mut refusal).await?,
-                }
-            }
-            if let Some(failure) = refusal {
-                return Err(Stop::Refused(failure));
+            let answered = match self.connection.channel.write(text.as_bytes(), patience).await {
+                Ok(()) => self.answers(group, &mut refusal).await,
+                Err(cause) => Err(Stop::Lost(Failure::new(first, cause))),
+            };
+            match (answered, refusal) {
+                (Ok(_), Some(failure)) => return Err(Stop::Refused(failure)),
+                (Ok(goes), None) => go_ahead = goes,
+                // Whatever came after the refusal, or came no more, was for that alone.
+                (Err(_), Some(failure)) => return Err(Stop::Lost(failure)),
+                (Err(_), None) if self.all_refused() => return Err(Stop::Over),
+                (Err(stop), None) => return Err(stop),
             }
         }
         Ok(go_ahead)
+    }
+
+    /// Hears the answers to a group of commands. True: 354, with somebody to send to.
+    async fn answers(
+        &mut self,
+        group: &[(Command, String)],
+        refusal: &mut Option<Failure>,
+    ) -> Result<bool, Stop> {
+        let patience = self.connection.command_timeout;
+        let mut go_ahead = false;
+        for (command, _) in group {
+            let lost = |cause| Stop::Lost(Failure::new(command.stage(), cause));
+            let reply = self.connection.channel.reply(patience).await.map_err(lost)?;
+            if reply.code == 421 {
+                return Err(lost(Cause::Reply(reply)));
+            }
+            match command {
+                Command::Mail => *refusal = self.mail_answered(reply)?,
+                // What follows a refused MAIL is refused for that alone.
+                Command::Rcpt(_) if refusal.is_some() => {}
+                Command::Rcpt(i) => self.rcpt_answered(*i, reply)?,
+                Command::Data => go_ahead = self.data_answered(reply, refusal).await?,
+            }
+        }
+        Ok(go_ahead)
+    }
+
+    fn all_refused(&self) -> bool {
+        self.outcomes.iter().all(|o| matches!(o, Outcome::Refused(_)))
     }
 
     fn mail_answered(&mut self, reply: Reply) -> Result<Option<Failure>, Stop> {
@@ -348,6 +378,10 @@ fn cut_short(stage: Stage, interrupted: Interrupted) -> Stop {
         Interrupted::Spoke(reply) => out_of_place(stage, &reply),
         Interrupted::Broken(cause) => Stop::Lost(Failure::new(stage, cause)),
     }
+}
+
+fn unasked(said: &Failure) -> Stop {
+    Stop::Lost(Failure::new(said.stage, Cause::Network(format!("the server spoke out of turn: {said}"))))
 }
 
 /// A reply that answers another question: the dialogue is out of step.

@@ -179,16 +179,23 @@ impl ServerCertVerifier for Naming {
     }
 }
 
-/// Why the handshake failed, for an admin.
-pub(super) fn explain(error: &rustls::Error) -> String {
+/// Why the handshake failed. Only what verification says is about the certificate; a server or a load balancer that
+/// is out of order breaks handshakes off with an alert, and is well again a minute later.
+pub(super) fn cause(error: &rustls::Error) -> Cause {
+    use rustls::AlertDescription::{InsufficientSecurity, ProtocolVersion};
     use rustls::Error as E;
-    match error {
-        E::InvalidCertificate(why) => explain_certificate(why),
-        E::InvalidMessage(_) => "the server does not speak TLS here".to_owned(),
-        E::AlertReceived(alert) => format!("the server broke the handshake off: {alert:?}"),
-        E::PeerIncompatible(why) => format!("the server speaks no TLS 1.2 or 1.3 we do: {why:?}"),
-        other => other.to_string(),
-    }
+    let (said, lasts) = match error {
+        E::InvalidCertificate(why) => return Cause::Certificate(explain_certificate(why)),
+        E::NoCertificatesPresented => return Cause::Certificate("the server shows none".to_owned()),
+        E::InvalidMessage(_) => ("the server does not speak TLS here".to_owned(), false),
+        E::AlertReceived(alert) => {
+            let lasts = matches!(alert, ProtocolVersion | InsufficientSecurity);
+            (format!("the server broke the handshake off: {alert:?}"), lasts)
+        }
+        E::PeerIncompatible(why) => (format!("the server speaks no TLS 1.2 or 1.3 we do: {why:?}"), true),
+        other => (other.to_string(), false),
+    };
+    Cause::Handshake { said, lasts }
 }
 
 fn explain_certificate(why: &CertificateError) -> String {

@@ -12,7 +12,7 @@ use super::Settings;
 use super::refusal::Class;
 use super::response::{Fault, Granted, Problem};
 use crate::mail::{Cause, Failure, NoToken, RelayTime, Stage};
-use crate::policy::schedule;
+use crate::policy::schedule::{self, Retry};
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use std::sync::Arc;
@@ -20,8 +20,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const SKEW: Duration = Duration::from_secs(5 * 60);
-/// Passing faults. Shorter at its end than an account's breaker: by then the breaker is what asks.
-const RETRY_DELAYS: [Duration; 6] = seconds([5, 10, 20, 40, 60, 120]);
 /// 50196: Microsoft blocks a looping client for minutes and longer.
 const LOOP_DELAYS: [Duration; 3] = seconds([300, 900, 1800]);
 /// Refusals that only a person ends; asking costs nobody a lockout, but it is noise in their sign-in log.
@@ -188,13 +186,22 @@ pub enum Ask {
 }
 
 /// One account's token.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cache {
     token: Option<AccessToken>,
     fetching: bool,
     /// The latest token was refused: the next one replaces it.
     replacing: bool,
     trouble: Option<Trouble>,
+    /// After passing faults: the breaker's, so that each of its probes is a request and each request a probe.
+    delays: Vec<Duration>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        let delays = Retry::default().account_delays;
+        Self { token: None, fetching: false, replacing: false, trouble: None, delays }
+    }
 }
 
 /// The endpoint is failing.
@@ -256,7 +263,7 @@ impl Cache {
     pub fn failed(&mut self, problem: Problem, now: RelayTime, jitter: f64) -> TokenError {
         let class = problem.class();
         let delays: &[Duration] = match class {
-            Class::Retry | Class::KeepPolling => &RETRY_DELAYS,
+            Class::Retry | Class::KeepPolling => &self.delays,
             Class::SlowDown => &LOOP_DELAYS,
             Class::AppConfiguration | Class::Policy | Class::User => &REFUSED_DELAYS,
             Class::SignInAgain => &SIGN_IN_DELAYS,
@@ -280,6 +287,11 @@ impl Cache {
             self.replacing = true;
         }
         !refused.0.replaces_refused.load(Ordering::Relaxed)
+    }
+
+    /// The pauses after passing faults from now on; not empty.
+    pub fn set_delays(&mut self, delays: &[Duration]) {
+        self.delays = delays.to_vec();
     }
 
     /// The admin says it is mended: the next caller asks at once.

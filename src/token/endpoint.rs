@@ -137,7 +137,14 @@ impl Endpoint {
             // A TLS error travels inside the I/O error.
             let tls = e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             match tls {
-                Some(tls) => Problem::unavailable(Fault::Certificate, format!("{host}: tls: {tls}")),
+                Some(tls) => {
+                    let not_believed = matches!(
+                        tls,
+                        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented
+                    );
+                    let fault = if not_believed { Fault::Certificate } else { Fault::Network };
+                    Problem::unavailable(fault, format!("{host}: tls: {tls}"))
+                }
                 None => failed(e),
             }
         })

@@ -33,14 +33,14 @@ pub struct Granted {
     pub refresh: Option<SecretString>,
 }
 
-/// The kind of passing fault, for the hint.
+/// The kind of fault, for the hint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Name not found, refused, reset, closed.
     Network,
     /// Too slow.
     Timeout,
-    /// The certificate or the handshake: nothing was sent.
+    /// The certificate is not believed: nothing was sent.
     Certificate,
     /// An answer that is not a token endpoint's.
     Garbage,
@@ -53,7 +53,7 @@ pub enum Fault {
 /// Why there is no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// A passing fault.
+    /// No answer that says anything.
     Unavailable {
         /// Which kind.
         fault: Fault,
@@ -110,6 +110,7 @@ impl Problem {
     /// Who can end it.
     pub fn class(&self) -> Class {
         match self {
+            Self::Unavailable { fault: Fault::Certificate, .. } => Class::AppConfiguration,
             Self::Unavailable { .. } => Class::Retry,
             Self::Refused { refusal, .. } => refusal.class(),
         }

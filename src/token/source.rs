@@ -17,6 +17,7 @@ use crate::mail::{AccountId, RelayTime, WallTime};
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The result of the request under way, once it is there.
@@ -142,6 +143,11 @@ impl Source {
     /// What to do when the server goes on refusing this token; each a line.
     pub fn rejected_remedy(&self, refused: &AccessToken) -> Vec<String> {
         super::rejected::remedy(&self.0.settings, Claims::of(refused).as_ref())
+    }
+
+    /// The pauses after passing faults from now on; not empty.
+    pub fn set_delays(&self, delays: &[Duration]) {
+        self.0.lock().cache.set_delays(delays);
     }
 
     /// The admin says it is mended: the next caller asks at once.

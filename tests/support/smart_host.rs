@@ -37,6 +37,8 @@ pub enum At {
     Ehlo,
     /// STARTTLS.
     StartTls,
+    /// In place of the server's part of the handshake, once the client has begun it.
+    Handshake,
     /// EHLO inside TLS.
     EhloInTls,
     /// AUTH and each answer to a 334. A scripted 334 asks once more.
@@ -76,6 +78,21 @@ pub enum Act {
     Wait(Duration),
     /// Says this, and closes so much later.
     SayAndLinger(String, Duration),
+    /// Says these bytes as they are, then ends so; what waits to be read stays unread.
+    SayThen(Vec<u8>, Ending),
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// In order, inside TLS with a close_notify.
+    Close,
+    /// Without a close_notify.
+    Cut,
+    /// With a TCP reset.
+    Reset,
+    /// Not at all: silence.
+    Stall,
 }
 
 impl Act {
@@ -344,6 +361,8 @@ struct Over;
 
 struct Dialogue {
     shared: Arc<Shared>,
+    /// The socket below whatever is spoken over it.
+    socket: Option<socket2::Socket>,
     stream: Box<dyn Duplex>,
     number: usize,
     in_tls: bool,
@@ -363,8 +382,10 @@ impl Dialogue {
         });
         stream.set_nodelay(true).expect("a fresh socket takes options");
         let implicit = shared.protection == Protection::Implicit;
+        let socket = std::os::fd::AsFd::as_fd(&stream).try_clone_to_owned().expect("a descriptor is free");
         let mut dialogue = Self {
             shared: Arc::clone(&shared),
+            socket: Some(socket.into()),
             stream: Box::new(stream),
             number,
             in_tls: false,
@@ -378,7 +399,10 @@ impl Dialogue {
         }
         // Counted down first: a peer that sees the close may connect again at once.
         shared.note(|r| r.open -= 1);
-        let _ = dialogue.stream.shutdown().await;
+        if let Some(socket) = dialogue.socket.take() {
+            drop(socket);
+            let _ = dialogue.stream.shutdown().await;
+        }
     }
 
     async fn run(&mut self) -> Result<(), Over> {
@@ -574,6 +598,31 @@ impl Dialogue {
                     self.fill().await?;
                 }
             }
+            Some(Act::SayThen(bytes, ending)) => {
+                self.flush().await?;
+                self.stream.write_all(&bytes).await.map_err(|_| Over)?;
+                self.stream.flush().await.map_err(|_| Over)?;
+                if ending == Ending::Stall {
+                    self.shared.note(|r| r.stalls += 1);
+                    loop {
+                        self.fill().await?;
+                    }
+                }
+                // What has arrived is left unread: at a close the system itself makes a reset of it.
+                let socket = self.socket.take().filter(|_| ending != Ending::Close);
+                match (socket, ending) {
+                    (Some(socket), Ending::Reset) => {
+                        socket.set_linger(Some(Duration::ZERO)).expect("a socket takes options");
+                    }
+                    (Some(socket), _) => {
+                        let _ = socket.shutdown(std::net::Shutdown::Both);
+                    }
+                    (None, _) => {
+                        let _ = self.stream.shutdown().await;
+                    }
+                }
+                Err(Over)
+            }
             Some(Act::Wait(time)) => {
                 self.flush().await?;
                 tokio::time::sleep(time).await;
@@ -631,6 +680,10 @@ impl Dialogue {
     }
 
     async fn shake_hands(&mut self) -> Result<(), Over> {
+        if let Some(act) = self.shared.act(&At::Handshake) {
+            self.fill().await?;
+            self.perform(Some(act), "").await?;
+        }
         let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
         let stream = self.shared.acceptor.accept(stream).await.map_err(|_| Over)?;
         self.stream = Box::new(stream);

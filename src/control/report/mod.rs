@@ -222,6 +222,12 @@ pub fn needs(accounts: &[AccountLive], clients: &[ClientLive], queue: &QueueStat
             hint: a.hint.clone().unwrap_or_else(|| "see the log".to_owned()),
         });
     }
+    for a in accounts.iter().filter(|a| a.state == AccountState::BackingOff) {
+        if let Some(hint) = a.hint.clone() {
+            let what = format!("{} cannot send, probably by a setting: {}", a.account, a.reason);
+            needs.push(Need { what, hint });
+        }
+    }
     if queue.dead > 0 {
         needs.push(Need {
             what: format!("{} given up", count(queue.dead, "message")),
@@ -331,6 +337,13 @@ mod tests {
                 None,
                 queued(3),
                 "scanner@contoso.com: waiting for the smart host, nothing to do: AUTH: 451 4.7.0 Temporary server error. PRX4; 3 messages waiting",
+            ),
+            (
+                BackingOff,
+                "AUTH: 451 4.7.0 PRX4",
+                Some("is it licensed?"),
+                queued(3),
+                "needs a human: scanner@contoso.com cannot send, probably by a setting: AUTH: 451 4.7.0 PRX4; 3 messages waiting; is it licensed?",
             ),
             (
                 Held,

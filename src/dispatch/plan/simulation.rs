@@ -330,7 +330,7 @@ impl World {
                 }
                 self.at(t, Step::Tell(event));
             }
-            Action::Send { conn, id } => {
+            Action::Send { conn, id, .. } => {
                 assert!(self.leased.contains(&id), "sent without a lease\n{}", self.story());
                 assert!(!self.taken.contains(&id), "sent twice\n{}", self.story());
                 let before = self.in_flight.insert(id, conn);
@@ -361,7 +361,7 @@ impl World {
                 assert!(self.leased.remove(&id));
                 self.ring();
             }
-            Action::Tell(_) | Action::Persist(_) | Action::HoldTenant(_) => {}
+            Action::Tell(_) | Action::Persist(_) | Action::HoldTenant(_) | Action::Works => {}
         }
     }
 

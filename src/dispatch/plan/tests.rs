@@ -3,6 +3,7 @@
 use super::*;
 use crate::dispatch::settle::tests::{message, refusal};
 use crate::mail::{Cause, NoToken, Progress, Reply, Stage};
+use crate::policy::breaker::Why;
 
 /// A smart host as the plan sees it.
 trait Host {
@@ -11,6 +12,14 @@ trait Host {
     }
     fn send(&mut self, _now_s: f64, _id: i64) -> Result<(), Failure> {
         Ok(())
+    }
+    /// The same with the connections that are open at the server, and the transactions it is at work on.
+    fn send_beside(&mut self, now_s: f64, id: i64, _open: usize, _serving: usize) -> Result<(), Failure> {
+        self.send(now_s, id)
+    }
+    /// Until a connection that we closed is closed at the server.
+    fn closes_after_ms(&self) -> i64 {
+        5
     }
 }
 
@@ -23,14 +32,18 @@ struct Sim<H> {
     queue: Vec<QueuedMessage>,
     leased: Vec<QueueId>,
     conns: usize,
+    closing: usize,
     max_conns: usize,
     busy: usize,
+    serving: usize,
     max_busy: usize,
     sends: usize,
     logins: Vec<f64>,
     failed_logins: usize,
     addresses: Vec<usize>,
     delivered: Vec<(f64, i64)>,
+    /// When recipients were taken, and how many.
+    served: Vec<(f64, usize)>,
     dead: Vec<i64>,
     facts: Vec<Fact>,
     in_flight: BTreeMap<ConnId, QueueId>,
@@ -61,14 +74,17 @@ impl<H: Host> Sim<H> {
             queue: (1..=messages).map(|n| message(n, &["a@contoso.com"])).collect(),
             leased: vec![],
             conns: 0,
+            closing: 0,
             max_conns: 0,
             busy: 0,
+            serving: 0,
             max_busy: 0,
             sends: 0,
             logins: vec![],
             failed_logins: 0,
             addresses: vec![],
             delivered: vec![],
+            served: vec![],
             dead: vec![],
             facts: vec![],
             in_flight: BTreeMap::new(),
@@ -103,8 +119,13 @@ impl<H: Host> Sim<H> {
                 return;
             }
             self.now = at;
-            if let Event::Sent(..) = event {
-                self.busy -= 1;
+            match &event {
+                Event::Sent(_, _, sent, _) => {
+                    self.busy -= 1;
+                    self.serving -= usize::from(sent.failure.is_none());
+                }
+                Event::Closed(_) => self.closing -= 1,
+                _ => {}
             }
             let actions = self.plan.handle(event, RelayTime::from_ms(self.now), WallTime::from_ms(0), 0.5);
             for action in actions {
@@ -143,7 +164,7 @@ impl<H: Host> Sim<H> {
                     }
                 }
             }
-            Action::Send { conn, id } => {
+            Action::Send { conn, id, to } => {
                 self.busy += 1;
                 self.sends += 1;
                 self.max_busy = self.max_busy.max(self.busy);
@@ -151,26 +172,35 @@ impl<H: Host> Sim<H> {
                     self.in_flight.insert(conn, id).is_none(),
                     "a connection sends one message at a time"
                 );
-                let result = self.host.send(self.secs(), id.number());
+                let open = self.conns + self.closing;
+                let result = self.host.send_beside(self.secs(), id.number(), open, self.serving);
+                self.serving += usize::from(result.is_ok());
                 let usable = !matches!(&result, Err(f) if f.reply().is_none_or(|r| r.code == 421));
+                let pending = self.queue.iter().find(|m| m.id == id).unwrap().pending().count();
+                let mut outcomes = vec![Outcome::Untried; pending];
                 let sent = match result {
-                    Ok(()) => Sent {
-                        outcomes: vec![Outcome::Taken(Reply::new(250, "2.0.0 OK"))],
-                        failure: None,
-                        usable,
-                    },
-                    Err(f) => Sent { outcomes: vec![Outcome::Untried], failure: Some(f), usable },
+                    Ok(()) => {
+                        for place in &to {
+                            outcomes[*place] = Outcome::Taken(Reply::new(250, "2.0.0 OK"));
+                        }
+                        self.served.push((self.secs(), to.len()));
+                        Sent { outcomes, failure: None, usable }
+                    }
+                    Err(f) => Sent { outcomes, failure: Some(f), usable },
                 };
                 self.later(SEND_MS, Event::Sent(conn, id, sent, "192.0.2.1:587".into()));
                 if !usable {
                     self.in_flight.remove(&conn);
                     self.conns -= 1;
+                    self.closing += 1;
                     self.later(SEND_MS + 1, Event::Closed(conn));
                 }
             }
             Action::Close { conn } => {
                 self.conns -= 1;
-                self.later(5, Event::Closed(conn));
+                self.closing += 1;
+                self.in_flight.remove(&conn);
+                self.later(self.host.closes_after_ms(), Event::Closed(conn));
             }
             Action::Settle { id, settlement, .. } => {
                 let m = self.queue.iter_mut().find(|m| m.id == id).unwrap();
@@ -193,7 +223,7 @@ impl<H: Host> Sim<H> {
                 self.in_flight.retain(|_, v| *v != id);
             }
             Action::Tell(fact) => self.facts.push(fact),
-            Action::Persist(_) | Action::HoldTenant(_) => {}
+            Action::Persist(_) | Action::HoldTenant(_) | Action::Works => {}
         }
     }
 
@@ -380,23 +410,139 @@ fn one_poisonous_message_does_not_block_the_rest() {
     assert!(sim.dead.is_empty());
 }
 
+/// Counts open connections, or transactions at once; says 432 to whoever is there while they are too many.
+struct Takes {
+    at_once: usize,
+    counts_open: bool,
+    closes_after_ms: i64,
+    said_432: Vec<f64>,
+}
+
+impl Takes {
+    fn open(at_once: usize, closes_after_ms: i64) -> Self {
+        Self { at_once, counts_open: true, closes_after_ms, said_432: vec![] }
+    }
+
+    fn transactions(at_once: usize) -> Self {
+        Self { counts_open: false, ..Self::open(at_once, 5) }
+    }
+}
+
+impl Host for Takes {
+    fn send_beside(&mut self, now_s: f64, _: i64, open: usize, serving: usize) -> Result<(), Failure> {
+        if (if self.counts_open { open } else { serving + 1 }) <= self.at_once {
+            return Ok(());
+        }
+        self.said_432.push(now_s);
+        Err(refusal(Stage::FinalDot, "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded"))
+    }
+    fn closes_after_ms(&self) -> i64 {
+        self.closes_after_ms
+    }
+}
+
+fn backed_off<H>(sim: &Sim<H>) -> usize {
+    sim.facts.iter().filter(|f| matches!(f, Fact::BackingOff { .. })).count()
+}
+
 #[test]
-fn too_many_connections_is_answered_with_fewer_after_a_pause() {
-    struct OneAtATime(bool);
-    impl Host for OneAtATime {
-        fn send(&mut self, _: f64, _: i64) -> Result<(), Failure> {
-            if std::mem::replace(&mut self.0, true) {
-                return Ok(());
-            }
-            Err(refusal(Stage::FinalDot, "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded"))
+fn a_server_that_takes_fewer_connections_than_are_set_costs_a_connection_a_432_and_no_pause() {
+    for at_once in 1..=4 {
+        for (host, what) in [
+            (Takes::open(at_once, 5), "open"),
+            (Takes::open(at_once, 4000), "open, slow to close"),
+            (Takes::transactions(at_once), "transactions"),
+        ] {
+            let mut sim = Sim::new(Limits { max_connections: 4, ..limits() }, host, 40);
+            sim.run(60);
+            let case = format!("{at_once} at once, counted by {what}");
+            assert_eq!(sim.delivered.len(), 40, "{case}");
+            assert!(sim.delivered.last().unwrap().0 < 20.0, "{case}: {:?}", sim.delivered.last());
+            assert!(sim.host.said_432.len() <= 4, "{case}: {:?}", sim.host.said_432);
+            assert_eq!((backed_off(&sim), sim.dead.len()), (0, 0), "{case}");
+            assert!(
+                !sim.facts.iter().any(|f| matches!(f, Fact::Deferred { .. })),
+                "{case}: nothing is spent"
+            );
         }
     }
-    let mut sim = Sim::new(limits(), OneAtATime(false), 20);
+}
+
+#[test]
+fn the_number_of_connections_falls_to_what_the_server_takes_and_rises_by_one_in_ten_minutes() {
+    let limits = Limits { max_connections: 4, messages_per_minute: 25, ..limits() };
+    let mut sim = Sim::new(limits, Takes::transactions(2), 1600);
+    let mut allowed = vec![];
+    for minute in 1..=60 {
+        if minute == 31 {
+            sim.host.at_once = 4;
+        }
+        sim.run(minute * 60);
+        allowed.push(sim.plan.allowed);
+    }
+    assert_eq!(allowed[0], 2);
+    assert!(allowed[..30].iter().all(|n| *n <= 3), "{allowed:?}");
+    assert!(sim.host.said_432.len() <= 2 + 3, "{:?}", sim.host.said_432);
+    assert!(allowed.windows(2).all(|w| w[1] <= w[0] + 1), "{allowed:?}");
+    let rises: Vec<usize> = (1..60).filter(|i| allowed[*i] > allowed[i - 1]).collect();
+    assert!(rises.windows(2).all(|w| w[1] - w[0] >= 9) && allowed[59] == 4, "{allowed:?}");
+    assert_eq!(backed_off(&sim), 0);
+}
+
+#[test]
+fn the_last_connection_that_is_too_many_waits_a_moment_and_is_tried_again_alone() {
+    struct Elsewhere;
+    impl Host for Elsewhere {
+        fn send(&mut self, now_s: f64, _: i64) -> Result<(), Failure> {
+            // Another program holds them all.
+            if now_s > 50.0 {
+                Ok(())
+            } else {
+                Err(refusal(Stage::FinalDot, "432 4.3.2 Concurrent connections"))
+            }
+        }
+    }
+    let mut sim = Sim::new(Limits { max_connections: 4, ..limits() }, Elsewhere, 20);
     sim.run(300);
+    assert_eq!((sim.delivered.len(), sim.dead.len()), (20, 0));
+    let resumed: Vec<f64> = sim.logins.iter().copied().filter(|t| *t > 5.0).collect();
+    assert!((15.0..=60.0).contains(&resumed[0]), "{resumed:?}");
+    assert!(resumed.len() <= 3 && backed_off(&sim) <= 3, "one at a time from then on: {resumed:?}");
+    assert!(sim.queue.iter().all(|m| m.attempts == 0));
+}
+
+#[test]
+fn a_login_that_is_one_too_many_is_not_tried_again_while_the_others_work() {
+    struct Two(usize);
+    impl Host for Two {
+        fn login(&mut self, now_s: f64, _: usize) -> Result<(), Failure> {
+            self.0 += 1;
+            let text = "421 4.3.2 The maximum number of concurrent connections has exceeded a limit";
+            if self.0 > 2 && now_s < 500.0 { Err(refusal(Stage::Connect, text)) } else { Ok(()) }
+        }
+    }
+    let mut sim =
+        Sim::new(Limits { max_connections: 4, messages_per_minute: 1000, ..limits() }, Two(0), 8000);
+    sim.run(400);
+    // Two are opened at once.
+    assert_eq!((sim.failed_logins, sim.plan.allowed, backed_off(&sim)), (2, 2, 0));
+}
+
+#[test]
+fn a_rate_that_is_too_high_pauses_the_account_and_changes_no_number() {
+    struct Slow;
+    impl Host for Slow {
+        fn send(&mut self, now_s: f64, id: i64) -> Result<(), Failure> {
+            let text = "421 4.4.2 Message submission rate for this client has exceeded the configured limit";
+            if id > 5 && now_s < 30.0 { Err(refusal(Stage::Mail, text)) } else { Ok(()) }
+        }
+    }
+    let mut sim = Sim::new(Limits { max_connections: 4, ..limits() }, Slow, 20);
+    sim.run(20);
+    assert!(sim.plan.allowed == 4 && backed_off(&sim) > 0);
+    sim.run(600);
     assert_eq!(sim.delivered.len(), 20);
-    let resumed = sim.logins.iter().find(|t| **t > 1.0).unwrap();
-    assert!((15.0..=60.0).contains(resumed), "{resumed}");
-    assert_eq!(sim.logins.iter().filter(|t| **t > 1.0).count(), 1, "one connection from then on");
+    assert!(sim.logins.iter().all(|t| *t < 5.0 || *t >= 60.0), "{:?}", sim.logins);
 }
 
 #[test]
@@ -421,6 +567,47 @@ fn the_days_recipients_are_kept() {
 }
 
 #[test]
+fn no_message_passes_the_days_recipients_and_none_waits_for_ever() {
+    let many = |n: i64, recipients: usize| {
+        let names: Vec<String> = (0..recipients).map(|i| format!("r{i}@x.example")).collect();
+        message(n, &names.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    for (sizes, days) in [(&[25][..], 3), (&[4, 4, 4], 2), (&[1, 30, 1], 4), (&[10, 1], 2), (&[9, 3, 1], 2)] {
+        for max_connections in [1, 3] {
+            let limits = Limits { recipients_per_day: 10, max_connections, ..limits() };
+            let mut sim = Sim::new(limits, Well, 0);
+            sim.queue = (1..).zip(sizes).map(|(n, size)| many(n, *size)).collect();
+            sim.run(days * 87_000);
+            assert_eq!(sim.delivered.len(), sizes.len(), "{sizes:?}: all of it leaves in {days} days");
+            for (from, _) in &sim.served {
+                let within = sim.served.iter().filter(|(t, _)| (*from..*from + 86_400.0).contains(t));
+                let sum: usize = within.map(|(_, n)| n).sum();
+                assert!(sum <= 10, "{sizes:?}: {sum} within a day");
+            }
+        }
+    }
+}
+
+#[test]
+fn recipients_put_off_do_not_keep_the_others_of_a_large_message_from_their_turn() {
+    let at = RelayTime::from_ms;
+    let mut m = message(1, &["a@x.example", "b@x.example", "c@x.example"]);
+    m.recipients[0].deferrals.count = 2;
+    m.recipients[1].deferrals.count = 1;
+    let mut plan = Plan::new(
+        Limits { recipients_per_day: 2, ..limits() },
+        Breaker::default(),
+        Throttle::new(0, 2, vec![]),
+        false,
+    );
+    plan.handle(Event::Rung, at(0), WallTime::default(), 0.5);
+    let todo = plan.handle(Event::Leased(m), at(0), WallTime::default(), 0.5);
+    let Some(Action::Open { conn, .. }) = todo.first() else { panic!("{todo:?}") };
+    let todo = plan.handle(Event::Opened(*conn), at(1), WallTime::default(), 0.5);
+    assert!(matches!(&todo[..], [Action::Send { to, .. }, ..] if to == &[2, 1]), "{todo:?}");
+}
+
+#[test]
 fn an_old_connection_dropped_by_the_server_costs_the_message_nothing() {
     struct Drops(u32);
     impl Host for Drops {
@@ -434,6 +621,71 @@ fn an_old_connection_dropped_by_the_server_costs_the_message_nothing() {
     sim.run(60);
     assert_eq!(sim.delivered.len(), 50);
     assert!(sim.facts.iter().all(|f| matches!(f, Fact::Delivered { .. })), "{:?}", sim.facts);
+}
+
+#[test]
+fn what_was_said_before_a_connection_ended_counts_and_its_end_alone_is_the_sessions() {
+    let gone = |stage| Failure::new(stage, Cause::Network("the server closed the connection".into()));
+    let no = |line| Outcome::Refused(refusal(Stage::Rcpt, line));
+    let rows: Vec<(&str, Vec<Outcome>, Option<Failure>, &[&str])> = vec![
+        // What each recipient comes to, and whether the account backs off.
+        ("all refused", vec![no("550 5.1.1 x"), no("550 5.1.1 y")], None, &["failed", "failed"]),
+        (
+            "one refused, then gone",
+            vec![no("550 5.1.1 x"), Outcome::Untried],
+            Some(gone(Stage::Data)),
+            &["failed", "pending"],
+        ),
+        (
+            "one put off, then gone",
+            vec![no("450 4.2.1 x"), Outcome::Untried],
+            Some(gone(Stage::Rcpt)),
+            &["pending", "pending"],
+        ),
+        (
+            "an account's fault, then gone",
+            vec![no("451 4.7.0 PRX4"), Outcome::Untried],
+            Some(gone(Stage::Data)),
+            &["pending", "pending", "backs off"],
+        ),
+        (
+            "one refused, then 421",
+            vec![Outcome::Untried, no("550 5.1.1 x")],
+            Some(refusal(Stage::Data, "421 4.3.2 bye")),
+            &["pending", "failed"],
+        ),
+        (
+            "only gone",
+            vec![Outcome::Untried, Outcome::Untried],
+            Some(gone(Stage::Mail)),
+            &["pending", "pending", "backs off"],
+        ),
+    ];
+    for (name, outcomes, failure, expected) in rows {
+        let at = RelayTime::from_ms;
+        let mut plan = Plan::new(limits(), Breaker::default(), Throttle::new(0, 0, vec![]), false);
+        plan.handle(Event::Rung, at(0), WallTime::default(), 0.5);
+        let m = message(1, &["a@x.example", "b@x.example"]);
+        plan.handle(Event::Leased(m.clone()), at(0), WallTime::default(), 0.5);
+        plan.handle(Event::Opened(ConnId(0)), at(1), WallTime::default(), 0.5);
+        let sent = Sent { outcomes, failure, usable: false };
+        let todo =
+            plan.handle(Event::Sent(ConnId(0), m.id, sent, String::new()), at(2), WallTime::default(), 0.5);
+        let mut said: Vec<&str> = vec![];
+        for action in &todo {
+            if let Action::Settle { settlement, .. } = action {
+                said.extend(settlement.recipients.iter().map(|r| match r.progress {
+                    Progress::Pending => "pending",
+                    Progress::Failed(_) => "failed",
+                    Progress::Delivered(_) => "delivered",
+                }));
+            }
+        }
+        if todo.iter().any(|a| matches!(a, Action::Tell(Fact::BackingOff { .. }))) {
+            said.push("backs off");
+        }
+        assert_eq!(said, expected, "{name}: {todo:?}");
+    }
 }
 
 #[test]
@@ -452,7 +704,7 @@ fn answers_lost_after_the_final_dot_in_a_row_stop_the_account_before_everything_
 }
 
 #[test]
-fn a_fault_that_stays_is_called_a_misconfiguration_once() {
+fn a_fault_that_stays_is_called_a_setting_once() {
     struct Stuck;
     impl Host for Stuck {
         fn login(&mut self, _: f64, _: usize) -> Result<(), Failure> {
@@ -460,18 +712,28 @@ fn a_fault_that_stays_is_called_a_misconfiguration_once() {
         }
     }
     let mut sim = Sim::new(limits(), Stuck, 5);
+    sim.plan.set_has_worked(true);
+    sim.run(900);
+    assert!(
+        !sim.facts.iter().any(|f| matches!(f, Fact::Persistent { .. })),
+        "it worked before: an outage first"
+    );
     sim.run(7200);
     let told: Vec<_> = sim.facts.iter().filter(|f| matches!(f, Fact::Persistent { .. })).collect();
     assert_eq!(told.len(), 1);
     assert_eq!((sim.dead.len(), sim.queue.len()), (0, 5));
     assert!(sim.queue.iter().all(|m| m.attempts == 0 && m.recipients[0].progress == Progress::Pending));
     let mut sooner = Sim::new(limits(), Stuck, 5);
+    sooner.plan.set_has_worked(true);
     sooner.plan.set_another_works(true);
     sooner.run(10);
     assert!(
-        sooner.facts.iter().any(|f| matches!(f, Fact::Persistent { another_works: true, .. })),
+        sooner.facts.iter().any(|f| matches!(f, Fact::Persistent { why: Why::AnotherWorks, .. })),
         "when another mailbox works, it is said at the second probe"
     );
+    let mut at_once = Sim::new(limits(), Stuck, 5);
+    at_once.run(1);
+    assert!(at_once.facts.iter().any(|f| matches!(f, Fact::Persistent { why: Why::NeverWorked, .. })));
 }
 
 #[test]
@@ -577,6 +839,7 @@ fn a_restart_does_not_knock_at_a_closed_door() {
         advice: None,
         remedy: vec![],
         told: true,
+        told_setting: false,
     };
     let mut sim = Sim::new(limits(), Well, 3);
     sim.plan.breaker = Breaker::resume(Some(open), RelayTime::from_ms(0));

@@ -54,6 +54,24 @@ pub(super) static NO_STARTTLS: Entry = Entry {
     ],
 };
 
+pub(super) static TLS_HANDSHAKE: Entry = Entry {
+    slug: "tls-handshake",
+    title: "The TLS handshake is broken off",
+    blame: Side::Network,
+    texts: &[
+        "STARTTLS: the server broke the handshake off: InternalError",
+        "STARTTLS: the server broke the handshake off: HandshakeFailure",
+        "STARTTLS: the server does not speak TLS here",
+    ],
+    meaning: "the connection could not be encrypted this time, so neither password nor mail was sent",
+    steps: &[
+        "nothing, if it ends within minutes: the server, or what balances its load, was out of order",
+        "if it stays, is {smart_host} the right server and port? tls = \"starttls\" goes with 587 and 25, tls = \
+         \"implicit\" with 465",
+        "a firewall that inspects tls must leave {smart_host} alone",
+    ],
+};
+
 pub(super) static CERTIFICATE: Entry = Entry {
     slug: "certificate",
     title: "Certificate not accepted",
@@ -78,6 +96,8 @@ pub(super) static TLS_VERSION: Entry = Entry {
     blame: Side::Network,
     texts: &[
         "421 4.7.66 TLS 1.0 and 1.1 are not supported. Please upgrade/update your client to support TLS 1.2.",
+        "STARTTLS: the server broke the handshake off: ProtocolVersion",
+        "STARTTLS: the server speaks no TLS 1.2 or 1.3 we do",
     ],
     meaning: "the server asks for another tls version",
     steps: &["is there a proxy between this host and {smart_host}? mailferry speaks tls 1.2 and 1.3"],

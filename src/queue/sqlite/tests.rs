@@ -54,7 +54,7 @@ pub(super) async fn lease(queue: &SqliteQueue) -> Option<Box<Lease>> {
 
 pub(super) fn delivered(lease: &Lease) -> Settlement {
     let progress = Progress::Delivered(Reply::new(250, "OK"));
-    let of = |r: &Recipient| Recipient { mailbox: r.mailbox.clone(), progress: progress.clone() };
+    let of = |r: &Recipient| Recipient { progress: progress.clone(), ..r.clone() };
     Settlement {
         now: RelayTime::default(),
         recipients: lease.message.recipients.iter().map(of).collect(),

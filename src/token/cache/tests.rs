@@ -97,7 +97,7 @@ fn pauses_grow_with_the_class_of_the_refusal() {
         retry_after: None,
     };
     let cases: [(Problem, &[u64]); 6] = [
-        (busy(), &[5, 10, 20, 40, 60, 120, 120]),
+        (busy(), &[5, 10, 20, 40, 60, 120, 300, 600, 900, 900]),
         (refused("temporarily_unavailable", None), &[5, 10, 20]),
         (refused("invalid_request", Some(50196)), &[300, 900, 1800, 1800]),
         (refused("invalid_client", Some(7_000_215)), &[60, 300, 900, 1800, 1800]),
@@ -114,6 +114,19 @@ fn pauses_grow_with_the_class_of_the_refusal() {
             assert_eq!(word(c.ask(now)), format!("refuse for {d}"));
             now = now + e.retry_in;
         }
+    }
+}
+
+#[test]
+fn passing_faults_follow_the_accounts_delays() {
+    let mut c = Cache::default();
+    c.set_delays(&[1, 7].map(Duration::from_secs));
+    let mut now = at(0);
+    for d in [1, 7, 7] {
+        assert_eq!(word(c.ask(now)), "fetch");
+        let e = c.failed(busy(), now, 0.5);
+        assert_eq!(e.retry_in.as_secs(), d);
+        now = now + e.retry_in;
     }
 }
 
