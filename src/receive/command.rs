@@ -5,6 +5,7 @@
 //! Must not know: the session, who the peer is, what may be said when.
 
 use crate::mail::{AddressError, Escaped, Mailbox, ReversePath};
+use crate::receive::foreign;
 use secrecy::zeroize::Zeroizing;
 
 /// A command.
@@ -80,7 +81,7 @@ pub enum CommandError {
 /// It is no command that can be carried out.
 pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
     // netcat-like stacks end a line in LF, some in CRCRLF.
-    let line = line.trim_ascii();
+    let line = foreign::trimmed(line);
     let verb_end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
     let (verb, rest) = (&line[..verb_end], line[verb_end..].trim_ascii());
     Ok(match verb.to_ascii_uppercase().as_slice() {
