@@ -11,6 +11,9 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+/// The TLS library warns of every alert and every odd hello of a peer, without saying whose: `events` tells it once.
+const DEFAULT_FILTER: &str = "info,rustls=error";
+
 /// What a log line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -31,7 +34,7 @@ pub enum Format {
 /// # Errors
 /// The journal was asked for and is not there.
 pub fn init(format: Format) -> std::io::Result<()> {
-    let filter = EnvFilter::try_from_env("MAILFERRY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("MAILFERRY_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let registry = tracing_subscriber::registry().with(filter);
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some() && !std::io::stderr().is_terminal();
     // The fields of a journal are everybody's: MAILFERRY_ID is nobody else's.

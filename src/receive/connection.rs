@@ -104,8 +104,16 @@ pub(super) async fn serve(tcp: TcpStream, slot: &mut Slot, listen: &Listen, stop
     };
     let settings = slot.shared.settings.clone();
     let session = Session::new(slot.address, offer, None);
-    let mut connection =
-        Connection { stream: Stream::Plain(tcp), session, slot, settings, stop, draft: None, deadline: None, writable: true };
+    let mut connection = Connection {
+        stream: Stream::Plain(tcp),
+        session,
+        slot,
+        settings,
+        stop,
+        draft: None,
+        deadline: None,
+        writable: true,
+    };
     if let Some(config) = tls_first {
         let Some(agreed) = connection.handshake(config).await else { return };
         connection.session = Session::new(connection.slot.address, offer, Some(agreed));
@@ -203,8 +211,7 @@ impl Connection<'_> {
     async fn listen(&mut self, buffer: &mut Vec<u8>, settings: &Settings) -> ControlFlow<()> {
         let mut patience = self.session.patience(settings);
         if self.slot.standing == Standing::Stranger && !self.session.is_in_data() {
-            let left = STRANGER_TIME.saturating_sub(self.slot.since.elapsed());
-            patience = patience.min(STRANGER_SILENCE).min(left);
+            patience = strangers_patience(patience, self.slot.since.elapsed());
         }
         if let Some(deadline) = self.deadline {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -247,7 +254,8 @@ impl Connection<'_> {
     /// A handshake, and what it agreed on. A stop ends it: nobody is inside a message yet.
     async fn handshake(&mut self, config: &Arc<rustls::ServerConfig>) -> Option<String> {
         let Stream::Plain(tcp) = std::mem::replace(&mut self.stream, Stream::Gone) else { return None };
-        let limit = if self.slot.standing == Standing::Stranger { STRANGER_SILENCE } else { HANDSHAKE_TIMEOUT };
+        let limit =
+            if self.slot.standing == Standing::Stranger { STRANGER_SILENCE } else { HANDSHAKE_TIMEOUT };
         let accepted = tokio::select! {
             accepted = timeout(limit, Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(tcp))) => accepted,
             _ = self.stop.wait_for(Option::is_some) => return None,
@@ -295,6 +303,11 @@ impl Connection<'_> {
     }
 }
 
+/// How long to wait for the next bytes of a peer that has been a stranger for so long, however busily it talks.
+fn strangers_patience(of_devices: Duration, since: Duration) -> Duration {
+    of_devices.min(STRANGER_SILENCE).min(STRANGER_TIME.saturating_sub(since))
+}
+
 /// When nobody waits any longer for a peer that does not read: after a stop, at the end of a message's time, or soon.
 async fn given_up(stop: &mut Stop, is_in_data: bool) {
     let told = stop.wait_for(Option::is_some).await.ok().and_then(|at| *at);
@@ -312,5 +325,20 @@ fn resize(buffer: &mut Vec<u8>, is_in_data: bool) {
     buffer.clear();
     if buffer.capacity() != wanted {
         *buffer = Vec::with_capacity(wanted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_that_sends_a_byte_now_and_then_is_done_with_in_time_nevertheless() {
+        let seconds = Duration::from_secs;
+        for (of_devices, since, patience) in
+            [(600, 0, 10), (600, 15, 10), (600, 25, 5), (600, 30, 0), (600, 99, 0), (3, 0, 3)]
+        {
+            assert_eq!(strangers_patience(seconds(of_devices), seconds(since)), seconds(patience));
+        }
     }
 }

@@ -11,7 +11,10 @@ const VERBS: &[(&str, &[&str])] = &[
     ("SSDP", &["M-SEARCH"]),
     ("RTSP", &["DESCRIBE", "SETUP", "PLAY", "ANNOUNCE"]),
     ("SIP", &["INVITE", "REGISTER", "SUBSCRIBE"]),
-    ("FTP or POP3", &["USER", "PASS", "ACCT", "PORT", "PASV", "EPRT", "EPSV", "SYST", "FEAT", "CAPA", "APOP"]),
+    (
+        "FTP or POP3",
+        &["USER", "PASS", "ACCT", "PORT", "PASV", "EPRT", "EPSV", "SYST", "FEAT", "CAPA", "APOP"],
+    ),
     ("the PROXY protocol", &["PROXY"]),
 ];
 /// Of a request line, the last word begins so.
@@ -20,8 +23,10 @@ const VERSIONS: &[(&str, &str)] =
 /// What a client of IMAP says behind its tag.
 const IMAP: &[&str] = &["CAPABILITY", "LOGIN", "AUTHENTICATE", "LOGOUT"];
 /// A verb of SMTP with a colon behind it is a slip of the keyboard, not a field of HTTP.
-const OURS: &[&str] =
-    &["HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "HELP", "VRFY", "EXPN", "AUTH", "STARTTLS"];
+const OURS: &[&str] = &[
+    "HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "HELP", "VRFY", "EXPN", "AUTH",
+    "STARTTLS",
+];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Something that is not in the list.
 const UNKNOWN: &str = "another protocol";

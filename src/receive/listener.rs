@@ -74,14 +74,14 @@ fn tell_held_back(lines: Vec<HeldBack>) {
 /// that moment. `None`: go on.
 pub type Stop = watch::Receiver<Option<Instant>>;
 
-/// Opens a listening socket; an IPv6 wildcard takes IPv4, too.
+/// Opens a listening socket; an IPv6 wildcard takes IPv4, too, unless `only_v6`.
 ///
 /// # Errors
 /// The system's: in use, not permitted, no such address.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub fn bind(address: SocketAddr, only_v6: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        socket.set_only_v6(false)?;
+        socket.set_only_v6(only_v6)?;
     }
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -237,12 +237,16 @@ fn take_slot(shared: &Arc<Shared>, address: IpAddr, stream: &TcpStream) -> Optio
 fn turn_away(shared: &Shared, address: IpAddr, standing: Standing, stream: &TcpStream, full: Full) {
     let reply = full.reply();
     let hint = match (standing, full) {
-        (Standing::Stranger, _) => ". hint: it may not relay; add it to the `from` of a [[client]] if it is yours",
+        (Standing::Stranger, _) => {
+            ". hint: it may not relay; add it to the `from` of a [[client]] if it is yours"
+        }
         (_, Full::Peer(_)) if address.is_ipv6() => {
             ". hint: a /64 counts as one; raise max_connections in its [[client]] if many devices share it"
         }
         (_, Full::Peer(_)) => ". hint: raise max_connections in its [[client]] if it needs more",
-        (_, Full::Total(_)) => ". hint: `mailferry status` says who is there; raise max_connections in [receive]",
+        (_, Full::Total(_)) => {
+            ". hint: `mailferry status` says who is there; raise max_connections in [receive]"
+        }
     };
     let line = shared.tell(address, standing, Topic::Full);
     events::too_many_connections(address, &reply, hint, line);

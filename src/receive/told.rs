@@ -123,7 +123,10 @@ impl Lines {
     pub fn rest(&mut self) -> Vec<HeldBack> {
         let held = self.told.iter_mut().filter(|(_, told)| told.held_back > 0);
         held.map(|(about, told)| HeldBack { about: Some(*about), lines: std::mem::take(&mut told.held_back) })
-            .chain((self.beyond > 0).then_some(HeldBack { about: None, lines: std::mem::take(&mut self.beyond) }))
+            .chain(
+                (self.beyond > 0)
+                    .then_some(HeldBack { about: None, lines: std::mem::take(&mut self.beyond) }),
+            )
             .collect()
     }
 }
