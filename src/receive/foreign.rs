@@ -74,7 +74,7 @@ pub fn protocol(line: &[u8], understood: bool) -> Option<&'static str> {
     }
     let version = |word: &[u8]| VERSIONS.iter().find(|(start, _)| starts(word, start)).map(|(_, name)| *name);
     let second = words.next();
-    let last = words.last();
+    let last = words.next_back();
     if let Some(name) = version(verb).or(last.and_then(version)) {
         return Some(name);
     }
