@@ -25,8 +25,8 @@ pub enum Format {
     Journald,
 }
 
-/// The TLS library tells of each certificate it does not believe, without knowing whose connection it was; our own
-/// line has the account, the reason and what to do.
+/// The TLS library tells of each certificate it does not believe and every odd hello, without knowing whose
+/// connection it was; our own line has the account, the reason and what to do.
 /// Who wants it all the same names it.
 const SILENT: &str = "rustls=off,rustls_platform_verifier=off";
 

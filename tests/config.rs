@@ -162,6 +162,30 @@ fn what_cannot_go_together_is_refused_and_what_is_hardly_meant_is_pointed_out() 
             "mailferry.toml:10:9: client.from: 10.0.5.0/24 already belongs to client \"10.0.5.0/24\" | remove it from one of them",
         ),
         (
+            "[[client]]\nname = \"b\"\nfrom = [\"::ffff:10.0.5.0/120\"]\n".to_owned(),
+            "mailferry.toml:10:9: client.from: 10.0.5.0/24 already belongs to client \"10.0.5.0/24\" | remove it from one of them",
+        ),
+        (
+            "[[listen]]\naddress = \"[::ffff:127.0.0.1]:25\"\n".to_owned(),
+            "mailferry.toml:9:1: listen.address: [::ffff:127.0.0.1]:25 is already taken by another listener | remove one of them",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:26\"\nauth = \"any\"\ntls = \"starttls\"\n".to_owned(),
+            "mailferry.toml:10:1: warning: listen.auth: a login is taken inside TLS only, so devices that log in without it are refused | give devices that cannot do TLS a [[listen]] of their own with tls = \"off\"",
+        ),
+        (
+            "[receive]\nmax_connections = 50\n".to_owned(),
+            "mailferry.toml:9:1: warning: receive.max_connections: one device can take every connection there is | make max_connections in [receive] several times what one may have",
+        ),
+        (
+            "[receive]\nmax_connections_per_client = 1000\n".to_owned(),
+            "mailferry.toml:9:1: warning: receive.max_connections_per_client: one device can take every connection there is | make max_connections in [receive] several times what one may have",
+        ),
+        (
+            "[[client]]\nname = \"b\"\nfrom = [\"10.9.0.1\"]\nmax_connections = 1000\n".to_owned(),
+            "mailferry.toml:9:1: warning: client.max_connections: one device can take every connection there is | make max_connections in [receive] several times what one may have",
+        ),
+        (
             "[[client]]\nfrom = [\"0.0.0.0/0\"]\n".to_owned(),
             "mailferry.toml:9:9: warning: client.from: 0.0.0.0/0 lets the whole world relay through this mailbox | name the networks of the devices only",
         ),

@@ -15,7 +15,7 @@ use crate::mail::{AccountId, AddressPattern, ClientName, Mailbox};
 use crate::policy::admission::{Client, LineEndings};
 use crate::policy::schedule::Retry;
 use encoding_rs::Encoding;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -24,6 +24,9 @@ use std::time::Duration;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
+
+const ONE_FILLS_ALL: &str = "one device can take every connection there is";
+const SEVERAL_TIMES: &str = "make max_connections in [receive] several times what one may have";
 
 /// A thing and where it was configured.
 pub(super) struct At<T>(pub(super) T, pub(super) Place);
@@ -122,7 +125,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
     let listen: Vec<_> = listen.into_iter().flatten().collect();
     let clients: Vec<_> = clients.into_iter().flatten().collect();
     listeners_go_together(findings, &listen, &receive);
-    clients_go_together(findings, &clients, &accounts);
+    clients_go_together(findings, &clients, &accounts, receive.max_connections);
     let default = accounts_go_together(findings, &accounts, &clients);
 
     Some(Settings {
@@ -208,6 +211,12 @@ fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
             "set tls = \"starttls\", if the devices can do it",
         );
     }
+    if logins == ListenAuth::Any && mode == ListenTls::StartTls {
+        auth.warn(
+            "a login is taken inside TLS only, so devices that log in without it are refused",
+            "give devices that cannot do TLS a [[listen]] of their own with tls = \"off\"",
+        );
+    }
     let is_given = mode != ListenTls::Off && (certificate.is_set() || key.is_set());
     let certificate = if is_given { Some((files.0?, files.1?)) } else { None };
     if certificate.as_ref().is_some_and(|(c, k)| !key_fits(c, k)) {
@@ -222,11 +231,11 @@ fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
 fn listeners_go_together(findings: &Findings<'_>, listen: &[At<Listen>], receive: &Receive) {
     for (i, At(one, place)) in listen.iter().enumerate() {
         let taken = listen[..i].iter().any(|At(other, _)| {
-            let (a, b) = (one.address, other.address);
-            let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
-            a.port() != 0
-                && a.port() == b.port()
-                && (a.ip() == b.ip() || (everywhere && a.is_ipv4() == b.is_ipv4()))
+            let (a, b) = (one.address.ip().to_canonical(), other.address.ip().to_canonical());
+            let everywhere = a.is_unspecified() || b.is_unspecified();
+            one.address.port() != 0
+                && one.address.port() == other.address.port()
+                && (a == b || (everywhere && a.is_ipv4() == b.is_ipv4()))
         });
         if taken {
             let what = format!("{} is already taken by another listener", one.address);
@@ -257,12 +266,19 @@ fn receive(mut section: Section<'_>, env: &Env) -> Receive {
         Some(User { name: text, password: password? })
     });
     let users = users.collect();
+    let (all, of_one) = (section.field("max_connections"), section.field("max_connections_per_client"));
+    let max_connections = all.count().unwrap_or(1000);
+    let max_connections_per_client = of_one.count().unwrap_or(50);
+    if max_connections_per_client >= max_connections {
+        let field = if of_one.is_set() { &of_one } else { &all };
+        field.warn(ONE_FILLS_ALL, SEVERAL_TIMES);
+    }
     Receive {
         users,
         max_message_size_bytes: section.field("max_message_size").size().unwrap_or(35 * 1024 * 1024),
         max_recipients: section.field("max_recipients").count().unwrap_or(500),
-        max_connections: section.field("max_connections").count().unwrap_or(1000),
-        max_connections_per_client: section.field("max_connections_per_client").count().unwrap_or(50),
+        max_connections,
+        max_connections_per_client,
         idle_timeout: duration(&mut section, "idle_timeout", 10 * MINUTE),
         data_timeout: duration(&mut section, "data_timeout", 5 * MINUTE),
     }
@@ -330,6 +346,7 @@ fn network(field: &Field<'_>) -> Option<IpNet> {
     let net: IpNet = field.parse("\"10.0.5.0/24\" or \"10.0.6.7\"", |s| {
         s.parse::<IpAddr>().map(IpNet::from).or_else(|_| s.parse()).map_err(|_| "is not a network")
     })?;
+    let net = canonical(net);
     if net.prefix_len() == 0 {
         field.warn(
             format!("{net} lets the whole world relay through this mailbox"),
@@ -343,13 +360,28 @@ fn network(field: &Field<'_>) -> Option<IpNet> {
     Some(net.trunc())
 }
 
-fn clients_go_together(findings: &Findings<'_>, clients: &[Found], accounts: &[At<Option<Account>>]) {
+/// `::ffff:10.0.5.0/120` is 10.0.5.0/24: that is how the devices in it are seen.
+fn canonical(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    let v4 = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    v4.and_then(|(ip, prefix)| Ipv4Net::new(ip, prefix).ok()).map_or(net, IpNet::V4)
+}
+
+fn clients_go_together(
+    findings: &Findings<'_>,
+    clients: &[Found],
+    accounts: &[At<Option<Account>>],
+    max_connections: usize,
+) {
     let mut names = BTreeSet::new();
     let mut networks: Vec<(IpNet, &ClientName)> = vec![];
     for (At(client, place), wants) in clients {
         if !client.name.as_str().is_empty() && !names.insert(client.name.as_str()) {
             let what = format!("there is another client named \"{}\"", client.name);
             findings.error(place.clone(), "client.name", what, "give each its own name");
+        }
+        if client.max_connections.is_some_and(|own| own >= max_connections) {
+            findings.warn(place.clone(), "client.max_connections", ONE_FILLS_ALL, SEVERAL_TIMES);
         }
         for At(network, place) in &wants.networks {
             if let Some((_, other)) = networks.iter().find(|(n, _)| n == network) {

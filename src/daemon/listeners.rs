@@ -2,10 +2,11 @@
 //!
 //! Invariant: either all of them listen or none does. Must not know: SMTP.
 
-use crate::events;
+use super::StartError;
+use super::sockets::{self, Handed};
 use crate::receive::Listen;
 use crate::receive::listener::{self, Shared};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -18,30 +19,31 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// A handed socket serves the configured listener of its port; others are opened here.
+    /// A handed socket serves the configured listener of its address; where there is none, it is opened here.
     ///
     /// # Errors
-    /// The address that cannot be listened on.
+    /// The address that cannot be listened on, or a handed socket that is for no listener.
     pub(super) fn start(
         listen: Vec<Listen>,
-        handed: Vec<TcpListener>,
+        handed: Vec<Handed>,
         shared: &Arc<Shared>,
-    ) -> Result<Self, (SocketAddr, std::io::Error)> {
-        let mut handed: Vec<(u16, TcpListener)> =
-            handed.into_iter().filter_map(|s| Some((s.local_addr().ok()?.port(), s))).collect();
+    ) -> Result<Self, StartError> {
+        let configured: Vec<SocketAddr> = listen.iter().map(|l| l.address).collect();
+        let handed = sockets::assign(&configured, handed)?;
         let mut open = Vec::with_capacity(listen.len());
-        for listen in listen {
-            let failed = |e| (listen.address, e);
-            let given = handed.iter().position(|(port, _)| *port == listen.address.port());
-            let socket = match given {
-                Some(i) => handed.swap_remove(i).1,
-                None => listener::bind(listen.address).map_err(failed)?,
-            };
-            let address = socket.local_addr().map_err(failed)?;
-            open.push((address, socket, listen));
-        }
-        for (port, _) in &handed {
-            events::daemon::socket_unused(*port);
+        for (listen, mut sockets) in listen.into_iter().zip(handed) {
+            let failed = |error| StartError::Listen { address: listen.address, error };
+            if sockets.is_empty() {
+                // Where IPv4 has a listener of its own on this port, the wildcard of IPv6 is IPv6 alone.
+                let is_ipv4 = |a: &SocketAddr| a.ip().to_canonical().is_ipv4();
+                let only_v6 = listen.address.ip().is_unspecified()
+                    && configured.iter().any(|a| a.port() == listen.address.port() && is_ipv4(a));
+                sockets.push(listener::bind(listen.address, only_v6).map_err(failed)?);
+            }
+            for socket in sockets {
+                let address = socket.local_addr().map_err(failed)?;
+                open.push((address, socket, listen.clone()));
+            }
         }
         let (stop, stopped) = watch::channel(None);
         let mut addresses = Vec::with_capacity(open.len());

@@ -7,9 +7,11 @@ mod demo;
 mod listeners;
 mod live;
 mod serve;
+mod sockets;
 
 pub use demo::demo;
 pub use serve::{Exit, serve};
+pub use sockets::Handed;
 
 use crate::config::{self, Settings};
 use crate::control::{self, api};
@@ -24,7 +26,7 @@ use crate::submit::{Trust, TrustError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -74,6 +76,16 @@ pub enum StartError {
         /// The system's words.
         error: std::io::Error,
     },
+    /// A socket of the service manager is for no listener.
+    #[error("socket {socket} of the service manager {what}\nhint: {hint}")]
+    Socket {
+        /// Which.
+        socket: String,
+        /// What is wrong with it.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// The control socket.
     #[error("cannot open the control socket {}: {error}\nhint: is another mailferry running, and may this user write there?", .path.display())]
     Control {
@@ -103,7 +115,7 @@ impl Relay {
     ///
     /// # Errors
     /// Whatever cannot be opened; nothing is left open then.
-    pub async fn start(settings: &Settings, handed: Vec<TcpListener>) -> Result<Self, StartError> {
+    pub async fn start(settings: &Settings, handed: Vec<Handed>) -> Result<Self, StartError> {
         let listen = listens(settings)?;
         let (queue, clock) = SqliteQueue::open(&queue_settings(&settings.queue))?;
         let dispatch = dispatch_settings(settings, clock)?;
@@ -112,8 +124,7 @@ impl Relay {
             .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
         let (receive, current) = watch::channel(Arc::new(receive_settings(settings)));
         let receiver = Arc::new(listener::Shared::new(current, Arc::clone(&any), clock));
-        let listeners = Listeners::start(listen, handed, &receiver)
-            .map_err(|(address, error)| StartError::Listen { address, error })?;
+        let listeners = Listeners::start(listen, handed, &receiver)?;
         let dispatcher = Dispatcher::start(&dispatch, Arc::clone(&any), clock).await;
         let rooms = Arc::new(Rooms {
             dispatcher: Arc::clone(&dispatcher),

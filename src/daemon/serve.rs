@@ -3,7 +3,7 @@
 //! Invariant: READY is said only when mail is accepted; SIGTERM and SIGINT drain, SIGHUP reloads, and a disk that
 //! lies ends the process with an exit code instead of a promise. Must not know: rooms.
 
-use super::{Relay, StartError};
+use super::{Relay, StartError, sockets};
 use crate::config::{LogFormat, Problem, Settings};
 use crate::events;
 use crate::logs::{self, Format};
@@ -50,7 +50,10 @@ impl Exit {
         match self {
             Self::Start(StartError::Queue(OpenError::Locked(_))) => 75,
             Self::Start(
-                StartError::Trust { .. } | StartError::OAuth { .. } | StartError::Certificate { .. },
+                StartError::Trust { .. }
+                | StartError::OAuth { .. }
+                | StartError::Certificate { .. }
+                | StartError::Socket { .. },
             ) => 78,
             Self::Start(_) => 69,
             Self::Defect => 70,
@@ -77,7 +80,7 @@ pub fn serve(
     })?;
     harden();
     // Before any thread exists, as the environment is read and cleared here.
-    let handed = handed_sockets();
+    let handed = sockets::handed()?;
     let stand_in = if sandbox { Some(stand_in(&mut settings)?) } else { None };
     runtime()?.block_on(async {
         let relay = Relay::start(&settings, handed).await?;
@@ -159,11 +162,6 @@ fn harden() {
     {
         events::daemon::not_hardened(&error.to_string());
     }
-}
-
-fn handed_sockets() -> Vec<std::net::TcpListener> {
-    let mut fds = listenfd::ListenFd::from_env();
-    (0..fds.len()).filter_map(|i| fds.take_tcp_listener(i).ok().flatten()).collect()
 }
 
 /// Pets systemd's watchdog twice as often as it asks, from the runtime that does the work: a stuck one is silent.

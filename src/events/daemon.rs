@@ -74,8 +74,3 @@ pub fn pruned(delivered: u64, dead: u64) {
 pub fn prune_failed(why: &str) {
     warn!(event = "prune_failed", "history is not forgotten yet: {why}");
 }
-
-/// The service manager handed over a socket that no listener is configured for; it is closed.
-pub fn socket_unused(port: u16) {
-    warn!(event = "socket_unused", port, "the socket for port {port} is in no [[listen]]; it is closed");
-}

@@ -34,6 +34,7 @@ pub fn counters() -> BTreeMap<&'static str, u64> {
         ("data_unfinished_total", &r.unfinished),
         ("logins_failed_total", &r.logins_failed),
         ("handshakes_failed_total", &r.handshakes_failed),
+        ("other_protocol_total", &r.other_protocol),
         ("messages_delivered_total", &dispatch::DELIVERED_TOTAL),
         ("messages_deferred_total", &dispatch::DEFERRED_TOTAL),
         ("dead_letters_total", &dispatch::DEAD_TOTAL),

@@ -2,7 +2,7 @@
 
 use super::Counter;
 use crate::mail::{ClientName, Escaped, Mailbox, QueueId, ReversePath};
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
 use tracing::{debug, error, info, warn};
 
@@ -33,6 +33,8 @@ pub struct Counts {
     pub logins_failed: Counter,
     /// Failed TLS handshakes.
     pub handshakes_failed: Counter,
+    /// Connections that spoke another protocol than SMTP.
+    pub other_protocol: Counter,
 }
 
 /// Counts of this process.
@@ -49,7 +51,42 @@ pub static COUNTS: Counts = Counts {
     unfinished: Counter::new(),
     logins_failed: Counter::new(),
     handshakes_failed: Counter::new(),
+    other_protocol: Counter::new(),
 };
+
+/// Whether a fact that a peer can repeat at will gets a line: once a minute, so that no peer writes the log full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// It does.
+    Written {
+        /// Lines about the same that did not, since the last one that did.
+        held_back: u64,
+    },
+    /// The log has had it within this minute.
+    HeldBack,
+}
+
+/// How many more there were, in a line that is written.
+struct More(u64);
+
+impl fmt::Display for More {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 { Ok(()) } else { write!(f, " ({} more before, held back)", self.0) }
+    }
+}
+
+/// Lines of a minute that were held back, told once it is over.
+pub fn held_back(event_of_lines: &str, peer: &dyn Display, lines: u64) {
+    info!(
+        event = "held_back", of = event_of_lines, %peer, lines,
+        "{lines} more lines of {event_of_lines} about {peer} were held back"
+    );
+}
+
+/// The same, of more peers than are remembered.
+pub fn held_back_of_others(lines: u64) {
+    warn!(event = "held_back", lines, "{lines} more lines about other peers were held back");
+}
 
 /// A listener is open.
 pub fn listening(address: SocketAddr) {
@@ -75,21 +112,23 @@ pub fn connected(peer: IpAddr) {
     debug!(event = "connected", %peer, "{peer} connected");
 }
 
-/// A connection was turned away; `told` when the log has it already.
-pub fn too_many_connections(peer: IpAddr, reply: &str, told: bool) {
+/// A connection was turned away. `hint` says what to do about it, if anything.
+pub fn too_many_connections(peer: IpAddr, reply: &str, hint: &str, line: Line) {
     COUNTS.connections_full.add(1);
-    if !told {
-        warn!(event = "too_many_connections", %peer, "{peer} turned away: {}", reply.trim_end());
+    if let Line::Written { held_back } = line {
+        let (reply, more) = (reply.trim_end(), More(held_back));
+        warn!(event = "too_many_connections", %peer, held_back, "{peer} turned away: {reply}{more}{hint}");
     }
 }
 
-/// A peer outside every client network wanted to send; `told` when the log has it already.
-pub fn relay_refused(peer: IpAddr, told: bool) {
+/// A peer outside every client network wanted to send.
+pub fn relay_refused(peer: IpAddr, line: Line) {
     COUNTS.relay_refused.add(1);
-    if !told {
+    if let Line::Written { held_back } = line {
+        let more = More(held_back);
         warn!(
-            event = "relay_refused", %peer,
-            "{peer} may not relay. hint: add it to the `from` of a [[client]] if it is yours"
+            event = "relay_refused", %peer, held_back,
+            "{peer} may not relay{more}. hint: add it to the `from` of a [[client]] if it is yours"
         );
     }
 }
@@ -100,20 +139,24 @@ pub fn recipient_refused(peer: IpAddr, client: &ClientName, why: &dyn Display) {
     warn!(event = "recipient_refused", %peer, %client, "recipient of {peer} ({client}) refused: {why}");
 }
 
-/// A client sends more messages a minute than it may; `told` when the log has it already.
-pub fn rate_limited(peer: IpAddr, client: &ClientName, per_minute: u32, told: bool) {
+/// A client sends more messages a minute than it may.
+pub fn rate_limited(peer: IpAddr, client: &ClientName, per_minute: u32, line: Line) {
     COUNTS.rate_limited.add(1);
-    if !told {
+    if let Line::Written { held_back } = line {
+        let more = More(held_back);
         warn!(
-            event = "rate_limited", %peer, %client, per_minute,
-            "{peer} ({client}) put off: more than {per_minute} messages a minute"
+            event = "rate_limited", %peer, %client, per_minute, held_back,
+            "{peer} ({client}) put off: more than {per_minute} messages a minute{more}"
         );
     }
 }
 
 /// MAIL or RCPT had parameters nobody here knows.
-pub fn unknown_parameters(peer: IpAddr, parameters: &[String]) {
-    info!(event = "unknown_parameters", %peer, "{peer} said {}, which was ignored", parameters.join(" "));
+pub fn unknown_parameters(peer: IpAddr, parameters: &[String], line: Line) {
+    if let Line::Written { held_back } = line {
+        let (said, more) = (parameters.join(" "), More(held_back));
+        info!(event = "unknown_parameters", %peer, held_back, "{peer} said {said}, which was ignored{more}");
+    }
 }
 
 /// A message is durable in the queue.
@@ -169,22 +212,47 @@ pub fn closed_in_data(peer: IpAddr, client: &ClientName, raw_bytes: u64) {
     );
 }
 
-/// A device speaks TLS on a plain port; `told` when the log has it already.
-pub fn tls_on_plain_port(peer: IpAddr, told: bool) {
-    if !told {
+/// A device speaks TLS on a plain port.
+pub fn tls_on_plain_port(peer: IpAddr, line: Line) {
+    if let Line::Written { held_back } = line {
+        let more = More(held_back);
         warn!(
-            event = "tls_on_plain_port", %peer,
-            "device {peer} speaks TLS on a plain port. hint: turn TLS off at the device"
+            event = "tls_on_plain_port", %peer, held_back,
+            "device {peer} speaks TLS on a plain port{more}. hint: turn TLS off at the device"
         );
     }
 }
 
-/// A device wants to log in where no login is offered; `told` when the log has it already.
-pub fn auth_not_offered(peer: IpAddr, told: bool) {
-    if !told {
+/// A peer speaks another protocol than SMTP, `protocol`, and was closed.
+pub fn other_protocol(peer: IpAddr, protocol: &str, line: Line) {
+    COUNTS.other_protocol.add(1);
+    if let Line::Written { held_back } = line {
+        let more = More(held_back);
         warn!(
-            event = "auth_not_offered", %peer,
-            "{peer} wants to log in, which this listener does not offer. hint: turn authentication off at the device, or set auth = \"any\""
+            event = "other_protocol", %peer, protocol, held_back,
+            "{peer} speaks {protocol} to the SMTP port, closed{more}. hint: correct the port at the device; a browser or a scanner of the network does this, too"
+        );
+    }
+}
+
+/// A device wants to log in where no login is offered.
+pub fn auth_not_offered(peer: IpAddr, line: Line) {
+    if let Line::Written { held_back } = line {
+        let more = More(held_back);
+        warn!(
+            event = "auth_not_offered", %peer, held_back,
+            "{peer} wants to log in, which this listener does not offer{more}. hint: turn authentication off at the device, or set auth = \"any\""
+        );
+    }
+}
+
+/// A device wants to log in before TLS, where TLS is offered.
+pub fn auth_in_the_clear(peer: IpAddr, line: Line) {
+    if let Line::Written { held_back } = line {
+        let more = More(held_back);
+        warn!(
+            event = "auth_in_the_clear", %peer, held_back,
+            "{peer} wants to log in in the clear, where STARTTLS is offered: refused{more}. hint: turn TLS on at the device, or give devices that cannot do it a listener of their own with tls = \"off\""
         );
     }
 }
@@ -195,18 +263,27 @@ pub fn logged_in(peer: IpAddr, user: &str) {
 }
 
 /// A login failed.
-pub fn login_failed(peer: IpAddr, user: &[u8]) {
+pub fn login_failed(peer: IpAddr, user: &[u8], line: Line) {
     COUNTS.logins_failed.add(1);
-    warn!(event = "login_failed", %peer, "login of {peer} as {} failed", Escaped(user));
+    if let Line::Written { held_back } = line {
+        let (user, more) = (Escaped(user), More(held_back));
+        warn!(event = "login_failed", %peer, held_back, "login of {peer} as {user} failed{more}");
+    }
 }
 
 /// A TLS handshake failed.
-pub fn handshake_failed(peer: IpAddr, why: &dyn Display) {
+pub fn handshake_failed(peer: IpAddr, why: &dyn Display, line: Line) {
     COUNTS.handshakes_failed.add(1);
-    info!(event = "handshake_failed", %peer, "TLS handshake with {peer} failed: {why}");
+    if let Line::Written { held_back } = line {
+        let more = More(held_back);
+        info!(event = "handshake_failed", %peer, held_back, "TLS handshake with {peer} failed: {why}{more}");
+    }
 }
 
 /// A peer made too many errors and was closed.
-pub fn too_many_errors(peer: IpAddr) {
-    info!(event = "too_many_errors", %peer, "{peer} closed after too many errors");
+pub fn too_many_errors(peer: IpAddr, line: Line) {
+    if let Line::Written { held_back } = line {
+        let more = More(held_back);
+        info!(event = "too_many_errors", %peer, held_back, "{peer} closed after too many errors{more}");
+    }
 }

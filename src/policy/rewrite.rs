@@ -159,7 +159,8 @@ fn renamed(from: &[Vec<Entry>], listed: &[(Entry, Mailbox)]) -> Entry {
     if entry.display.is_empty() && listed.is_empty() {
         entry.display.clone_from(&entry.address);
     }
-    if entry.mailbox().is_some_and(|m| entry.display.parse::<Mailbox>().is_ok_and(|d| d.is_same(&m))) {
+    let named = address_list::mailbox(&entry.display);
+    if entry.mailbox().is_some_and(|m| named.is_ok_and(|d| d.is_same(&m))) {
         entry.display.clear();
     }
     entry
@@ -397,6 +398,17 @@ mod tests {
                 "From: \"Scanner 3rd floor\" <scanner@contoso.com>\r\nReply-To: \"Scanner 3rd floor\" <hp@old.example>\r\n\r\n",
             ),
             ("From: hp@contoso.com\r\n", allowed, "From: hp@contoso.com\r\n\r\n"),
+            (
+                "From: Doe, Jane <jane@contoso.com>\r\n",
+                allowed,
+                "From: \"Doe, Jane\" <jane@contoso.com>\r\n\r\n",
+            ),
+            (
+                "From: Doe, Jane <jane@old.example>\r\n",
+                &[],
+                "From: \"Doe, Jane\" <scanner@contoso.com>\r\nReply-To: \"Doe, Jane\" <jane@old.example>\r\n\r\n",
+            ),
+            ("From: smtp:hp@contoso.com.\r\n", allowed, "From: hp@contoso.com\r\n\r\n"),
             ("From: HP <hp@contoso.com>\r\n\r\n", allowed, "From: HP <hp@contoso.com>\r\n\r\n"),
             (
                 "From: hp@contoso.com\r\n",
@@ -476,7 +488,7 @@ mod tests {
             ),
             (
                 b"To: M\xfcller, Anna <anna@contoso.com>\r\n",
-                "To: =?UTF-8?Q?M=C3=BCller?=:;, Anna <anna@contoso.com>\r\n",
+                "To: =?UTF-8?Q?M=C3=BCller=2C?= Anna <anna@contoso.com>\r\n",
             ),
             (
                 b"To: \"M\xfcller, Anna\" <anna@contoso.com>, b@c.example\r\n",

@@ -4,8 +4,11 @@
 //! routes (`%`, `!`, a second `@`) ever comes out as a recipient. Pure: bytes in, `Command` out.
 //! Must not know: the session, who the peer is, what may be said when.
 
+use crate::mail::address_list;
 use crate::mail::{AddressError, Escaped, Mailbox, ReversePath};
+use crate::receive::foreign;
 use secrecy::zeroize::Zeroizing;
+use std::borrow::Cow;
 
 /// A command.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,7 +83,7 @@ pub enum CommandError {
 /// It is no command that can be carried out.
 pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
     // netcat-like stacks end a line in LF, some in CRCRLF.
-    let line = line.trim_ascii();
+    let line = foreign::trimmed(line);
     let verb_end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
     let (verb, rest) = (&line[..verb_end], line[verb_end..].trim_ascii());
     Ok(match verb.to_ascii_uppercase().as_slice() {
@@ -138,8 +141,8 @@ fn auth(rest: &[u8]) -> Result<Command, CommandError> {
 }
 
 fn mail(rest: &[u8]) -> Result<Command, CommandError> {
-    let said = keyword(rest, b"FROM").ok_or(SYNTAX_MAIL)?;
-    let (path, parameters) = split_path(said);
+    let said = Said::new(keyword(rest, b"FROM").ok_or(SYNTAX_MAIL)?);
+    let (addresses, parameters) = said.read();
     let mut known = Parameters::default();
     for word in parameters.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()) {
         let (key, value) = match memchr::memchr(b'=', word) {
@@ -153,7 +156,12 @@ fn mail(rest: &[u8]) -> Result<Command, CommandError> {
             _ => known.unknown.push(Escaped(word).to_string()),
         }
     }
-    Ok(Command::Mail { from: reverse_path(path), parameters: known })
+    let from = match (addresses.iter().find_map(|a| mailbox(a).ok()), addresses.first()) {
+        (Some(mailbox), _) => ReversePath::Mailbox(mailbox),
+        (None, Some(said)) => ReversePath::Unusable(Escaped(said).to_string()),
+        (None, None) => ReversePath::Null,
+    };
+    Ok(Command::Mail { from, parameters: known })
 }
 
 /// Digits, as many as there are; more than fit are more than any limit.
@@ -164,150 +172,62 @@ fn number(digits: &[u8]) -> u64 {
     std::str::from_utf8(digits).ok().and_then(|d| d.parse().ok()).unwrap_or(u64::MAX)
 }
 
-fn reverse_path(path: &[u8]) -> ReversePath {
-    let brackets = inner(path);
-    let address = brackets.last().copied().unwrap_or(path).trim_ascii();
-    // A lone `<` or `>` is a bracket that lost the other one.
-    let address = address.strip_prefix(b"<").unwrap_or(address);
-    let address = strip_route(address.strip_suffix(b">").unwrap_or(address).trim_ascii());
-    if address.is_empty() {
-        return ReversePath::Null;
-    }
-    mailbox(address)
-        .map_or_else(|_| ReversePath::Unusable(Escaped(address).to_string()), ReversePath::Mailbox)
-}
-
 /// Every recipient of one RCPT; all of them are addresses, or none is taken.
 fn recipients(said: &[u8]) -> Result<Vec<Mailbox>, CommandError> {
-    let (path, _) = split_path(said);
-    let brackets = inner(path);
-    let groups: Vec<&[u8]> = if brackets.is_empty() {
-        vec![path.strip_suffix(b">").unwrap_or(path.strip_prefix(b"<").unwrap_or(path))]
-    } else {
-        brackets
-    };
     let mut found: Vec<Mailbox> = Vec::with_capacity(1);
-    for group in groups {
-        for address in split_list(strip_route(group.trim_ascii())) {
-            let mailbox = mailbox(strip_route(address)).map_err(CommandError::Recipient)?;
-            if !found.iter().any(|m| m == &mailbox) {
-                found.push(mailbox);
-            }
+    for address in Said::new(said).read().0 {
+        let mailbox = mailbox(&address).map_err(CommandError::Recipient)?;
+        if !found.iter().any(|m| m == &mailbox) {
+            found.push(mailbox);
         }
     }
     if found.is_empty() { Err(SYNTAX_RCPT) } else { Ok(found) }
 }
 
-/// The path (brackets, display name and all) and the parameters behind it.
-fn split_path(said: &[u8]) -> (&[u8], &[u8]) {
-    let mut depth = 0usize;
-    let mut quoted = false;
-    let mut escaped = false;
-    let mut end = None;
-    // A quote that is never closed is a character like any other.
-    let quotes = said.iter().filter(|b| **b == b'"').count() % 2 == 0;
-    for (i, b) in said.iter().enumerate() {
-        match b {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' if quotes => quoted = !quoted,
-            _ if quoted => {}
-            b'<' => depth += 1,
-            b'>' if depth > 0 => {
-                depth -= 1;
-                if depth == 0 {
-                    end = Some(i + 1);
-                    // `<a@b>,<c@d>` goes on; anything else behind the bracket is parameters.
-                    let next = said[i + 1..].trim_ascii_start().first();
-                    if !matches!(next, Some(b',' | b';' | b'<')) {
-                        break;
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    if let Some(end) = end {
-        return (&said[..end], &said[end..]);
-    }
-    // No brackets: words up to the first that is a parameter.
-    let mut at = 0;
-    while let Some(space) = said[at..].iter().position(u8::is_ascii_whitespace) {
-        let word = said[at + space..].trim_ascii_start();
-        let word = &word[..word.iter().position(u8::is_ascii_whitespace).unwrap_or(word.len())];
-        let key_end =
-            word.iter().position(|b| !b.is_ascii_alphanumeric() && *b != b'-').unwrap_or(word.len());
-        if !word.is_empty() && (key_end == word.len() || word[key_end] == b'=') {
-            return (said[..at + space].trim_ascii(), &said[at + space..]);
-        }
-        at += space + 1;
-    }
-    (said.trim_ascii(), b"")
-}
-
-/// What stands in each innermost pair of brackets.
-fn inner(path: &[u8]) -> Vec<&[u8]> {
-    let mut found = vec![];
-    let mut open = None;
-    let (mut quoted, mut escaped) = (false, false);
-    let quotes = path.iter().filter(|b| **b == b'"').count() % 2 == 0;
-    for (i, b) in path.iter().enumerate() {
-        match b {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' if quotes => quoted = !quoted,
-            _ if quoted => {}
-            b'<' => open = Some(i + 1),
-            b'>' => found.extend(open.take().map(|from| &path[from..i])),
-            _ => {}
-        }
-    }
-    found
-}
-
-/// `@x,@y:a@b` is `a@b` (RFC 5321 appendix C).
-fn strip_route(address: &[u8]) -> &[u8] {
-    let address = address.trim_ascii();
-    if !address.starts_with(b"@") {
-        return address;
-    }
-    let mut literal = false;
-    for (i, b) in address.iter().enumerate() {
-        match b {
-            b'[' => literal = true,
-            b']' => literal = false,
-            b':' if !literal => return address[i + 1..].trim_ascii(),
-            _ => {}
-        }
-    }
-    address
-}
-
-/// `a@b;c@d` and `a@b,c@d`, not within quotes.
-fn split_list(list: &[u8]) -> Vec<&[u8]> {
-    let mut parts = vec![];
-    let (mut from, mut quoted, mut escaped) = (0, false, false);
-    for (i, b) in list.iter().enumerate() {
-        match b {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b',' | b';' if !quoted => {
-                parts.push(list[from..i].trim_ascii());
-                from = i + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(list[from..].trim_ascii());
-    parts.retain(|p| !p.is_empty());
-    parts
-}
-
 fn mailbox(address: &[u8]) -> Result<Mailbox, AddressError> {
-    let text = std::str::from_utf8(address).map_err(|_| AddressError::Character)?;
-    // A fully qualified name may end in a dot; SMTP does not write it.
-    text.strip_suffix('.').filter(|t| t.contains('@') && !t.ends_with(['.', '@'])).unwrap_or(text).parse()
+    address_list::mailbox(std::str::from_utf8(address).map_err(|_| AddressError::Character)?)
+}
+
+/// What stands behind `FROM:` or `TO:`, as text. In a line that is no UTF-8 (Shift_JIS, Latin-1) every byte above
+/// 127 is a character that means nothing, so that the line can be read, and the byte is found again.
+struct Said<'a> {
+    raw: &'a [u8],
+    text: Cow<'a, str>,
+}
+
+/// The first of 256 characters for private use.
+const BYTES: u32 = 0xF_0000;
+
+impl<'a> Said<'a> {
+    fn new(raw: &'a [u8]) -> Self {
+        let stand_in =
+            |b: &u8| if b.is_ascii() { Some(char::from(*b)) } else { char::from_u32(BYTES + u32::from(*b)) };
+        let text = match std::str::from_utf8(raw) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => raw.iter().filter_map(stand_in).collect::<String>().into(),
+        };
+        Self { raw, text }
+    }
+
+    /// The addresses, as bytes, and the parameters behind them.
+    fn read(&self) -> (Vec<Vec<u8>>, &'a [u8]) {
+        let (entries, end) = address_list::path(&self.text);
+        let addresses = entries.iter().map(|e| self.bytes(&e.address)).collect();
+        let end = match &self.text {
+            Cow::Borrowed(_) => end,
+            Cow::Owned(text) => text[..end].chars().count(),
+        };
+        (addresses, &self.raw[end..])
+    }
+
+    fn bytes(&self, text: &str) -> Vec<u8> {
+        let of =
+            |c: char| u8::try_from(u32::from(c).checked_sub(BYTES).unwrap_or(u32::from(c))).unwrap_or(b'?');
+        match &self.text {
+            Cow::Borrowed(_) => text.as_bytes().to_vec(),
+            Cow::Owned(_) => text.chars().map(of).collect(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -362,6 +282,20 @@ mod tests {
             ("MAIL FROM:<a@b.>", "<a@b>"),
             ("MAIL FROM:<a%b@c>", "unusable a%b@c"),
             ("MAIL FROM:<a b@c>", "unusable a b@c"),
+            ("MAIL FROM:a b@c", "unusable a b@c"),
+            ("MAIL FROM:dev@x AUTH=<>", "<dev@x>"),
+            ("MAIL FROM:dev@x AUTH=<z@y> SIZE=1", "<dev@x>"),
+            ("MAIL FROM:<dev@x> AUTH=z@y", "<dev@x>"),
+            ("MAIL FROM:<> AUTH=<z@y>", "<>"),
+            ("MAIL FROM: SIZE=1 AUTH=<z@y>", "<>"),
+            ("MAIL FROM:scanner AUTH=<z@y>", "unusable scanner"),
+            ("MAIL FROM:'a@b'", "<a@b>"),
+            ("MAIL FROM:<\"a@b\">", "<a@b>"),
+            ("MAIL FROM:smtp:a@b SIZE=1", "<a@b>"),
+            ("MAIL FROM:<mailto:a@b>", "<a@b>"),
+            ("MAIL FROM:[SMTP:a@b]", "<a@b>"),
+            ("MAIL FROM:<a@b> (scanner)", "<a@b>"),
+            ("MAIL FROM:\"Doe, J <x@y>\" <a@b>", "<a@b>"),
         ] {
             assert_eq!(from(line), path, "{line}");
         }
@@ -369,6 +303,19 @@ mod tests {
             parse(b"MAIL FROM:<\x83\x58@b>"),
             Ok(Command::Mail { from: ReversePath::Unusable(said), .. }) if said == "\\x83X@b"
         ));
+    }
+
+    #[test]
+    fn a_name_in_the_charset_of_the_device_is_no_trouble_for_its_address() {
+        let to = parse(b"RCPT TO:\"\x83\x58\x83L, \xa0\" <a@b> X=\xff");
+        assert_eq!(to, Ok(Command::Rcpt(vec!["a@b".parse().unwrap()])));
+        match parse(b"MAIL FROM:\x83\x58 <a@b> SIZE=7 X=\xff") {
+            Ok(Command::Mail { from, parameters }) => {
+                assert_eq!((from.to_string().as_str(), parameters.size_bytes), ("<a@b>", 7));
+                assert_eq!(parameters.unknown, ["X=\\xff"]);
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -392,6 +339,27 @@ mod tests {
             ("RCPT TO:<@[IPv6:::1]:a@b>", "a@b"),
             ("RCPT TO:<\"a;b\"@c>", "\"a;b\"@c"),
             ("RCPT TO:<a@b> ORCPT=rfc822;a@b NOTIFY=FAILURE", "a@b"),
+            ("RCPT TO:a@x ORCPT=rfc822;<b@y>", "a@x"),
+            ("RCPT TO:<a@x> ORCPT=rfc822;<b@y>", "a@x"),
+            ("RCPT TO:<a@x>ORCPT=rfc822;<b@y>", "a@x"),
+            ("RCPT TO:a@x NOTIFY=NEVER ORCPT=rfc822;b@y,<c@z>", "a@x"),
+            ("RCPT TO:<a@x> foo <b@y>", "a@x"),
+            ("RCPT TO:a@b.", "a@b"),
+            ("RCPT TO:<a@b..>", "a@b"),
+            ("RCPT TO:'a@b'", "a@b"),
+            ("RCPT TO:\"a@b\"", "a@b"),
+            ("RCPT TO:<'a@b'>,<'c@d'>", "a@b c@d"),
+            ("RCPT TO:SMTP:a@b", "a@b"),
+            ("RCPT TO:SMTP=a@b", "a@b"),
+            ("RCPT TO:<smtp:a@b;smtp:c@d>", "a@b c@d"),
+            ("RCPT TO:[SMTP:a@b]", "a@b"),
+            ("RCPT TO:mailto:a@b?subject=x", "a@b"),
+            ("RCPT TO:a@b (the boss)", "a@b"),
+            ("RCPT TO:<a(x)@b>", "a@b"),
+            ("RCPT TO:Team: a@b, c@d;", "a@b c@d"),
+            ("RCPT TO:a@b c@d", "a@b c@d"),
+            ("RCPT TO:<\"a@b\"@c>", "\"a@b\"@c"),
+            ("RCPT TO:@x:a@b", "a@b"),
         ] {
             assert_eq!(to(line), list, "{line}");
         }
@@ -409,10 +377,18 @@ mod tests {
             ("RCPT TO:<postmaster>", Incomplete),
             ("RCPT TO:<a@b;c>", Incomplete),
             ("RCPT TO:<a b@c>", Character),
+            ("RCPT TO:john smith@c", Character),
+            ("RCPT TO:c, a@b", Character),
+            ("RCPT TO:a@b, c", Incomplete),
+            ("RCPT TO:a@b, c%d@e SIZE=1", Routing),
+            ("RCPT TO:'a%b@c'", Routing),
+            ("RCPT TO:smtp:a!b@c", Routing),
+            ("RCPT TO:<@x:smtp:a@b@c>", Routing),
         ] {
             assert_eq!(parse(line.as_bytes()), Err(CommandError::Recipient(why)), "{line}");
         }
         assert_eq!(parse(b"RCPT TO:<\xff@b>"), Err(CommandError::Recipient(Character)));
+        assert_eq!(parse(b"RCPT TO:\x83\xa0b@c"), Err(CommandError::Recipient(Character)));
         assert_eq!(parse(b"RCPT TO:<>"), Err(SYNTAX_RCPT));
         assert_eq!(parse(b"RCPT"), Err(SYNTAX_RCPT));
     }

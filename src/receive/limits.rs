@@ -1,96 +1,156 @@
 //! How much one peer, one client and all together may ask for.
 //!
-//! Invariant: what is kept is bounded by the connections and clients there are, and by `TOLD_PEERS`. Pure: `now` is
-//! an argument. Must not know: sockets, settings; the caps come with each question.
+//! Invariant: who may not relay takes nothing from who may: neither a connection nor a line of the log. What is
+//! kept is bounded by the connections and clients there are, and by `TOLD`. Pure: `now` is an argument.
+//! Must not know: sockets, settings; the caps come with each question.
 
+use crate::events::receive::Line;
 use crate::mail::ClientName;
+use crate::receive::peer::Peer;
+use crate::receive::told::{HeldBack, Lines, Topic};
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// A scan of the network from more addresses than this is logged in part.
-const TOLD_PEERS: usize = 4096;
+/// Connections of peers that may not relay: enough to tell a device that is set up wrong what is wrong.
+const STRANGERS: Caps = Caps { total: 32, per_peer: 4 };
+/// A scan of the network by more peers than this is logged in part, strangers and devices each for themselves.
+const TOLD: usize = 1000;
+
+/// Whether a peer may relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// In a client's network.
+    Device,
+    /// In none.
+    Stranger,
+}
+
+/// Connections at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Caps {
+    /// Of all peers.
+    pub total: usize,
+    /// Of one.
+    pub per_peer: usize,
+}
 
 /// Why a connection is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// `max_connections`.
-    Total(usize),
-    /// `max_connections_per_client`, or the client's own.
-    Address(usize),
+    /// All together.
+    Total(Standing),
+    /// One peer.
+    Peer(usize),
 }
 
 impl Full {
     /// The words for the peer.
     pub fn reply(self) -> String {
         match self {
-            Self::Total(_) => "421 4.7.0 too many connections, try again later\r\n".into(),
-            Self::Address(n) => format!("421 4.7.0 more than {n} connections from your address\r\n"),
+            Self::Total(Standing::Device) => "421 4.7.0 too many connections, try again later\r\n".into(),
+            Self::Total(Standing::Stranger) => {
+                "421 4.7.0 too many connections from addresses that may not relay here\r\n".into()
+            }
+            Self::Peer(n) => format!("421 4.7.0 more than {n} connections from your address\r\n"),
         }
     }
 }
 
-/// What is logged once a minute and peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Topic {
-    /// Not in any client network.
-    Refused,
-    /// Too many connections.
-    Full,
-    /// TLS on a plain port.
-    TlsOnPlainPort,
-    /// AUTH where none is offered.
-    AuthNotOffered,
-    /// Too many messages a minute.
-    Rate,
+#[derive(Debug, Default)]
+struct Pool {
+    total: usize,
+    by_peer: HashMap<Peer, usize>,
+}
+
+impl Pool {
+    fn room(&self, peer: Peer, standing: Standing, caps: Caps) -> Result<(), Full> {
+        if self.by_peer.get(&peer).copied().unwrap_or(0) >= caps.per_peer {
+            return Err(Full::Peer(caps.per_peer));
+        }
+        if self.total >= caps.total { Err(Full::Total(standing)) } else { Ok(()) }
+    }
+
+    fn add(&mut self, peer: Peer) {
+        self.total += 1;
+        *self.by_peer.entry(peer).or_default() += 1;
+    }
+
+    fn remove(&mut self, peer: Peer) {
+        self.total = self.total.saturating_sub(1);
+        if let Some(count) = self.by_peer.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_peer.remove(&peer);
+            }
+        }
+    }
 }
 
 /// The counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Limits {
-    total: usize,
-    by_address: HashMap<IpAddr, usize>,
+    devices: Pool,
+    strangers: Pool,
     messages: HashMap<ClientName, VecDeque<Instant>>,
-    told: HashMap<(IpAddr, Topic), Instant>,
-    swept: Option<Instant>,
+    of_devices: Lines,
+    of_strangers: Lines,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            devices: Pool::default(),
+            strangers: Pool::default(),
+            messages: HashMap::new(),
+            of_devices: Lines::new(TOLD),
+            of_strangers: Lines::new(TOLD),
+        }
+    }
 }
 
 impl Limits {
-    /// Counts a connection in; each is to be counted out by `disconnected`.
+    /// Counts a device's connection in; each is to be counted out by `disconnected`.
     ///
     /// # Errors
     /// There are too many; it is not counted.
-    pub fn connected(&mut self, peer: IpAddr, total: usize, per_address: usize) -> Result<(), Full> {
-        if self.total >= total {
-            return Err(Full::Total(total));
-        }
-        let count = self.by_address.entry(peer).or_default();
-        if *count >= per_address {
-            if *count == 0 {
-                self.by_address.remove(&peer);
-            }
-            return Err(Full::Address(per_address));
-        }
-        *count += 1;
-        self.total += 1;
+    pub fn device_connected(&mut self, peer: Peer, caps: Caps) -> Result<(), Full> {
+        self.devices.room(peer, Standing::Device, caps)?;
+        self.devices.add(peer);
+        Ok(())
+    }
+
+    /// Counts a stranger's connection in, likewise.
+    ///
+    /// # Errors
+    /// There are too many of them; it is not counted.
+    pub fn stranger_connected(&mut self, peer: Peer) -> Result<(), Full> {
+        self.strangers.room(peer, Standing::Stranger, STRANGERS)?;
+        self.strangers.add(peer);
         Ok(())
     }
 
     /// Counts a connection out.
-    pub fn disconnected(&mut self, peer: IpAddr) {
-        self.total = self.total.saturating_sub(1);
-        if let Some(count) = self.by_address.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&peer);
-            }
+    pub fn disconnected(&mut self, peer: Peer, standing: Standing) {
+        self.pool(standing).remove(peer);
+    }
+
+    /// A reload changed who may relay: the connection counts among the others from now on, however many they are.
+    pub fn judged_anew(&mut self, peer: Peer, before: Standing, after: Standing) {
+        self.pool(before).remove(peer);
+        self.pool(after).add(peer);
+    }
+
+    fn pool(&mut self, standing: Standing) -> &mut Pool {
+        match standing {
+            Standing::Device => &mut self.devices,
+            Standing::Stranger => &mut self.strangers,
         }
     }
 
-    /// Connections at this moment.
+    /// Connections at this moment, strangers' included.
     pub fn connections(&self) -> usize {
-        self.total
+        self.devices.total + self.strangers.total
     }
 
     /// Counts a message of a client in, if it has not had `per_minute` in the minute before `now`.
@@ -113,51 +173,106 @@ impl Limits {
         Ok(())
     }
 
-    /// Whether to log this about this peer: once a minute.
-    pub fn tell(&mut self, peer: IpAddr, topic: Topic, now: Instant) -> bool {
-        let fresh = |at: &Instant| now.saturating_duration_since(*at) < MINUTE;
-        if self.told.get(&(peer, topic)).is_some_and(fresh) {
-            return false;
+    /// Whether this about this peer gets a line in the log: once a minute.
+    pub fn tell(&mut self, peer: Peer, standing: Standing, topic: Topic, now: Instant) -> Line {
+        match standing {
+            Standing::Device => self.of_devices.tell(peer, topic, now),
+            Standing::Stranger => self.of_strangers.tell(peer, topic, now),
         }
-        if self.told.len() >= TOLD_PEERS {
-            // Not for every peer of a flood.
-            if self.swept.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(1)) {
-                self.swept = Some(now);
-                self.told.retain(|_, at| fresh(at));
-            }
-            if self.told.len() >= TOLD_PEERS {
-                return false;
-            }
-        }
-        self.told.insert((peer, topic), now);
-        true
+    }
+
+    /// Lines that were held back and that no further line of their peer has counted; to be asked now and then.
+    pub fn overdue(&mut self, now: Instant) -> Vec<HeldBack> {
+        let mut due = self.of_devices.overdue(now);
+        due.extend(self.of_strangers.overdue(now));
+        due
+    }
+
+    /// The same of the minute that is not over, at the end.
+    pub fn untold(&mut self) -> Vec<HeldBack> {
+        let mut due = self.of_devices.rest();
+        due.extend(self.of_strangers.rest());
+        due
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
-    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+    fn v4(n: u8) -> Peer {
+        Peer::of(Ipv4Addr::new(10, 0, 0, n).into())
+    }
+
+    fn in_64(network: u8, host: u8) -> Peer {
+        Peer::of(Ipv6Addr::new(0x2001, 0xdb8, 0, network.into(), 0, 0, 0, host.into()).into())
+    }
+
+    const CAPS: Caps = Caps { total: 3, per_peer: 2 };
 
     #[test]
-    fn connections_are_capped_by_address_and_in_total_and_given_back() {
-        let mut limits = Limits::default();
-        assert_eq!(limits.connected(A, 3, 2), Ok(()));
-        assert_eq!(limits.connected(A, 3, 2), Ok(()));
-        assert_eq!(limits.connected(A, 3, 2), Err(Full::Address(2)));
-        assert_eq!(limits.connected(B, 3, 2), Ok(()));
-        assert_eq!(limits.connected(B, 3, 2), Err(Full::Total(3)));
-        limits.disconnected(A);
-        assert_eq!(limits.connected(B, 3, 2), Ok(()));
-        for peer in [A, B, B] {
-            limits.disconnected(peer);
+    fn connections_are_capped_by_peer_and_in_total_and_given_back() {
+        let (mut limits, a, b) = (Limits::default(), v4(1), v4(2));
+        assert_eq!(limits.device_connected(a, CAPS), Ok(()));
+        assert_eq!(limits.device_connected(a, CAPS), Ok(()));
+        assert_eq!(limits.device_connected(a, CAPS), Err(Full::Peer(2)));
+        assert_eq!(limits.device_connected(b, CAPS), Ok(()));
+        assert_eq!(limits.device_connected(b, CAPS), Err(Full::Total(Standing::Device)));
+        limits.disconnected(a, Standing::Device);
+        assert_eq!(limits.device_connected(b, CAPS), Ok(()));
+        for peer in [a, b, b] {
+            limits.disconnected(peer, Standing::Device);
         }
         assert_eq!(limits.connections(), 0);
-        assert!(limits.by_address.is_empty());
-        assert_eq!(limits.connected(A, 3, 0), Err(Full::Address(0)));
-        assert!(limits.by_address.is_empty());
+        assert!(limits.devices.by_peer.is_empty());
+        let none = Caps { total: 3, per_peer: 0 };
+        assert_eq!(limits.device_connected(a, none), Err(Full::Peer(0)));
+        assert!(limits.devices.by_peer.is_empty());
+    }
+
+    #[test]
+    fn a_host_with_a_network_of_its_own_is_one_peer() {
+        let mut limits = Limits::default();
+        assert_eq!(limits.device_connected(in_64(1, 1), CAPS), Ok(()));
+        assert_eq!(limits.device_connected(in_64(1, 2), CAPS), Ok(()));
+        assert_eq!(limits.device_connected(in_64(1, 3), CAPS), Err(Full::Peer(2)));
+        assert_eq!(limits.device_connected(in_64(2, 1), CAPS), Ok(()));
+        let taken = (0..=255).filter(|host| limits.stranger_connected(in_64(3, *host)).is_ok()).count();
+        assert_eq!(taken, STRANGERS.per_peer);
+    }
+
+    #[test]
+    fn strangers_have_a_pool_of_their_own_and_take_nothing_of_the_devices() {
+        let mut limits = Limits::default();
+        let taken = (0..=255).filter(|n| limits.stranger_connected(v4(*n)).is_ok()).count();
+        assert_eq!(taken, STRANGERS.total);
+        assert_eq!(limits.stranger_connected(v4(99)), Err(Full::Total(Standing::Stranger)));
+        for n in 1..=3 {
+            assert_eq!(limits.device_connected(v4(n), CAPS), Ok(()), "a device among its neighbours");
+        }
+        assert_eq!(limits.device_connected(v4(4), CAPS), Err(Full::Total(Standing::Device)));
+        limits.disconnected(v4(0), Standing::Stranger);
+        assert_eq!(limits.stranger_connected(v4(99)), Ok(()));
+    }
+
+    #[test]
+    fn who_is_judged_anew_counts_among_the_others() {
+        let mut limits = Limits::default();
+        for n in 1..=3 {
+            limits.device_connected(v4(n), CAPS).unwrap();
+            limits.judged_anew(v4(n), Standing::Device, Standing::Stranger);
+        }
+        assert_eq!((limits.devices.total, limits.strangers.total), (0, 3));
+        assert_eq!(limits.device_connected(v4(4), CAPS), Ok(()));
+        limits.judged_anew(v4(1), Standing::Stranger, Standing::Device);
+        limits.disconnected(v4(1), Standing::Device);
+        for n in [2, 3] {
+            limits.disconnected(v4(n), Standing::Stranger);
+        }
+        limits.disconnected(v4(4), Standing::Device);
+        assert_eq!(limits.connections(), 0);
+        assert!(limits.devices.by_peer.is_empty() && limits.strangers.by_peer.is_empty());
     }
 
     #[test]
@@ -174,17 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_logged_once_a_minute_and_a_flood_of_peers_needs_bounded_memory() {
-        let mut limits = Limits::default();
-        let start = Instant::now();
-        assert!(limits.tell(A, Topic::Refused, start));
-        assert!(!limits.tell(A, Topic::Refused, start + Duration::from_secs(59)));
-        assert!(limits.tell(A, Topic::TlsOnPlainPort, start));
-        assert!(limits.tell(A, Topic::Refused, start + MINUTE));
-        for i in 0..100_000u32 {
-            limits.tell(IpAddr::V4(i.into()), Topic::Refused, start);
+    fn a_flood_of_strangers_hides_no_line_about_a_device() {
+        let (mut limits, now) = (Limits::default(), Instant::now());
+        for n in 0..100_000_u32 {
+            limits.tell(Peer::of(IpAddr::V4(n.into())), Standing::Stranger, Topic::Refused, now);
         }
-        assert!(limits.told.len() <= TOLD_PEERS);
-        assert!(limits.tell(A, Topic::Refused, start + 3 * MINUTE), "old ones make room");
+        let line = limits.tell(v4(1), Standing::Device, Topic::HandshakeFailed, now);
+        assert_eq!(line, Line::Written { held_back: 0 });
+        let untold = limits.untold();
+        assert_eq!(untold.iter().map(|h| h.lines).sum::<u64>(), 99_000);
     }
 }

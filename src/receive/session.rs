@@ -7,16 +7,19 @@
 mod auth;
 mod transaction;
 
-use crate::events::receive as events;
+use crate::events::receive::{self as events, Line};
 use crate::mail::{ClientName, Mailbox, QueueId, ReversePath};
 use crate::policy::admission::Client;
 use crate::receive::command::{self, Command, CommandError, Parameters};
 use crate::receive::decode::Decoder;
 use crate::receive::finished::{Finished, Refusal};
+use crate::receive::foreign;
 use crate::receive::head::Splitter;
-use crate::receive::limits::{Limits, Topic};
+use crate::receive::limits::Limits;
 use crate::receive::login::{self, Exchange};
+use crate::receive::peer::Peer;
 use crate::receive::settings::{Auth, Settings};
+use crate::receive::told::Topic;
 use secrecy::zeroize::{Zeroize, Zeroizing};
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -51,6 +54,12 @@ impl World<'_> {
     /// Asks the limits. A panic elsewhere leaves counts that are still counts.
     pub fn limits<T>(&self, ask: impl FnOnce(&mut Limits) -> T) -> T {
         ask(&mut self.limits.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether this about this peer gets a line in the log.
+    fn tell(&self, peer: IpAddr, topic: Topic) -> Line {
+        let standing = self.settings.standing(peer);
+        self.limits(|l| l.tell(Peer::of(peer), standing, topic, self.now))
     }
 }
 
@@ -135,6 +144,8 @@ pub struct Session {
     line: Vec<u8>,
     overlong: bool,
     fresh: bool,
+    /// It has said a command, so it speaks SMTP.
+    understood: bool,
     /// Bytes were there already when the end of data was read.
     behind_end: bool,
     stopping: bool,
@@ -160,6 +171,7 @@ impl Session {
             line: Vec::new(),
             overlong: false,
             fresh: true,
+            understood: false,
             behind_end: false,
             stopping: false,
             helo: None,
@@ -277,9 +289,13 @@ impl Session {
         let Some(first) = input.first() else { return false };
         if std::mem::take(&mut self.fresh) && *first == 0x16 && self.tls.is_none() {
             // A ClientHello (RFC 8446 section 5.1). Whatever we said in clear text would not be understood.
-            let told = !world.limits(|l| l.tell(self.peer, Topic::TlsOnPlainPort, world.now));
-            events::tls_on_plain_port(self.peer, told);
+            events::tls_on_plain_port(self.peer, world.tell(self.peer, Topic::TlsOnPlainPort));
             self.close();
+            return false;
+        }
+        let begins_a_command = self.line.is_empty() && !self.overlong && matches!(self.state, State::Command);
+        if begins_a_command && let Some(protocol) = foreign::by_first_byte(*first) {
+            self.other_protocol(protocol, world);
             return false;
         }
         let end = memchr::memchr(b'\n', input);
@@ -290,8 +306,14 @@ impl Session {
             let secret = matches!(self.state, State::Login(_)) || command::is_auth(&self.line);
             let limit = if secret { AUTH_LINE_LIMIT_BYTES } else { LINE_LIMIT_BYTES };
             if self.line.len() > limit {
+                let is_command = matches!(self.state, State::Command);
+                let foreign = foreign::protocol_of_start(&self.line, self.understood).filter(|_| is_command);
                 self.overlong = true;
                 self.forget_line();
+                if let Some(protocol) = foreign {
+                    self.other_protocol(protocol, world);
+                    return false;
+                }
             }
         }
         end.is_some()
@@ -306,13 +328,14 @@ impl Session {
         if std::mem::take(&mut self.overlong) {
             self.state = State::Command;
             self.behind_end = false;
-            return self.fail("500 5.5.2 line too long\r\n");
+            return self.fail("500 5.5.2 line too long\r\n", world);
         }
         let line = std::mem::take(&mut self.line);
         if let State::Login(exchange) = std::mem::replace(&mut self.state, State::Command) {
             let line = Zeroizing::new(line);
             return self.login(login::next(exchange, &line), world);
         }
+        let foreign = foreign::protocol(&line, self.understood).filter(|_| !self.behind_end);
         let command = command::parse(&line);
         self.line = line;
         if command::is_auth(&self.line) {
@@ -320,7 +343,19 @@ impl Session {
         }
         self.line.clear();
         self.line.shrink_to(512);
+        if let Some(protocol) = foreign {
+            return self.other_protocol(protocol, world);
+        }
+        self.understood |= command.is_ok();
         self.command(command, input, world);
+    }
+
+    /// Whatever follows is not meant for us, and may be what somebody made a browser send (its headers end, and the
+    /// body of its request is MAIL, RCPT and DATA).
+    fn other_protocol(&mut self, protocol: &str, world: World<'_>) {
+        events::other_protocol(self.peer, protocol, world.tell(self.peer, Topic::OtherProtocol));
+        self.reply(format!("421 4.7.0 this is SMTP, not {protocol}, goodbye\r\n"));
+        self.close();
     }
 
     fn command(&mut self, command: Result<Command, CommandError>, input: &mut &[u8], world: World<'_>) {
@@ -340,7 +375,7 @@ impl Session {
             Ok(Command::Mail { from, parameters }) => self.mail(from, parameters, world),
             Ok(Command::Rcpt(to)) => self.rcpt(Ok(to), world),
             Err(CommandError::Recipient(why)) => self.rcpt(Err(why), world),
-            Ok(Command::Data) => self.begin_data(),
+            Ok(Command::Data) => self.begin_data(world),
             Ok(Command::Rset) => {
                 self.transaction = None;
                 self.chat("250 2.0.0 reset\r\n", world);
@@ -356,11 +391,11 @@ impl Session {
                 self.reply("221 2.0.0 goodbye\r\n");
                 self.close();
             }
-            Ok(Command::StartTls) => self.start_tls(input),
+            Ok(Command::StartTls) => self.start_tls(input, world),
             Ok(Command::Auth { mechanism, initial }) => self.auth(&mechanism, initial, world),
-            Err(CommandError::Unknown) => self.fail("500 5.5.1 not a command\r\n"),
-            Err(CommandError::NotImplemented) => self.fail("502 5.5.1 not done here\r\n"),
-            Err(CommandError::Syntax(expected)) => self.fail(format!("501 5.5.4 {expected}\r\n")),
+            Err(CommandError::Unknown) => self.fail("500 5.5.1 not a command\r\n", world),
+            Err(CommandError::NotImplemented) => self.fail("502 5.5.1 not done here\r\n", world),
+            Err(CommandError::Syntax(expected)) => self.fail(format!("501 5.5.4 {expected}\r\n"), world),
         }
     }
 
@@ -379,7 +414,8 @@ impl Session {
         let mut text = format!(
             "250-{hostname}\r\n250-SIZE {size}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n"
         );
-        if self.offer.auth != Auth::Off {
+        // Where a password can be said inside TLS, it is not invited in the clear (RFC 4954 section 4).
+        if self.offer.auth != Auth::Off && !self.may_start_tls() {
             // The second form is what clients of the Outlook Express 4 era look for.
             text.push_str("250-AUTH PLAIN LOGIN\r\n250-AUTH=PLAIN LOGIN\r\n");
         }
@@ -394,9 +430,9 @@ impl Session {
         self.offer.starttls && self.tls.is_none()
     }
 
-    fn start_tls(&mut self, input: &mut &[u8]) {
+    fn start_tls(&mut self, input: &mut &[u8], world: World<'_>) {
         if !self.may_start_tls() {
-            return self.fail("502 5.5.1 STARTTLS is not offered here\r\n");
+            return self.fail("502 5.5.1 STARTTLS is not offered here\r\n", world);
         }
         self.reply("220 2.0.0 ready for TLS\r\n");
         self.steps.push_back(Step::StartTls);
@@ -429,13 +465,13 @@ impl Session {
         }
     }
 
-    fn fail(&mut self, text: impl Into<Vec<u8>>) {
+    fn fail(&mut self, text: impl Into<Vec<u8>>, world: World<'_>) {
         self.errors += 1;
         let mut text = text.into();
         if self.errors < MAX_ERRORS {
             return self.reply(text);
         }
-        events::too_many_errors(self.peer);
+        events::too_many_errors(self.peer, world.tell(self.peer, Topic::Errors));
         text.extend_from_slice(b"421 4.7.0 too many errors\r\n");
         self.reply(text);
         self.close();

@@ -5,9 +5,10 @@
 use crate::mail::AccountId;
 use crate::policy::admission::Clients;
 use crate::policy::route::Routes;
+use crate::receive::limits::{Caps, Standing};
 use secrecy::SecretString;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,8 @@ pub enum Auth {
     /// Not announced.
     #[default]
     Off,
-    /// Announced; takes any credentials from admitted addresses, for devices that insist on having some.
+    /// Takes any credentials from admitted addresses, for devices that insist on having some. As the next one, it is
+    /// announced and taken inside TLS only where `Tls` is `StartTls`.
     Any,
     /// MAIL is refused without a login of `Settings::users`.
     Required,
@@ -58,9 +60,9 @@ pub struct Settings {
     pub max_message_size_bytes: u64,
     /// Recipients of one transaction.
     pub max_recipients: usize,
-    /// Connections at once.
+    /// Connections at once, of those who may relay.
     pub max_connections: usize,
-    /// Connections at once from one address, unless its client says otherwise.
+    /// Connections at once from one peer, unless its client says otherwise.
     pub max_connections_per_client: usize,
     /// Silence between commands.
     pub idle_timeout: Duration,
@@ -77,6 +79,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether this address may relay.
+    pub fn standing(&self, address: IpAddr) -> Standing {
+        if self.clients.admit(address).is_some() { Standing::Device } else { Standing::Stranger }
+    }
+
+    /// How many connections the devices of a client may have, where its own number is `own`.
+    pub fn caps(&self, own: Option<usize>) -> Caps {
+        Caps { total: self.max_connections, per_peer: own.unwrap_or(self.max_connections_per_client) }
+    }
+
     /// The address of an account.
     pub fn mailbox<'a>(&'a self, account: &'a AccountId) -> &'a str {
         self.mailboxes.get(account).map_or(account.as_str(), String::as_str)

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -69,7 +69,7 @@ pub struct Relay {
 }
 
 pub fn relay_with(settings: Settings, queue: WatchedQueue, tls: Tls) -> Relay {
-    let socket = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let socket = listener::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let address = socket.local_addr().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let certificate =
@@ -88,6 +88,22 @@ pub fn relay() -> Relay {
 }
 
 pub struct Device<S>(pub S);
+
+/// A connection from an address of the loopback network.
+pub async fn from(source: [u8; 4], relay: &Relay) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((source, 0).into()).unwrap();
+    socket.connect(relay.address).await.unwrap()
+}
+
+/// The client network of `settings`, and 127.0.0.9 beside it.
+pub fn also_127_0_0_9() -> Settings {
+    let mut more = settings();
+    let client = more.clients.all().next().unwrap().clone();
+    let networks = vec!["127.0.0.1/32".parse().unwrap(), "127.0.0.9/32".parse().unwrap()];
+    more.clients = Clients::new(vec![Client { networks, ..client }]);
+    more
+}
 
 impl Device<TcpStream> {
     pub async fn connect(relay: &Relay) -> Self {

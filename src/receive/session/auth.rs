@@ -5,25 +5,29 @@
 
 use super::{MAX_FAILED_LOGINS, Session, State, Step, World};
 use crate::events::receive as events;
-use crate::receive::limits::Topic;
 use crate::receive::login::{self, Credentials, Turn};
 use crate::receive::settings::Auth;
+use crate::receive::told::Topic;
 use secrecy::zeroize::Zeroizing;
 use std::time::Duration;
 
 impl Session {
     pub(super) fn auth(&mut self, mechanism: &str, initial: Option<Zeroizing<Vec<u8>>>, world: World<'_>) {
         if self.offer.auth == Auth::Off {
-            let told = !world.limits(|l| l.tell(self.peer, Topic::AuthNotOffered, world.now));
-            events::auth_not_offered(self.peer, told);
-            return self
-                .fail("502 5.5.1 AUTH is not offered here, turn authentication off at the device\r\n");
+            events::auth_not_offered(self.peer, world.tell(self.peer, Topic::AuthNotOffered));
+            let reply = "502 5.5.1 AUTH is not offered here, turn authentication off at the device\r\n";
+            return self.fail(reply, world);
+        }
+        if self.may_start_tls() {
+            // Even where anything is taken: a person may have typed the password of a real mailbox into the panel.
+            events::auth_in_the_clear(self.peer, world.tell(self.peer, Topic::AuthInTheClear));
+            return self.fail("538 5.7.11 not in the clear: STARTTLS, then log in\r\n", world);
         }
         if self.transaction.is_some() {
-            return self.fail("503 5.5.1 not within a transaction\r\n");
+            return self.fail("503 5.5.1 not within a transaction\r\n", world);
         }
         if self.logged_in && self.offer.auth == Auth::Required {
-            return self.fail("503 5.5.1 already logged in\r\n");
+            return self.fail("503 5.5.1 already logged in\r\n", world);
         }
         self.login(login::begin(mechanism, initial), world);
     }
@@ -34,8 +38,8 @@ impl Session {
                 self.state = State::Login(exchange);
                 self.reply(prompt);
             }
-            Turn::Cancelled => self.fail("501 5.7.0 login cancelled\r\n"),
-            Turn::Mechanism => self.fail("504 5.5.4 only PLAIN and LOGIN are offered\r\n"),
+            Turn::Cancelled => self.fail("501 5.7.0 login cancelled\r\n", world),
+            Turn::Mechanism => self.fail("504 5.5.4 only PLAIN and LOGIN are offered\r\n", world),
             Turn::Credentials(credentials) => self.credentials(credentials.as_ref(), world),
         }
     }
@@ -51,20 +55,21 @@ impl Session {
                 }
                 None => false,
             },
-            (Auth::Required, None) => return self.fail("501 5.5.2 not a login in base64\r\n"),
+            (Auth::Required, None) => return self.fail("501 5.5.2 not a login in base64\r\n", world),
             _ => false,
         };
         if accepted {
             self.logged_in = true;
             return self.reply("235 2.7.0 logged in\r\n");
         }
-        events::login_failed(self.peer, credentials.map_or(b"", |c| c.user()));
+        let line = world.tell(self.peer, Topic::LoginFailed);
+        events::login_failed(self.peer, credentials.map_or(b"", |c| c.user()), line);
         self.failed_logins += 1;
         self.steps.push_back(Step::Pause(Duration::from_secs(1 << self.failed_logins.min(3))));
         if self.failed_logins >= MAX_FAILED_LOGINS {
             self.reply("535 5.7.8 login failed\r\n421 4.7.0 too many failed logins\r\n");
             return self.close();
         }
-        self.fail("535 5.7.8 login failed\r\n");
+        self.fail("535 5.7.8 login failed\r\n", world);
     }
 }

@@ -12,8 +12,8 @@ use crate::receive::command::Parameters;
 use crate::receive::decode::Decoder;
 use crate::receive::finished::{Finished, Refusal, accepted};
 use crate::receive::head::Splitter;
-use crate::receive::limits::Topic;
 use crate::receive::settings::Auth;
+use crate::receive::told::Topic;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -91,10 +91,9 @@ impl Session {
     fn admitted(&mut self, world: World<'_>) -> Option<Arc<Client>> {
         let client = world.settings.clients.admit(self.peer).cloned();
         if client.is_none() {
-            let told = !world.limits(|l| l.tell(self.peer, Topic::Refused, world.now));
-            events::relay_refused(self.peer, told);
+            events::relay_refused(self.peer, world.tell(self.peer, Topic::Refused));
             self.transaction = None;
-            self.fail(format!("550 5.7.1 {} may not relay here\r\n", self.peer));
+            self.fail(format!("550 5.7.1 {} may not relay here\r\n", self.peer), world);
         }
         client
     }
@@ -102,26 +101,28 @@ impl Session {
     pub(super) fn mail(&mut self, from: ReversePath, parameters: Parameters, world: World<'_>) {
         let Some(client) = self.admitted(world) else { return };
         if self.offer.auth == Auth::Required && !self.logged_in {
-            return self.fail("530 5.7.0 log in first\r\n");
+            let first = if self.may_start_tls() { "STARTTLS, then log in" } else { "log in first" };
+            return self.fail(format!("530 5.7.0 {first}\r\n"), world);
         }
         if self.transaction.as_ref().is_some_and(|t| !t.recipients.is_empty()) {
-            return self.fail("503 5.5.1 a transaction is under way, RSET ends it\r\n");
+            return self.fail("503 5.5.1 a transaction is under way, RSET ends it\r\n", world);
         }
         if !parameters.unknown.is_empty() {
-            events::unknown_parameters(self.peer, &parameters.unknown);
+            let line = world.tell(self.peer, Topic::Parameters);
+            events::unknown_parameters(self.peer, &parameters.unknown, line);
         }
         let limit = limit_bytes(world.settings, Some(&client));
         if parameters.size_bytes > limit {
             let reply = Refusal::TooLarge(limit).reply();
             events::message_refused(self.peer, &client.name, &reply);
             self.problem = Some((client.name.clone(), Refusal::TooLarge(limit).words()));
-            return self.reply(reply);
+            return self.chat(reply, world);
         }
         if let Some(per_minute) = client.messages_per_minute
             && let Err(wait) = world.limits(|l| l.message(&client.name, per_minute, world.now))
         {
-            let told = !world.limits(|l| l.tell(self.peer, Topic::Rate, world.now));
-            events::rate_limited(self.peer, &client.name, per_minute, told);
+            let line = world.tell(self.peer, Topic::Rate);
+            events::rate_limited(self.peer, &client.name, per_minute, line);
             self.pace(world);
             let seconds = wait.as_secs() + 1;
             return self.reply(format!(
@@ -141,7 +142,7 @@ impl Session {
     pub(super) fn rcpt(&mut self, to: Result<Vec<Mailbox>, AddressError>, world: World<'_>) {
         let Some(_) = self.admitted(world) else { return };
         let Some(transaction) = &mut self.transaction else {
-            return self.fail("503 5.5.1 MAIL comes first\r\n");
+            return self.fail("503 5.5.1 MAIL comes first\r\n", world);
         };
         let name = &transaction.client.name;
         let refused = match to {
@@ -173,13 +174,13 @@ impl Session {
         self.chat(refused, world);
     }
 
-    pub(super) fn begin_data(&mut self) {
+    pub(super) fn begin_data(&mut self, world: World<'_>) {
         let Some(transaction) = self.transaction.take() else {
-            return self.fail("503 5.5.1 MAIL and RCPT come first\r\n");
+            return self.fail("503 5.5.1 MAIL and RCPT come first\r\n", world);
         };
         if transaction.recipients.is_empty() {
             self.transaction = Some(transaction);
-            return self.fail("554 5.5.1 no valid recipient was given\r\n");
+            return self.fail("554 5.5.1 no valid recipient was given\r\n", world);
         }
         self.steps.push_back(Step::Begin { expected_bytes: transaction.parameters.size_bytes });
         self.state = State::Beginning(transaction);
