@@ -88,7 +88,7 @@ fn sender() -> Sender {
 }
 
 async fn send(connection: &mut Connection, recipients: &[&str]) -> Sent {
-    connection.send(&message(recipients), &body("hello\r\n"), &sender(), &Default::default()).await
+    connection.send(&message(recipients), &body("hello\r\n"), &sender(), &|| {}).await
 }
 
 /// Outcomes in short: `taken`, `untried`, or the refusal.
@@ -145,7 +145,7 @@ async fn a_message_goes_out_over_verified_tls_after_login() {
             &message(&["a@contoso.com", "b@contoso.com"]),
             &body("one\r\n.two\r\n..\r\n"),
             &sender(),
-            &Default::default(),
+            &|| {},
         )
         .await;
     assert_eq!(outcomes(&sent), ["taken", "taken"]);
@@ -512,9 +512,7 @@ async fn a_refused_sender_is_told_at_mail_and_nothing_is_left_over() {
 #[tokio::test]
 async fn a_message_beyond_the_announced_size_is_not_begun() {
     let (host, mut connection) = clear_host(|b| b.with("SIZE 1000")).await;
-    let sent = connection
-        .send(&message(&["a@x.example"]), &body(vec![b'x'; 2000]), &sender(), &Default::default())
-        .await;
+    let sent = connection.send(&message(&["a@x.example"]), &body(vec![b'x'; 2000]), &sender(), &|| {}).await;
     let failure = sent.failure.unwrap();
     assert_eq!(failure.stage, Stage::Mail);
     assert!(matches!(failure.cause, Cause::TooLarge { limit_bytes: 1000, size_bytes: 2000.. }), "{failure}");
@@ -531,7 +529,7 @@ async fn parameters_are_given_only_where_announced_and_needed() {
         ("SIZE", &eight, "<scanner@contoso.com> BODY=8BITMIME"),
     ] {
         let (host, mut connection) = clear_host(|b| b.without(without)).await;
-        connection.send(&message(&["a@x.example"]), content, &sender(), &Default::default()).await;
+        connection.send(&message(&["a@x.example"]), content, &sender(), &|| {}).await;
         assert_eq!(mail_argument(&host), mail, "without {without}");
     }
 }
@@ -543,13 +541,13 @@ async fn addresses_that_need_smtputf8_are_refused_only_where_it_is_not_offered()
     message.reverse_path = ReversePath::Mailbox("k\u{f6}pierer@contoso.com".parse().unwrap());
 
     let (host, mut connection) = clear_host(|b| b).await;
-    let sent = connection.send(&message, &body("x\r\n"), &own, &Default::default()).await;
+    let sent = connection.send(&message, &body("x\r\n"), &own, &|| {}).await;
     assert_eq!(outcomes(&sent), ["taken", "taken"]);
     // An international sender is never used: Exchange Online has no such mailboxes, and From could not follow.
     assert_eq!(mail_argument(&host), "<scanner@contoso.com> SIZE=n SMTPUTF8");
 
     let (host, mut connection) = clear_host(|b| b.without("SMTPUTF8")).await;
-    let sent = connection.send(&message, &body("x\r\n"), &own, &Default::default()).await;
+    let sent = connection.send(&message, &body("x\r\n"), &own, &|| {}).await;
     assert_eq!(sent.outcomes[1], Outcome::Refused(Failure::new(Stage::Rcpt, Cause::NoSmtpUtf8)));
     assert_eq!(outcomes(&sent)[0], "taken");
     assert_eq!(mail_argument(&host), "<scanner@contoso.com> SIZE=n");
@@ -567,9 +565,8 @@ async fn a_large_body_arrives_whole() {
         } else {
             clear_host(|b| b).await
         };
-        let sent = connection
-            .send(&message(&["a@x.example"]), &body(content.clone()), &sender(), &Default::default())
-            .await;
+        let sent =
+            connection.send(&message(&["a@x.example"]), &body(content.clone()), &sender(), &|| {}).await;
         assert_eq!(outcomes(&sent), ["taken"]);
         assert!(host.recorded().messages[0].data.ends_with(&content));
     }
@@ -587,9 +584,8 @@ async fn an_answer_during_the_body_is_heard_and_the_rest_is_not_sent() {
         };
         host.once(At::Body(10_000), Act::say("552 5.3.4 Message too big"));
         let content = b"0123456789012345678901234567890123456789\r\n".repeat(1_500_000);
-        let sent = connection
-            .send(&message(&["a@x.example"]), &body(content.clone()), &sender(), &Default::default())
-            .await;
+        let sent =
+            connection.send(&message(&["a@x.example"]), &body(content.clone()), &sender(), &|| {}).await;
         assert_eq!(failed(&sent), "DATA: 552 5.3.4 Message too big");
         assert!(!sent.usable);
         connection.quit().await;
@@ -604,8 +600,7 @@ async fn a_server_that_says_why_and_closes_during_the_body_is_quoted() {
     let (host, mut connection) = clear_host(|b| b).await;
     host.once(At::Body(10), Act::SayAndClose("421 4.3.2 Service shutting down".to_owned()));
     let content = b"0123456789\r\n".repeat(10);
-    let sent =
-        connection.send(&message(&["a@x.example"]), &body(content), &sender(), &Default::default()).await;
+    let sent = connection.send(&message(&["a@x.example"]), &body(content), &sender(), &|| {}).await;
     let failure = sent.failure.unwrap();
     assert_eq!(failure.reply().map(ToString::to_string).as_deref(), Some("421 4.3.2 Service shutting down"));
     assert!(!sent.usable);
@@ -784,9 +779,7 @@ async fn a_reply_in_hand_wins_over_the_end_of_the_connection_within_a_body() {
             let mut connection = open_with(&host, &settings).await.unwrap();
             host.once(At::Body(10_000), Act::SayThen(bytes.clone(), ending));
             let content = b"0123456789012345678901234567890123456789\r\n".repeat(60_000);
-            let sent = connection
-                .send(&message(&["a@x.example"]), &body(content), &sender(), &Default::default())
-                .await;
+            let sent = connection.send(&message(&["a@x.example"]), &body(content), &sender(), &|| {}).await;
             // Where it was heard is a matter of how much the system's buffers took.
             assert!(failed(&sent).ends_with(reply), "{case}: {sent:?}");
             let again = send(&mut connection, &["c@x.example"]).await;

@@ -121,7 +121,11 @@ async fn send(
         lease.message.recipients.iter().filter(|r| r.progress == Progress::Pending).collect();
     let recipients = to.iter().filter_map(|i| pending.get(*i).copied().cloned()).collect();
     let part = QueuedMessage { recipients, ..lease.message.clone() };
-    let mut sent = connection.send(&part, &lease.body, &account.sender, dotted).await;
+    let dots = || {
+        dotted.store(true, Ordering::SeqCst);
+        lease.hands_over();
+    };
+    let mut sent = connection.send(&part, &lease.body, &account.sender, &dots).await;
     let mut outcomes = vec![Outcome::Untried; pending.len()];
     for (place, outcome) in to.iter().zip(std::mem::take(&mut sent.outcomes)) {
         if let Some(its) = outcomes.get_mut(*place) {

@@ -133,7 +133,7 @@ async fn submit(
     let (head, content) = letter(from, to, &settings.hostname);
     let message = unqueued(&settings.default_account, from, to);
     let sender = Sender { mailbox: from.clone(), send_as: vec![] };
-    let sent = connection.send(&message, &Body::in_memory(head, content), &sender, &Default::default()).await;
+    let sent = connection.send(&message, &Body::in_memory(head, content), &sender, &|| {}).await;
     connection.quit().await;
     match (sent.failure, sent.outcomes.into_iter().next()) {
         (Some(failure), _) | (None, Some(Outcome::Refused(failure))) => Err(failure),

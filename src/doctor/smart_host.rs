@@ -332,7 +332,7 @@ async fn send(
     let body = Body::in_memory(head, content);
     let message = super::send_test::unqueued(&account.id, &account.mailbox, to);
     let sender = Sender { mailbox: account.mailbox.clone(), send_as: vec![] };
-    let sent = connection.send(&message, &body, &sender, &Default::default()).await;
+    let sent = connection.send(&message, &body, &sender, &|| {}).await;
     let failure = sent.failure.or_else(|| match sent.outcomes.first() {
         Some(Outcome::Refused(failure)) => Some(failure.clone()),
         _ => None,

@@ -14,7 +14,6 @@ use crate::mail::{Cause, Failure, Mailbox, QueuedMessage, Reply, Stage};
 use crate::policy::rewrite::Sender;
 use crate::queue::Body;
 use futures_util::FutureExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Commands in one write. RFC 2920 section 3.1 leaves it to the client not to fill both directions; a hundred and
 /// their answers fit in the smallest socket buffers in use.
@@ -27,14 +26,14 @@ impl Connection {
     /// Sends the message to its pending recipients, in one transaction.
     ///
     /// Failures are in the answer. Dropping the future leaves the connection good for nothing but `quit`.
-    /// `dotted` turns true just before the end of data is written: from then on only the server's answer, or its
+    /// `dots` is called just before the end of data is written: from then on only the server's answer, or its
     /// timeout, tells the outcome, and whoever drops the future earns a duplicate.
     pub async fn send(
         &mut self,
         message: &QueuedMessage,
         body: &Body,
         sender: &Sender,
-        dotted: &AtomicBool,
+        dots: &(dyn Fn() + Sync),
     ) -> Sent {
         let recipients: Vec<&Mailbox> = message.pending().collect();
         let outcomes = vec![Outcome::Untried; recipients.len()];
@@ -42,7 +41,7 @@ impl Connection {
         let mut transaction =
             Transaction { connection: self, recipients, outcomes, accepted: vec![], open: false };
         let result = if was_orderly {
-            transaction.run(message, body, sender, dotted).await
+            transaction.run(message, body, sender, dots).await
         } else {
             Err(Stop::Lost(Failure::new(
                 Stage::Mail,
@@ -112,7 +111,7 @@ impl Transaction<'_> {
         message: &QueuedMessage,
         body: &Body,
         sender: &Sender,
-        dotted: &AtomicBool,
+        dots: &(dyn Fn() + Sync),
     ) -> Result<(), Stop> {
         self.check_silence()?;
         let unreadable = |e: std::io::Error| Failure::new(Stage::Data, unreadable(&e));
@@ -136,7 +135,7 @@ impl Transaction<'_> {
             last.extend_from_slice(&chunk);
         }
         last.extend_from_slice(b".\r\n");
-        dotted.store(true, Ordering::SeqCst);
+        dots();
         self.body_part(&last).await?;
         self.end_of_data().await
     }

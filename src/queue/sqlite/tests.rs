@@ -236,6 +236,34 @@ pub(super) async fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The smart host took it, and the process ended before that was recorded: the second copy is known to be one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hand_over_that_a_crash_interrupts_is_of_unknown_outcome_at_the_next_start() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (live, crashed) = (tmp.path().join("live"), tmp.path().join("crashed"));
+    let queue = open(&live);
+    for _ in 0..4 {
+        commit(&queue, 1).await.unwrap();
+    }
+    let leases = [lease(&queue).await.unwrap(), lease(&queue).await.unwrap(), lease(&queue).await.unwrap()];
+    leases.iter().for_each(|l| l.hands_over());
+    let [interrupted, settled, returned] = leases;
+    settle(&queue, settled).await.map_err(|(_, e)| e).unwrap();
+    drop(returned);
+    copy(&live, &crashed);
+    std::fs::copy(live.join("handovers"), crashed.join("handovers")).unwrap();
+    for start in 1..=2 {
+        let queue = open(&crashed);
+        let all = queue.list(Filter::default()).await.unwrap();
+        let unknown: Vec<QueueId> = all.iter().filter(|m| m.outcome_unknown).map(|m| m.id).collect();
+        assert_eq!(unknown, [interrupted.message.id]);
+        let (_, attempts) = queue.show(unknown[0]).await.unwrap().unwrap();
+        assert_eq!(attempts.len(), 1, "noted once, also after start {start}");
+        assert!(attempts[0].said.contains("ended before the answer was recorded"), "{attempts:?}");
+        queue.close().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_settlement_of_a_message_that_is_gone_fails_nobody() {
     let tmp = tempfile::tempdir().unwrap();
@@ -459,11 +487,13 @@ async fn a_large_backlog_opens_and_leases_at_once() {
     let start = Instant::now();
     let queue = open(tmp.path());
     let opened = start.elapsed();
-    let start = Instant::now();
+    // The quickest of them: a busy machine makes some wait, a scan makes all.
+    let mut each = std::time::Duration::MAX;
     for _ in 0..20 {
+        let start = Instant::now();
         drop(lease(&queue).await.unwrap());
+        each = each.min(start.elapsed());
     }
-    let each = start.elapsed() / 20;
     let start = Instant::now();
     queue.totals().await.unwrap();
     eprintln!("open {opened:?}, lease {each:?}, totals {:?}", start.elapsed());
@@ -473,18 +503,19 @@ async fn a_large_backlog_opens_and_leases_at_once() {
     conn.execute("UPDATE message SET due = 0, next_attempt = 5", []).unwrap();
     drop(conn);
     let queue = open(tmp.path());
-    let start = Instant::now();
+    let (mut early, mut due) = (std::time::Duration::MAX, std::time::Duration::MAX);
     for _ in 0..20 {
+        let start = Instant::now();
         let next = queue.lease(&account(), RelayTime::from_ms(4), vec![]).await.unwrap();
+        early = early.min(start.elapsed());
         assert!(matches!(next, Next::NotBefore(at) if at == RelayTime::from_ms(5)));
     }
-    let early = start.elapsed() / 20;
-    let start = Instant::now();
     for _ in 0..20 {
+        let start = Instant::now();
         let next = queue.lease(&account(), RelayTime::from_ms(5), vec![]).await.unwrap();
+        due = due.min(start.elapsed());
         assert!(matches!(next, Next::Message(_)));
     }
-    let due = start.elapsed() / 20;
     eprintln!("lease with 50,000 deferred {early:?}, with 50,000 become due {due:?}");
     assert!(early.as_millis() < 5 && due.as_millis() < 20, "{early:?} {due:?}");
     // Generous for a busy machine; a scan of 50,000 rows takes longer than this even on a quick one.
