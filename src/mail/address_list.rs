@@ -81,6 +81,8 @@ struct Reading<'t> {
     list: Vec<Entry>,
     words: Vec<Word>,
     any_at: bool,
+    /// `<>` was the path of a command.
+    is_null: bool,
     /// The last piece touches the next word.
     glue: bool,
     group: Option<String>,
@@ -99,6 +101,7 @@ impl<'t> Reading<'t> {
             list: vec![],
             words: vec![],
             any_at: false,
+            is_null: false,
             glue: false,
             group: None,
             in_group: false,
@@ -135,8 +138,8 @@ impl<'t> Reading<'t> {
     }
 
     fn begins_parameters(&self, word: &str) -> bool {
-        if !self.is_command {
-            return false;
+        if !self.is_command || self.is_null {
+            return self.is_null;
         }
         let key = word.split_once('=').map(|(key, _)| key);
         let key = key.filter(|k| !k.is_empty() && k.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
@@ -174,6 +177,10 @@ impl<'t> Reading<'t> {
         self.glue = false;
         let addresses = addresses(inside);
         if addresses.is_empty() {
+            if self.is_command {
+                self.forget_words();
+                self.is_null = true;
+            }
             return;
         }
         let (mut display, mut quoted) = self.name(start);
@@ -476,6 +483,10 @@ mod tests {
             ("dev@x SMTPUTF8 AUTH=<z@y>", vec!["dev@x"], "SMTPUTF8 AUTH=<z@y>"),
             ("<dev@x> AUTH=<> SIZE=9", vec!["dev@x"], "AUTH=<> SIZE=9"),
             ("<> AUTH=<a@b>", vec![], "AUTH=<a@b>"),
+            ("<> SMTPUTF8", vec![], "SMTPUTF8"),
+            ("<>X-FOO=<a@b>", vec![], "X-FOO=<a@b>"),
+            ("< > a@b", vec![], "a@b"),
+            ("Scanner <> SIZE=1", vec![], "SIZE=1"),
             ("", vec![], ""),
             ("SIZE=10 AUTH=<>", vec![], "SIZE=10 AUTH=<>"),
             ("prvs=1=a@b SIZE=1", vec!["prvs=1=a@b"], "SIZE=1"),
@@ -510,17 +521,19 @@ mod tests {
 
     #[test]
     fn reading_takes_time_in_proportion_to_the_text() {
-        let began = std::time::Instant::now();
+        // Of this thread alone: the machine may be busy.
+        let spent = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime).tv_sec;
+        let began = spent();
         for piece in [
             "(", "\"", "<", ">", "[", "@", "@,", ",", "a,", "a ", "a@", "a@b ", "\\\"", "<>", "a <> ", ":",
             "a:", "=?", "'", "((", "<\"", "\"<", "(\"", "@x:", "[@", "smtp:", ";", "a;", "<a<", "(a)",
             "\"a\"", "<a,", "''@", "a b,",
         ] {
-            let text = piece.repeat(100_000 / piece.len());
+            let text = piece.repeat(30_000 / piece.len());
             let (list, _) = path(&text);
             assert!(parse(&text).len() <= text.len() && list.len() <= text.len());
         }
-        assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(spent() - began < 5, "{} s", spent() - began);
     }
 
     mod any_text {

@@ -287,6 +287,7 @@ mod tests {
             ("MAIL FROM:dev@x AUTH=<z@y> SIZE=1", "<dev@x>"),
             ("MAIL FROM:<dev@x> AUTH=z@y", "<dev@x>"),
             ("MAIL FROM:<> AUTH=<z@y>", "<>"),
+            ("MAIL FROM:<> SMTPUTF8", "<>"),
             ("MAIL FROM: SIZE=1 AUTH=<z@y>", "<>"),
             ("MAIL FROM:scanner AUTH=<z@y>", "unusable scanner"),
             ("MAIL FROM:'a@b'", "<a@b>"),

@@ -140,8 +140,11 @@ impl Connection<'_> {
         self.write(&banner).await;
         let mut buffer = Vec::with_capacity(COMMAND_BUFFER_BYTES);
         loop {
-            let settings = Arc::clone(&self.settings.borrow_and_update());
-            self.slot.judge(&settings);
+            if self.settings.has_changed().unwrap_or(false) {
+                let new = Arc::clone(&self.settings.borrow_and_update());
+                self.slot.judge(&new);
+            }
+            let settings = Arc::clone(&self.settings.borrow());
             let mut input = buffer.as_slice();
             while let Some(step) = self.advance(&mut input, &settings) {
                 if self.carry_out(step, listen).await.is_break() {
@@ -149,7 +152,7 @@ impl Connection<'_> {
                 }
             }
             resize(&mut buffer, self.session.is_in_data());
-            if self.listen(&mut buffer, &settings).await.is_break() {
+            if self.wait(&mut buffer, &settings).await.is_break() {
                 return;
             }
         }
@@ -208,7 +211,7 @@ impl Connection<'_> {
     }
 
     /// Waits for what comes next: bytes, silence, the peer's end, a stop, or new settings.
-    async fn listen(&mut self, buffer: &mut Vec<u8>, settings: &Settings) -> ControlFlow<()> {
+    async fn wait(&mut self, buffer: &mut Vec<u8>, settings: &Settings) -> ControlFlow<()> {
         let mut patience = self.session.patience(settings);
         if self.slot.standing == Standing::Stranger && !self.session.is_in_data() {
             patience = strangers_patience(patience, self.slot.since.elapsed());
@@ -233,7 +236,7 @@ impl Connection<'_> {
                 self.session.stop();
             }
             // Perhaps it may relay from now on, or no longer.
-            Ok(()) = self.settings.changed() => {}
+            Ok(()) = self.settings.changed() => self.settings.mark_changed(),
         }
         ControlFlow::Continue(())
     }

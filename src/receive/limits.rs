@@ -8,12 +8,15 @@ use crate::events::receive::Line;
 use crate::mail::ClientName;
 use crate::receive::peer::Peer;
 use crate::receive::told::{HeldBack, Lines, Topic};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Connections of peers that may not relay: enough to tell a device that is set up wrong what is wrong.
-const STRANGERS: Caps = Caps { total: 32, per_peer: 4 };
+const STRANGERS: Caps = Caps { total: 32, per_address: 4, per_peer: 4 };
 /// A scan of the network by more peers than this is logged in part, strangers and devices each for themselves.
 const TOLD: usize = 1000;
 
@@ -29,9 +32,11 @@ pub enum Standing {
 /// Connections at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Caps {
-    /// Of all peers.
+    /// All together.
     pub total: usize,
-    /// Of one.
+    /// From one address.
+    pub per_address: usize,
+    /// From one peer: for IPv6, from all addresses of a /64.
     pub per_peer: usize,
 }
 
@@ -40,8 +45,10 @@ pub struct Caps {
 pub enum Full {
     /// All together.
     Total(Standing),
-    /// One peer.
-    Peer(usize),
+    /// One address.
+    Address(usize),
+    /// A /64.
+    Network(usize),
 }
 
 impl Full {
@@ -52,7 +59,8 @@ impl Full {
             Self::Total(Standing::Stranger) => {
                 "421 4.7.0 too many connections from addresses that may not relay here\r\n".into()
             }
-            Self::Peer(n) => format!("421 4.7.0 more than {n} connections from your address\r\n"),
+            Self::Address(n) => format!("421 4.7.0 more than {n} connections from your address\r\n"),
+            Self::Network(n) => format!("421 4.7.0 more than {n} connections from your network\r\n"),
         }
     }
 }
@@ -60,29 +68,41 @@ impl Full {
 #[derive(Debug, Default)]
 struct Pool {
     total: usize,
+    by_address: HashMap<IpAddr, usize>,
     by_peer: HashMap<Peer, usize>,
 }
 
 impl Pool {
-    fn room(&self, peer: Peer, standing: Standing, caps: Caps) -> Result<(), Full> {
-        if self.by_peer.get(&peer).copied().unwrap_or(0) >= caps.per_peer {
-            return Err(Full::Peer(caps.per_peer));
+    fn room(&self, address: IpAddr, standing: Standing, caps: Caps) -> Result<(), Full> {
+        if self.by_address.get(&address).copied().unwrap_or(0) >= caps.per_address {
+            Err(Full::Address(caps.per_address))
+        } else if self.by_peer.get(&Peer::of(address)).copied().unwrap_or(0) >= caps.per_peer {
+            Err(Full::Network(caps.per_peer))
+        } else if self.total >= caps.total {
+            Err(Full::Total(standing))
+        } else {
+            Ok(())
         }
-        if self.total >= caps.total { Err(Full::Total(standing)) } else { Ok(()) }
     }
 
-    fn add(&mut self, peer: Peer) {
+    fn add(&mut self, address: IpAddr) {
         self.total += 1;
-        *self.by_peer.entry(peer).or_default() += 1;
+        *self.by_address.entry(address).or_default() += 1;
+        *self.by_peer.entry(Peer::of(address)).or_default() += 1;
     }
 
-    fn remove(&mut self, peer: Peer) {
+    fn remove(&mut self, address: IpAddr) {
         self.total = self.total.saturating_sub(1);
-        if let Some(count) = self.by_peer.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_peer.remove(&peer);
-            }
+        one_less(&mut self.by_address, address);
+        one_less(&mut self.by_peer, Peer::of(address));
+    }
+}
+
+fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, of: K) {
+    if let Entry::Occupied(mut count) = counts.entry(of) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
         }
     }
 }
@@ -114,9 +134,9 @@ impl Limits {
     ///
     /// # Errors
     /// There are too many; it is not counted.
-    pub fn device_connected(&mut self, peer: Peer, caps: Caps) -> Result<(), Full> {
-        self.devices.room(peer, Standing::Device, caps)?;
-        self.devices.add(peer);
+    pub fn device_connected(&mut self, address: IpAddr, caps: Caps) -> Result<(), Full> {
+        self.devices.room(address, Standing::Device, caps)?;
+        self.devices.add(address);
         Ok(())
     }
 
@@ -124,21 +144,21 @@ impl Limits {
     ///
     /// # Errors
     /// There are too many of them; it is not counted.
-    pub fn stranger_connected(&mut self, peer: Peer) -> Result<(), Full> {
-        self.strangers.room(peer, Standing::Stranger, STRANGERS)?;
-        self.strangers.add(peer);
+    pub fn stranger_connected(&mut self, address: IpAddr) -> Result<(), Full> {
+        self.strangers.room(address, Standing::Stranger, STRANGERS)?;
+        self.strangers.add(address);
         Ok(())
     }
 
     /// Counts a connection out.
-    pub fn disconnected(&mut self, peer: Peer, standing: Standing) {
-        self.pool(standing).remove(peer);
+    pub fn disconnected(&mut self, address: IpAddr, standing: Standing) {
+        self.pool(standing).remove(address);
     }
 
     /// A reload changed who may relay: the connection counts among the others from now on, however many they are.
-    pub fn judged_anew(&mut self, peer: Peer, before: Standing, after: Standing) {
-        self.pool(before).remove(peer);
-        self.pool(after).add(peer);
+    pub fn judged_anew(&mut self, address: IpAddr, before: Standing, after: Standing) {
+        self.pool(before).remove(address);
+        self.pool(after).add(address);
     }
 
     fn pool(&mut self, standing: Standing) -> &mut Pool {
@@ -201,22 +221,22 @@ mod tests {
     use super::*;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-    fn v4(n: u8) -> Peer {
-        Peer::of(Ipv4Addr::new(10, 0, 0, n).into())
+    fn v4(n: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, n).into()
     }
 
-    fn in_64(network: u8, host: u8) -> Peer {
-        Peer::of(Ipv6Addr::new(0x2001, 0xdb8, 0, network.into(), 0, 0, 0, host.into()).into())
+    fn in_64(network: u8, host: u8) -> IpAddr {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, network.into(), 0, 0, 0, host.into()).into()
     }
 
-    const CAPS: Caps = Caps { total: 3, per_peer: 2 };
+    const CAPS: Caps = Caps { total: 3, per_address: 2, per_peer: 2 };
 
     #[test]
     fn connections_are_capped_by_peer_and_in_total_and_given_back() {
         let (mut limits, a, b) = (Limits::default(), v4(1), v4(2));
         assert_eq!(limits.device_connected(a, CAPS), Ok(()));
         assert_eq!(limits.device_connected(a, CAPS), Ok(()));
-        assert_eq!(limits.device_connected(a, CAPS), Err(Full::Peer(2)));
+        assert_eq!(limits.device_connected(a, CAPS), Err(Full::Address(2)));
         assert_eq!(limits.device_connected(b, CAPS), Ok(()));
         assert_eq!(limits.device_connected(b, CAPS), Err(Full::Total(Standing::Device)));
         limits.disconnected(a, Standing::Device);
@@ -225,18 +245,18 @@ mod tests {
             limits.disconnected(peer, Standing::Device);
         }
         assert_eq!(limits.connections(), 0);
-        assert!(limits.devices.by_peer.is_empty());
-        let none = Caps { total: 3, per_peer: 0 };
-        assert_eq!(limits.device_connected(a, none), Err(Full::Peer(0)));
+        assert!(limits.devices.by_peer.is_empty() && limits.devices.by_address.is_empty());
+        let none = Caps { per_address: 0, ..CAPS };
+        assert_eq!(limits.device_connected(a, none), Err(Full::Address(0)));
         assert!(limits.devices.by_peer.is_empty());
     }
 
     #[test]
-    fn a_host_with_a_network_of_its_own_is_one_peer() {
+    fn a_host_that_has_a_network_of_its_own_gets_no_more_than_its_share() {
         let mut limits = Limits::default();
         assert_eq!(limits.device_connected(in_64(1, 1), CAPS), Ok(()));
         assert_eq!(limits.device_connected(in_64(1, 2), CAPS), Ok(()));
-        assert_eq!(limits.device_connected(in_64(1, 3), CAPS), Err(Full::Peer(2)));
+        assert_eq!(limits.device_connected(in_64(1, 3), CAPS), Err(Full::Network(2)));
         assert_eq!(limits.device_connected(in_64(2, 1), CAPS), Ok(()));
         let taken = (0..=255).filter(|host| limits.stranger_connected(in_64(3, *host)).is_ok()).count();
         assert_eq!(taken, STRANGERS.per_peer);
@@ -294,7 +314,7 @@ mod tests {
         for n in 0..100_000_u32 {
             limits.tell(Peer::of(IpAddr::V4(n.into())), Standing::Stranger, Topic::Refused, now);
         }
-        let line = limits.tell(v4(1), Standing::Device, Topic::HandshakeFailed, now);
+        let line = limits.tell(Peer::of(v4(1)), Standing::Device, Topic::HandshakeFailed, now);
         assert_eq!(line, Line::Written { held_back: 0 });
         let untold = limits.untold();
         assert_eq!(untold.iter().map(|h| h.lines).sum::<u64>(), 99_000);

@@ -192,7 +192,7 @@ impl Slot {
     pub(super) fn judge(&mut self, settings: &Settings) {
         let standing = settings.standing(self.address);
         if standing != self.standing {
-            self.shared.limits().judged_anew(Peer::of(self.address), self.standing, standing);
+            self.shared.limits().judged_anew(self.address, self.standing, standing);
             (self.standing, self.since) = (standing, Instant::now());
         }
     }
@@ -204,7 +204,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.shared.limits().disconnected(Peer::of(self.address), self.standing);
+        self.shared.limits().disconnected(self.address, self.standing);
     }
 }
 
@@ -216,10 +216,9 @@ fn take_slot(shared: &Arc<Shared>, address: IpAddr, stream: &TcpStream) -> Optio
             settings.caps(client.max_connections)
         })
     };
-    let peer = Peer::of(address);
     let (standing, taken) = match caps {
-        Some(caps) => (Standing::Device, shared.limits().device_connected(peer, caps)),
-        None => (Standing::Stranger, shared.limits().stranger_connected(peer)),
+        Some(caps) => (Standing::Device, shared.limits().device_connected(address, caps)),
+        None => (Standing::Stranger, shared.limits().stranger_connected(address)),
     };
     match taken {
         Ok(()) => {
@@ -240,10 +239,10 @@ fn turn_away(shared: &Shared, address: IpAddr, standing: Standing, stream: &TcpS
         (Standing::Stranger, _) => {
             ". hint: it may not relay; add it to the `from` of a [[client]] if it is yours"
         }
-        (_, Full::Peer(_)) if address.is_ipv6() => {
-            ". hint: a /64 counts as one; raise max_connections in its [[client]] if many devices share it"
+        (_, Full::Address(_)) => ". hint: raise max_connections in its [[client]] if it needs more",
+        (_, Full::Network(_)) => {
+            ". hint: half of max_connections in [receive] is what a /64 of IPv6 gets; raise it"
         }
-        (_, Full::Peer(_)) => ". hint: raise max_connections in its [[client]] if it needs more",
         (_, Full::Total(_)) => {
             ". hint: `mailferry status` says who is there; raise max_connections in [receive]"
         }

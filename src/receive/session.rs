@@ -346,7 +346,7 @@ impl Session {
         if let Some(protocol) = foreign {
             return self.other_protocol(protocol, world);
         }
-        self.understood |= command.is_ok();
+        self.understood |= command.as_ref().is_ok_and(|c| *c != Command::Empty);
         self.command(command, input, world);
     }
 

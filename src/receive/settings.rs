@@ -62,7 +62,7 @@ pub struct Settings {
     pub max_recipients: usize,
     /// Connections at once, of those who may relay.
     pub max_connections: usize,
-    /// Connections at once from one peer, unless its client says otherwise.
+    /// Connections at once from one address, unless its client says otherwise.
     pub max_connections_per_client: usize,
     /// Silence between commands.
     pub idle_timeout: Duration,
@@ -84,9 +84,11 @@ impl Settings {
         if self.clients.admit(address).is_some() { Standing::Device } else { Standing::Stranger }
     }
 
-    /// How many connections the devices of a client may have, where its own number is `own`.
+    /// How many connections the devices of a client may have, where its own number is `own`. A host of IPv6 that
+    /// makes itself an address for every connection leaves half of all to others; so does a whole /64 of devices.
     pub fn caps(&self, own: Option<usize>) -> Caps {
-        Caps { total: self.max_connections, per_peer: own.unwrap_or(self.max_connections_per_client) }
+        let per_address = own.unwrap_or(self.max_connections_per_client);
+        Caps { total: self.max_connections, per_address, per_peer: per_address.max(self.max_connections / 2) }
     }
 
     /// The address of an account.
