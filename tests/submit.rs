@@ -712,7 +712,8 @@ async fn a_reply_in_hand_wins_over_the_end_of_the_connection_while_it_is_opened(
 }
 
 /// Where, what is said there, what is known of `a` and `b` then, and of the transaction.
-const IN_HAND: [(fn() -> At, &str, [&str; 2], &str); 12] = {
+type Known = (fn() -> At, &'static str, [&'static str; 2], &'static str);
+const IN_HAND: [Known; 12] = {
     const NOT_YET: [&str; 2] = ["untried", "untried"];
     const B: fn() -> At = || At::RcptTo(String::from("b@x.example"));
     [

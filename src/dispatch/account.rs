@@ -290,8 +290,8 @@ impl Actor {
                     queue: self.queue.as_ref(),
                     now,
                 };
-                let notify = notice::What { notify, advice, failure: failure.as_ref() };
-                settlement.notices = writer.compose(&lease, &settlement, notify, &mut self.notices);
+                let what = notice::What { notify, advice, failure: failure.as_ref() };
+                settlement.notices = writer.compose(&lease, &settlement, &what, &mut self.notices);
                 let (queue, post, account) = (Arc::clone(&self.queue), self.post.clone(), self.id.clone());
                 let cut = self.cut.subscribe();
                 tokio::spawn(async move {

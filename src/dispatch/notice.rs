@@ -63,7 +63,7 @@ impl Writer<'_> {
         &self,
         lease: &Lease,
         settlement: &Settlement,
-        what: What<'_>,
+        what: &What<'_>,
         budget: &mut Budget,
     ) -> Vec<Notice> {
         let (message, notify) = (&lease.message, what.notify);

@@ -188,8 +188,11 @@ fn defer(deferrals: &mut Deferrals, at: Moment<'_>) -> bool {
 /// Marks those who wait as told of; whether any was not yet. Stored, because no time tells it: a hold, an outage
 /// and `queue retry` move every attempt.
 fn tell(recipients: &mut [Recipient]) -> bool {
-    let waiting = recipients.iter_mut().filter(|r| r.progress == Progress::Pending);
-    waiting.fold(false, |news, r| !std::mem::replace(&mut r.deferrals.told, true) || news)
+    let mut is_news = false;
+    for recipient in recipients.iter_mut().filter(|r| r.progress == Progress::Pending) {
+        is_news |= !std::mem::replace(&mut recipient.deferrals.told, true);
+    }
+    is_news
 }
 
 #[cfg(test)]

@@ -323,7 +323,8 @@ mod tests {
         let probes = [0, 5, 15, 35, 75, 135, 255, 555, 1155, 2055];
         let all = |f: &Failure| probes.map(|s| (s, f.clone())).to_vec();
         let setting = |s, why| vec![(s, Lasting::Setting(why))];
-        let rows: Vec<(&str, Vec<(i64, Failure)>, Known, Vec<(i64, Lasting)>)> = vec![
+        type Row = (&'static str, Vec<(i64, Failure)>, Known, Vec<(i64, Lasting)>);
+        let rows: Vec<Row> = vec![
             ("it has never worked", all(&prx4), new, setting(0, Why::NeverWorked)),
             ("it worked a minute ago", all(&prx4), worked, setting(1155, Why::TooLong)),
             ("another works", all(&prx4), beside, setting(5, Why::AnotherWorks)),

@@ -627,7 +627,8 @@ fn an_old_connection_dropped_by_the_server_costs_the_message_nothing() {
 fn what_was_said_before_a_connection_ended_counts_and_its_end_alone_is_the_sessions() {
     let gone = |stage| Failure::new(stage, Cause::Network("the server closed the connection".into()));
     let no = |line| Outcome::Refused(refusal(Stage::Rcpt, line));
-    let rows: Vec<(&str, Vec<Outcome>, Option<Failure>, &[&str])> = vec![
+    type Row = (&'static str, Vec<Outcome>, Option<Failure>, &'static [&'static str]);
+    let rows: Vec<Row> = vec![
         // What each recipient comes to, and whether the account backs off.
         ("all refused", vec![no("550 5.1.1 x"), no("550 5.1.1 y")], None, &["failed", "failed"]),
         (
