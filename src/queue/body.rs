@@ -4,6 +4,7 @@
 //! `queue` can tell which. Memory for one message stays below `CHUNK_BYTES` plus one chunk, whatever its size.
 //! Must not know: what the bytes mean.
 
+use crate::files;
 use crate::mail::QueueId;
 use crate::queue::QueueError;
 use crate::queue::disk::Disk;
@@ -213,7 +214,7 @@ impl Body {
             Content::File { path, len } => {
                 let (path, len) = (path.clone(), *len);
                 let file = blocking(move || {
-                    let file = File::open(&path)?;
+                    let file = files::open(&path)?;
                     let found = file.metadata()?.len();
                     if found == len {
                         return Ok(file);

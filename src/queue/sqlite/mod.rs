@@ -28,9 +28,10 @@ mod turns;
 mod upkeep;
 mod writer;
 
+use crate::files;
 use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, WallTime};
 use crate::queue::body::Sealed;
-use crate::queue::disk::{Disk, create_private, make_directory, sync_path};
+use crate::queue::disk::Disk;
 use crate::queue::{
     Body, Change, Clock, Done, Draft, Filter, Intake, Lease, LeaseGuard, Next, Notice, OpenError, Queue,
     QueueError, Settings, Settlement, Stored, Total,
@@ -234,18 +235,18 @@ impl SqliteQueue {
         let file = directory.join(DATABASE);
         let unusable = |error| OpenError::Directory { directory: directory.clone(), error };
         let damaged = |e: rusqlite::Error| OpenError::Database { file: file.clone(), error: e.to_string() };
-        make_directory(directory).map_err(unusable)?;
+        files::make_directory(directory).map_err(unusable)?;
         let lock = lock(directory)?;
         let disk = Arc::new(Disk::open(directory, settings.min_free_space_bytes).map_err(unusable)?);
         // SQLite would make it readable for everybody, and its log with it.
-        private(&file).map_err(unusable)?;
+        files::open_or_create(&file).map_err(unusable)?;
         let conn = schema::connect(&file, Use::Write).map_err(damaged)?;
         let found = schema::version(&conn).map_err(damaged)?;
         if found > schema::VERSION {
             return Err(OpenError::Newer { found, known: schema::VERSION });
         }
         schema::migrate(&conn).map_err(damaged)?;
-        sync_path(directory).map_err(unusable)?;
+        files::sync_directory(directory).map_err(unusable)?;
 
         let (clock, last_id) = resume(&conn).map_err(damaged)?;
         let shared = Arc::new(Shared {
@@ -266,6 +267,11 @@ impl SqliteQueue {
         Ok((Arc::new(Self { shared, ops: Arc::new(Ops(Mutex::new(Some(ops)))) }), clock))
     }
 
+    /// Leaves so much free from now on, as `Settings::min_free_space_bytes`.
+    pub fn set_min_free_space(&self, bytes: u64) {
+        self.shared.disk.space.set_min_free(bytes);
+    }
+
     fn read<T: Send + 'static>(
         &self,
         f: impl FnOnce(&Connection, &Shared) -> Result<T, QueueError> + Send + 'static,
@@ -283,20 +289,12 @@ async fn blocking<T: Send + 'static>(
 
 fn lock(directory: &Path) -> Result<File, OpenError> {
     let unusable = |error| OpenError::Directory { directory: directory.to_owned(), error };
-    let lock = private(&directory.join("lock")).map_err(unusable)?;
+    let lock = files::open_or_create(&directory.join("lock")).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_owned())),
         Err(std::fs::TryLockError::Error(e)) => Err(unusable(e)),
     }
-}
-
-fn private(path: &Path) -> std::io::Result<File> {
-    match create_private(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
-    }
-    File::options().read(true).write(true).open(path)
 }
 
 /// The clock, and an id no message ever had a greater one than.
