@@ -313,20 +313,23 @@ fn load(path: Option<&Path>, env: &Env) -> Result<Settings, Failure> {
 /// The settings, their warnings told.
 fn told(loaded: Result<Settings, Vec<Problem>>) -> Result<Settings, Failure> {
     let settings = loaded.map_err(|p| wrong(&p))?;
-    for warning in &settings.warnings {
-        say(&warning.to_string(), "");
-    }
+    say_all(&settings.warnings);
     Ok(settings)
+}
+
+fn say_all(problems: &[Problem]) {
+    for problem in problems {
+        say(&problem.to_string(), "");
+    }
 }
 
 /// Tells every problem, and makes the last line of it.
 fn wrong(problems: &[Problem]) -> Failure {
     let errors = problems.iter().filter(|p| p.severity == config::Severity::Error).count();
-    for problem in problems {
-        say(&problem.to_string(), "");
-    }
+    say_all(problems);
     let errors = count(u64::try_from(errors).unwrap_or(u64::MAX), "problem");
-    Failure::new(exit::CONFIG, format!("the configuration has {errors}; nothing was opened"), "")
+    let code = Problem::exit_code(problems);
+    Failure::new(code, format!("the configuration has {errors}; nothing was opened"), "")
 }
 
 fn check(settings: &Settings) -> Result<u8, Failure> {
