@@ -278,8 +278,12 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
     let path = line.config.as_deref();
     match line.command {
         Command::Serve { sandbox } => {
-            let file = path.unwrap_or(Path::new(config::DEFAULT_PATH));
-            serve(load(path, &env)?, sandbox, || config::load(file, &env))
+            let file = path.unwrap_or(Path::new(config::DEFAULT_PATH)).to_owned();
+            let served = daemon::serve(sandbox, move || config::load(&file, &env), say_all);
+            served.map(|()| 0).map_err(|e| match e {
+                daemon::Exit::Configuration(problems) => wrong(&problems),
+                other => ended(&other),
+            })
         }
         Command::Demo { once } => demo(once),
         Command::Check => {
@@ -469,14 +473,6 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 fn open_queue(queue: &config::Queue) -> anyhow::Result<(Arc<dyn Queue>, Clock)> {
     let (queue, clock) = SqliteQueue::open(&daemon::queue_settings(queue))?;
     Ok((queue, clock))
-}
-
-fn serve(
-    settings: Settings,
-    sandbox: bool,
-    again: impl Fn() -> Result<Settings, Vec<Problem>>,
-) -> Result<u8, Failure> {
-    daemon::serve(settings, sandbox, again).map(|()| 0).map_err(|e| ended(&e))
 }
 
 fn demo(once: bool) -> Result<u8, Failure> {

@@ -88,13 +88,13 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 /// Serves a listening socket, opened by `bind` or handed in by the service manager, until told to stop; returns
-/// when its last session is over.
+/// when its last session is over. A connection keeps to the `Listen` it found.
 ///
 /// # Errors
 /// The socket is no listening TCP socket.
 pub async fn serve(
     listener: std::net::TcpListener,
-    listen: Listen,
+    listen: watch::Receiver<Arc<Listen>>,
     shared: Arc<Shared>,
     mut stop: Stop,
 ) -> io::Result<()> {
@@ -102,7 +102,6 @@ pub async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
     events::listening(address);
-    let listen = Arc::new(listen);
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
     let mut backoff = None;
     while stop.borrow().is_none() {
@@ -117,7 +116,8 @@ pub async fn serve(
                 }
                 let peer = peer.ip().to_canonical();
                 if let Some(slot) = take_slot(&shared, peer, &stream) {
-                    let (listen, stop, alive) = (Arc::clone(&listen), stop.clone(), alive.clone());
+                    let listen = Arc::clone(&listen.borrow());
+                    let (stop, alive) = (stop.clone(), alive.clone());
                     tokio::spawn(async move {
                         connection(stream, peer, &listen, &slot.shared, stop).await;
                         drop((slot, alive));
