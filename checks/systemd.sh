@@ -166,7 +166,8 @@ drop_in() {
     inside systemctl daemon-reload
 }
 kill_relay() { inside bash -c "kill -$1 \$(systemctl show mailferry -p MainPID --value)"; }
-of_state() { echo "[ \$(mailferry queue list --state $1 | tail -n +2 | wc -l) $2 ]"; }
+# In the sandbox's own queue, also while nobody is there to ask.
+of_state() { echo "[ \$(MAILFERRY__QUEUE__DIRECTORY=/var/lib/mailferry/sandbox mailferry queue list --state $1 | tail -n +2 | wc -l) $2 ]"; }
 
 follow "Build"
 follow "User, directories, unit" sandbox-password

@@ -1,7 +1,7 @@
 //! mailferry: a local SMTP relay between devices that speak plain SMTP and a smart host that demands more.
 //!
 //! The rooms, lowest first; imports go downwards only (see ARCHITECTURE.md): [`mail`], [`policy`], [`events`],
-//! [`queue`], [`receive`], [`submit`], [`dispatch`], [`control`], [`daemon`], [`cli`]; beside them [`token`],
+//! [`queue`], [`receive`], [`submit`], [`dispatch`], [`control`], [`daemon`], [`cli`]; beside them [`files`], [`token`],
 //! [`config`], [`logs`], [`doctor`], [`sandbox`] and [`demo`].
 
 pub mod cli;
@@ -12,6 +12,7 @@ pub mod demo;
 pub mod dispatch;
 pub mod doctor;
 pub mod events;
+pub mod files;
 pub mod logs;
 pub mod mail;
 pub mod policy;

@@ -12,15 +12,19 @@ use std::path::Path;
 /// A room and what it may import, itself aside. `ANYTHING`: every room of the table.
 const TABLE: &[(&str, &[&str])] = &[
     ("mail", &[]),
+    ("files", &[]),
     ("policy", &["mail"]),
     ("events", &["mail", "policy"]),
-    ("queue", &["mail", "policy", "events"]),
-    ("token", &["mail", "policy", "events"]),
+    ("queue", &["mail", "files", "policy", "events"]),
+    ("token", &["mail", "files", "policy", "events"]),
     ("submit", &["mail", "policy", "events", "queue", "token"]),
-    ("receive", &["mail", "policy", "events", "queue"]),
+    ("receive", &["mail", "files", "policy", "events", "queue"]),
     ("dispatch", &["mail", "policy", "events", "queue", "submit", "token"]),
     ("control", &["mail", "events", "queue", "dispatch"]),
-    ("config", &["mail", "policy", "token", "submit", "events", "queue", "receive", "dispatch", "control"]),
+    (
+        "config",
+        &["mail", "files", "policy", "token", "submit", "events", "queue", "receive", "dispatch", "control"],
+    ),
     ("logs", &[]),
     ("doctor", ANYTHING),
     ("daemon", ANYTHING),

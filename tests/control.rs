@@ -226,6 +226,7 @@ impl Running {
             clock: Clock::resume(None, WallTime::now(), Instant::now()),
             live: Arc::clone(&crew) as Arc<dyn Live>,
             started_at: WallTime::now(),
+            is_sandbox: false,
         };
         let socket = dir.path().join("run/control.sock");
         let listener = {

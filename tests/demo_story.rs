@@ -146,7 +146,7 @@ async fn play(character: Character) -> (Summary, String) {
         colour: false,
     };
     let mut told = Vec::new();
-    let summary = run(&mut relay, &sandbox, &script, &mut told).await.unwrap();
+    let summary = run(&mut relay, &sandbox, &script, &mut told, std::future::pending()).await.unwrap();
     (summary, String::from_utf8(told).unwrap())
 }
 

@@ -73,7 +73,7 @@ impl Site {
     /// As on SIGHUP, with this client secret.
     async fn reload(&self, secret: &str) {
         let settings = self.settings(secret);
-        self.relay().reload(&settings, &settings).await.unwrap();
+        self.relay().reload(&settings).await.unwrap();
     }
 
     fn configure(&self) {

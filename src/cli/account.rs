@@ -3,7 +3,8 @@
 //! Invariant: no secret is read and none is printed; a sign-in counts when its refresh token is on disk, and the
 //! running relay hears of it. Must not know: how a token is asked for.
 
-use super::{AccountCommand, Failure, as_json, exit, out, print, say, wrong};
+use super::owner::Owner;
+use super::{AccountCommand, Failure, as_json, block_on, exit, out, print, say, wrong};
 use crate::config::{self, Env, SignIn};
 use crate::control::client::{Client, ClientError};
 use crate::control::report::AccountState;
@@ -14,15 +15,25 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
 
-pub(super) async fn run(command: AccountCommand, path: Option<&Path>, env: &Env) -> Result<(), Failure> {
-    let (mailbox, paused) = match command {
-        AccountCommand::List { json } => return list(path, env, json).await,
-        AccountCommand::Login { mailbox } => return login(path, env, &mailbox).await,
-        AccountCommand::Pause { mailbox } => (mailbox, true),
-        AccountCommand::Resume { mailbox } => (mailbox, false),
-    };
+pub(super) fn run(command: AccountCommand, path: Option<&Path>, env: &Env) -> Result<(), Failure> {
+    match command {
+        AccountCommand::List { json } => block_on(list(path, env, json)),
+        AccountCommand::Login { mailbox } => {
+            let (accounts, socket) = config::load_sign_ins(path, env).map_err(|p| wrong(&p))?;
+            let settings = device_code(accounts, &mailbox)?;
+            if let Grant::DeviceCode { store } = &settings.grant {
+                Owner::of(store)?;
+            }
+            block_on(login(settings, &socket))
+        }
+        AccountCommand::Pause { mailbox } => block_on(pause(path, env, &mailbox, true)),
+        AccountCommand::Resume { mailbox } => block_on(pause(path, env, &mailbox, false)),
+    }
+}
+
+async fn pause(path: Option<&Path>, env: &Env, mailbox: &str, paused: bool) -> Result<(), Failure> {
     let (_, socket) = config::load_queue_and_socket(path, env).map_err(|p| wrong(&p))?;
-    Client::new(&socket).set_paused(&mailbox, paused).await?;
+    Client::new(&socket).set_paused(mailbox, paused).await?;
     out(&format!("{mailbox}: {}\n", if paused { "paused; its mail waits" } else { "sending again" }))
 }
 
@@ -62,9 +73,7 @@ async fn list(path: Option<&Path>, env: &Env, json: bool) -> Result<(), Failure>
     out(&lines)
 }
 
-async fn login(path: Option<&Path>, env: &Env, mailbox: &str) -> Result<(), Failure> {
-    let (accounts, socket) = config::load_sign_ins(path, env).map_err(|p| wrong(&p))?;
-    let settings = device_code(accounts, mailbox)?;
+async fn login(settings: Settings, socket: &Path) -> Result<(), Failure> {
     let mailbox = settings.mailbox.to_string();
     let mut sign_in = device::begin(settings.clone(), Limits::default()).await.map_err(|e| match e {
         BeginError::Settings(e) => Failure::new(exit::CONFIG, format!("oauth: {}", e.problem), e.hint),
@@ -93,7 +102,7 @@ async fn login(path: Option<&Path>, env: &Env, mailbox: &str) -> Result<(), Fail
             &format!("unless {user} may open {mailbox}, sign in again: mailferry account login {mailbox}"),
         );
     }
-    match Client::new(&socket).probe(&mailbox).await {
+    match Client::new(socket).probe(&mailbox).await {
         Ok(()) => out("the running relay tries it now\n"),
         Err(ClientError::NotRunning) => Ok(()),
         Err(e) => {

@@ -2,6 +2,7 @@
 //!
 //! Must not know: how anything is looked at.
 
+use super::owner::Owner;
 use super::{Failure, as_json, block_on, exit, out};
 use crate::config::{self, Env, Settings};
 use crate::doctor::report::Report;
@@ -59,6 +60,14 @@ pub(super) fn doctor(args: Doctor, path: Option<&Path>, env: Env) -> Result<u8, 
         let known = settings.accounts.iter().map(|a| a.id.to_string()).collect::<Vec<_>>().join(", ");
         let hint = format!("there are: {known}");
         return Err(Failure::new(exit::USAGE, format!("there is no account {wanted}"), hint));
+    }
+    // The secrets have been read; the rest is for whom the queue belongs to.
+    let directory = match &loaded {
+        Ok(settings) => Some(settings.queue.directory.clone()),
+        Err(_) => config::load_queue_and_socket(path, &env).ok().map(|(queue, _)| queue.directory),
+    };
+    if let Some(directory) = directory {
+        Owner::of(&directory)?;
     }
     let mut report = if args.json {
         Report::default()

@@ -6,6 +6,7 @@
 mod account;
 mod examine;
 mod export;
+mod owner;
 mod print;
 mod source;
 
@@ -18,6 +19,7 @@ use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{Clock, Queue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
+use owner::Owner;
 use source::Source;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -278,8 +280,12 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
     let path = line.config.as_deref();
     match line.command {
         Command::Serve { sandbox } => {
-            let file = path.unwrap_or(Path::new(config::DEFAULT_PATH));
-            serve(load(path, &env)?, sandbox, || config::load(file, &env))
+            let file = path.unwrap_or(Path::new(config::DEFAULT_PATH)).to_owned();
+            let served = daemon::serve(sandbox, move || config::load(&file, &env), say_all);
+            served.map(|()| 0).map_err(|e| match e {
+                daemon::Exit::Configuration(problems) => wrong(&problems),
+                other => ended(&other),
+            })
         }
         Command::Demo { once } => demo(once),
         Command::Check => {
@@ -288,21 +294,25 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
         Command::Doctor(doctor) => examine::doctor(doctor, path, env),
         Command::SendTest(test) => examine::send_test(&test, &load(path, &examine::as_the_service(env))?),
         Command::ErrorsPage => out(&crate::doctor::page::errors()).map(|()| 0),
-        Command::Status { json } => block_on(async {
-            let source = open(path, &env).await?;
-            let status = source.status().await;
-            source.close().await;
-            let status = status?;
-            out(&if json { as_json(&status)? } else { print::status(&status, &TimeZone::system()) })?;
-            Ok(if status.running { 0 } else { exit::UNAVAILABLE })
-        }),
-        Command::Queue(command) => block_on(async {
-            let source = open(path, &env).await?;
-            let done = queue(&source, command).await;
-            source.close().await;
-            done.map(|()| 0)
-        }),
-        Command::Account(command) => block_on(async { account::run(command, path, &env).await.map(|()| 0) }),
+        Command::Status { json } => {
+            let (source, _) = open(path, &env)?;
+            block_on(async {
+                let status = source.status().await;
+                source.close().await;
+                let status = status?;
+                out(&if json { as_json(&status)? } else { print::status(&status, &TimeZone::system()) })?;
+                Ok(if status.running { 0 } else { exit::UNAVAILABLE })
+            })
+        }
+        Command::Queue(command) => {
+            let (source, owner) = open(path, &env)?;
+            block_on(async {
+                let done = queue(&source, command, &owner).await;
+                source.close().await;
+                done.map(|()| 0)
+            })
+        }
+        Command::Account(command) => account::run(command, path, &env).map(|()| 0),
     }
 }
 
@@ -313,20 +323,23 @@ fn load(path: Option<&Path>, env: &Env) -> Result<Settings, Failure> {
 /// The settings, their warnings told.
 fn told(loaded: Result<Settings, Vec<Problem>>) -> Result<Settings, Failure> {
     let settings = loaded.map_err(|p| wrong(&p))?;
-    for warning in &settings.warnings {
-        say(&warning.to_string(), "");
-    }
+    say_all(&settings.warnings);
     Ok(settings)
+}
+
+fn say_all(problems: &[Problem]) {
+    for problem in problems {
+        say(&problem.to_string(), "");
+    }
 }
 
 /// Tells every problem, and makes the last line of it.
 fn wrong(problems: &[Problem]) -> Failure {
     let errors = problems.iter().filter(|p| p.severity == config::Severity::Error).count();
-    for problem in problems {
-        say(&problem.to_string(), "");
-    }
+    say_all(problems);
     let errors = count(u64::try_from(errors).unwrap_or(u64::MAX), "problem");
-    Failure::new(exit::CONFIG, format!("the configuration has {errors}; nothing was opened"), "")
+    let code = Problem::exit_code(problems);
+    Failure::new(code, format!("the configuration has {errors}; nothing was opened"), "")
 }
 
 fn check(settings: &Settings) -> Result<u8, Failure> {
@@ -340,11 +353,17 @@ fn check(settings: &Settings) -> Result<u8, Failure> {
     Ok(0)
 }
 
-async fn open(path: Option<&Path>, env: &Env) -> Result<Source, Failure> {
+/// The running relay, or its queue and whom that belongs to.
+fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
     let (queue, socket) = config::load_queue_and_socket(path, env).map_err(|p| wrong(&p))?;
     let client = Client::new(&socket);
-    if client.is_running().await? {
-        return Ok(Source::Daemon(client));
+    if block_on(async { Ok(client.is_running().await?) })? {
+        return Ok((Source::Daemon(client), Owner::nobody_else()));
+    }
+    let owner = Owner::of(&queue.directory)?;
+    owner.reaches(&queue.directory)?;
+    if matches!(queue.directory.try_exists(), Ok(false)) {
+        return Ok((Source::Nowhere(queue.directory), owner));
     }
     let (queue, clock) = open_queue(&queue).map_err(|e| {
         let hint = "start it with: systemctl start mailferry; to read its queue meanwhile, run this as root";
@@ -354,10 +373,10 @@ async fn open(path: Option<&Path>, env: &Env) -> Result<Source, Failure> {
             hint,
         )
     })?;
-    Ok(Source::Directory { queue, clock })
+    Ok((Source::Directory { queue, clock }, owner))
 }
 
-async fn queue(source: &Source, command: QueueCommand) -> Result<(), Failure> {
+async fn queue(source: &Source, command: QueueCommand, owner: &Owner) -> Result<(), Failure> {
     let zone = TimeZone::system();
     match command {
         QueueCommand::List { select, json } => {
@@ -376,7 +395,7 @@ async fn queue(source: &Source, command: QueueCommand) -> Result<(), Failure> {
         QueueCommand::Export { select, to } => {
             let found = source.list(&select.select()).await?;
             missing(&select.ids, &found.iter().map(|m| m.id).collect::<Vec<_>>())?;
-            out(&export::export(source, &found, &to).await?)
+            out(&export::export(source, &found, &to, owner).await?)
         }
     }
 }
@@ -466,14 +485,6 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 fn open_queue(queue: &config::Queue) -> anyhow::Result<(Arc<dyn Queue>, Clock)> {
     let (queue, clock) = SqliteQueue::open(&daemon::queue_settings(queue))?;
     Ok((queue, clock))
-}
-
-fn serve(
-    settings: Settings,
-    sandbox: bool,
-    again: impl Fn() -> Result<Settings, Vec<Problem>>,
-) -> Result<u8, Failure> {
-    daemon::serve(settings, sandbox, again).map(|()| 0).map_err(|e| ended(&e))
 }
 
 fn demo(once: bool) -> Result<u8, Failure> {

@@ -300,6 +300,7 @@ mod tests {
             running: true,
             version: "0.1.0".to_owned(),
             started_at: Some(at(-90)),
+            is_sandbox: false,
             sentence: "needs a human: scanner@contoso.com cannot send; 3 messages waiting; allow SMTP AUTH"
                 .to_owned(),
             needs_human: vec![Need {

@@ -11,12 +11,18 @@ use crate::mail::QueueId;
 use crate::queue::{Clock, Queue, QueueError};
 use std::collections::BTreeMap;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 pub(super) enum Source {
     Daemon(Client),
-    Directory { queue: Arc<dyn Queue>, clock: Clock },
+    Directory {
+        queue: Arc<dyn Queue>,
+        clock: Clock,
+    },
+    /// The relay has not been started yet, or its queue is elsewhere. It is made by the relay, as the relay's user.
+    Nowhere(PathBuf),
 }
 
 impl From<QueueError> for Failure {
@@ -38,24 +44,37 @@ fn write_failed(e: &io::Error) -> Failure {
     Failure::new(exit::IO, format!("cannot write: {e}"), "see whether the disk is full")
 }
 
+fn no_queue(directory: &Path) -> Failure {
+    let what = format!("mailferry is not running, and there is no queue in {}", directory.display());
+    Failure::new(exit::UNAVAILABLE, what, "start it with: systemctl start mailferry")
+}
+
 impl Source {
     pub(super) async fn status(&self) -> Result<Status, Failure> {
         match self {
             Self::Daemon(client) => Ok(client.status().await?),
             Self::Directory { queue, .. } => {
                 let queue = QueueStatus::of(&queue.totals().await?);
-                Ok(Status {
-                    running: false,
-                    version: env!("CARGO_PKG_VERSION").to_owned(),
-                    started_at: None,
-                    sentence: sentence_when_stopped(&queue),
-                    needs_human: needs(&[], &[], &queue),
-                    accounts: vec![],
-                    clients: vec![],
-                    queue,
-                    counters: BTreeMap::new(),
-                })
+                Ok(Self::stopped(sentence_when_stopped(&queue), queue))
             }
+            Self::Nowhere(directory) => {
+                Ok(Self::stopped(no_queue(directory).message, QueueStatus::default()))
+            }
+        }
+    }
+
+    fn stopped(sentence: String, queue: QueueStatus) -> Status {
+        Status {
+            running: false,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: None,
+            is_sandbox: false,
+            sentence,
+            needs_human: needs(&[], &[], &queue),
+            accounts: vec![],
+            clients: vec![],
+            queue,
+            counters: BTreeMap::new(),
         }
     }
 
@@ -66,6 +85,7 @@ impl Source {
                 let filter = select.filter().map_err(|e| Failure::new(exit::USAGE, e, ""))?;
                 Ok(queue.list(filter).await?.iter().map(|m| Message::of(m, None)).collect())
             }
+            Self::Nowhere(directory) => Err(no_queue(directory)),
         }
     }
 
@@ -77,6 +97,7 @@ impl Source {
                 let tries = attempts.into_iter().map(Try::from).collect();
                 Ok(Shown { message: Message::of(&message, None), tries })
             }
+            Self::Nowhere(directory) => Err(no_queue(directory)),
         }
     }
 
@@ -87,6 +108,7 @@ impl Source {
                 let filter = request.select.filter().map_err(|e| Failure::new(exit::USAGE, e, ""))?;
                 Ok(Changed { ids: queue.change(filter, request.action.into(), clock.now()).await? })
             }
+            Self::Nowhere(directory) => Err(no_queue(directory)),
         }
     }
 
@@ -110,6 +132,7 @@ impl Source {
                 }
                 to.flush().await.map_err(|e| write_failed(&e))
             }
+            Self::Nowhere(directory) => Err(no_queue(directory)),
         }
     }
 

@@ -40,11 +40,11 @@ pub(super) fn check(
     let mut findings = Findings::new(tree);
     findings.is_rehearsal = is_rehearsal;
     let settings = read(&findings, env);
-    let known = findings.known();
+    let (known, given_at_start) = (findings.known(), findings.all_given_at_start());
     let problems = findings.finish();
     match settings {
         Some(settings) if problems.iter().all(|p| p.severity == Severity::Warning) => {
-            (Ok(Settings { warnings: problems, ..settings }), known)
+            (Ok(Settings { warnings: problems, given_at_start, ..settings }), known)
         }
         _ => (Err(problems), known),
     }
@@ -94,7 +94,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
     let mut root = findings.root();
     let hostname = hostname(&root.field("hostname"));
     let listen: Vec<_> = root.sections("listen").into_iter().map(listener).collect();
-    let receive = receive(root.section("receive"), env);
+    let (receive, has_users) = receive(root.section("receive"), env);
     let clients: Vec<_> = root.sections("client").into_iter().map(client).collect();
     let queue = queue(root.section("queue"));
     let accounts: Vec<_> = root
@@ -124,7 +124,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
     }
     let listen: Vec<_> = listen.into_iter().flatten().collect();
     let clients: Vec<_> = clients.into_iter().flatten().collect();
-    listeners_go_together(findings, &listen, &receive);
+    listeners_go_together(findings, &listen, has_users);
     clients_go_together(findings, &clients, &accounts, receive.max_connections);
     let default = accounts_go_together(findings, &accounts, &clients);
 
@@ -141,6 +141,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         control_socket,
         log: log.unwrap_or(LogFormat::Auto),
         warnings: vec![],
+        given_at_start: BTreeSet::new(),
     })
 }
 
@@ -228,7 +229,7 @@ fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
     Some(At(Listen { address: parsed?, tls: mode, certificate, auth: logins }, address.place()))
 }
 
-fn listeners_go_together(findings: &Findings<'_>, listen: &[At<Listen>], receive: &Receive) {
+fn listeners_go_together(findings: &Findings<'_>, listen: &[At<Listen>], has_users: bool) {
     for (i, At(one, place)) in listen.iter().enumerate() {
         let taken = listen[..i].iter().any(|At(other, _)| {
             let (a, b) = (one.address.ip().to_canonical(), other.address.ip().to_canonical());
@@ -241,15 +242,17 @@ fn listeners_go_together(findings: &Findings<'_>, listen: &[At<Listen>], receive
             let what = format!("{} is already taken by another listener", one.address);
             findings.error(place.clone(), "listen.address", what, "remove one of them");
         }
-        if one.auth == ListenAuth::Required && receive.users.is_empty() {
+        if one.auth == ListenAuth::Required && !has_users {
             let hint = "add [[receive.users]] with name and password, or set auth = \"any\"";
             findings.error(place.clone(), "listen.auth", "a login is required, and there are no users", hint);
         }
     }
 }
 
-fn receive(mut section: Section<'_>, env: &Env) -> Receive {
+/// Also whether there are users, which may be more than could be read.
+fn receive(mut section: Section<'_>, env: &Env) -> (Receive, bool) {
     let users = section.sections("users");
+    let has_users = !users.is_empty();
     let mut names = BTreeSet::new();
     let users = users.into_iter().filter_map(|mut user| {
         let (name, password) = (user.field("name"), user.field("password"));
@@ -273,7 +276,7 @@ fn receive(mut section: Section<'_>, env: &Env) -> Receive {
         let field = if of_one.is_set() { &of_one } else { &all };
         field.warn(ONE_FILLS_ALL, SEVERAL_TIMES);
     }
-    Receive {
+    let receive = Receive {
         users,
         max_message_size_bytes: section.field("max_message_size").size().unwrap_or(35 * 1024 * 1024),
         max_recipients: section.field("max_recipients").count().unwrap_or(500),
@@ -281,7 +284,8 @@ fn receive(mut section: Section<'_>, env: &Env) -> Receive {
         max_connections_per_client,
         idle_timeout: duration(&mut section, "idle_timeout", 10 * MINUTE),
         data_timeout: duration(&mut section, "data_timeout", 5 * MINUTE),
-    }
+    };
+    (receive, has_users)
 }
 
 pub(super) fn duration(section: &mut Section<'_>, name: &str, default_s: u64) -> Duration {

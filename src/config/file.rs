@@ -88,7 +88,14 @@ pub(super) fn is_from_environment(value: &Value) -> bool {
 }
 
 fn error(place: Place, key: &str, what: impl Into<String>) -> Problem {
-    Problem { place, key: key.to_owned(), what: what.into(), hint: None, severity: Severity::Error }
+    Problem {
+        place,
+        key: key.to_owned(),
+        what: what.into(),
+        hint: None,
+        severity: Severity::Error,
+        may_pass: false,
+    }
 }
 
 #[derive(Debug, Clone)]

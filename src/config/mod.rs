@@ -14,6 +14,7 @@ mod section;
 
 pub use problem::{Place, Problem, Severity};
 
+use crate::files;
 use crate::mail::{AccountId, AddressPattern, Mailbox};
 use crate::policy::admission::{Client, Clients};
 use crate::policy::route::{Route, Routes};
@@ -24,6 +25,7 @@ use jiff::civil::Date;
 use secrecy::SecretString;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,6 +68,9 @@ pub struct Settings {
     pub log: LogFormat,
     /// What is hardly meant like that, though it works.
     pub warnings: Vec<Problem>,
+    /// The keys whose values the environment, or systemd's credentials, gave the process when it was started: to give
+    /// others, it must be started again.
+    pub given_at_start: BTreeSet<String>,
 }
 
 impl Settings {
@@ -284,6 +289,8 @@ fn unreadable(path: &Path, e: &std::io::Error) -> Problem {
         what: format!("cannot read the configuration: {}", secret::reason(e)),
         hint: Some("name another file with --config".to_owned()),
         severity: Severity::Error,
+        // A file that is not there is a name that is wrong: nobody makes another one while the relay waits.
+        may_pass: files::may_pass(e) && e.kind() != ErrorKind::NotFound,
     }
 }
 

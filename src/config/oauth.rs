@@ -166,7 +166,7 @@ impl<'f> Fields<'f> {
         };
         match settings.check() {
             Ok(()) => Some(settings),
-            Err(SettingsError { key, problem, hint }) => {
+            Err(SettingsError { key, problem, hint, .. }) => {
                 let field = match key {
                     "tenant" => &self.tenant,
                     "client_id" => &self.client_id,

@@ -48,6 +48,18 @@ pub struct Problem {
     pub hint: Option<String>,
     /// How bad it is.
     pub severity: Severity,
+    /// Nothing is wrong with the configuration itself: what it names could not be read at this moment, and may be
+    /// there later.
+    pub may_pass: bool,
+}
+
+impl Problem {
+    /// The code of sysexits.h for these: 78 where somebody must change the configuration, 75 where it is enough to
+    /// try again.
+    pub fn exit_code(problems: &[Self]) -> u8 {
+        let mut errors = problems.iter().filter(|p| p.severity == Severity::Error);
+        if errors.all(|p| p.may_pass) { 75 } else { 78 }
+    }
 }
 
 impl fmt::Display for Problem {

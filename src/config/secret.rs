@@ -4,6 +4,7 @@
 
 use super::Env;
 use super::section::Field;
+use crate::files;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -54,10 +55,15 @@ pub(super) fn secret(field: &Field<'_>, env: &Env) -> Option<SecretString> {
                 );
                 return None;
             };
+            // Systemd copies them there when it starts the service; elsewhere, somebody keeps them by hand.
+            if Path::new(directory).starts_with("/run") {
+                field.is_given_at_start();
+            }
             from_file(field, &Path::new(directory).join(name))
         }
         (false, false, true) => {
             let name = variable.text("\"SCANNER_PASSWORD\"")?;
+            field.is_given_at_start();
             match env.get(&name).map(|v| v.to_str()) {
                 Some(Some(value)) => checked(field, value),
                 Some(None) => {
@@ -107,7 +113,7 @@ fn read(field: &Field<'_>, path: &Path) -> Option<(String, u32)> {
         Ok(mode) => mode,
         Err(e) => {
             let hint = "the file must exist and the service's user must be able to read it";
-            field.error(format!("cannot read {shown}: {}", reason(&e)), hint);
+            field.unreadable(files::may_pass(&e), format!("cannot read {shown}: {}", reason(&e)), hint);
             return None;
         }
     };
@@ -136,12 +142,12 @@ fn checked(field: &Field<'_>, text: &str) -> Option<SecretString> {
 pub(super) fn certificates(field: &Field<'_>) -> Option<PathBuf> {
     let path = field.path()?;
     let found = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let what = match found {
+    let (now, what) = match found {
         Ok(found) if !found.is_empty() => return Some(path),
-        Ok(_) => format!("{} holds no certificate", path.display()),
-        Err(e) => format!("cannot use {}: {}", path.display(), pem_reason(&e)),
+        Ok(_) => (false, format!("{} holds no certificate", path.display())),
+        Err(e) => (pem_may_pass(&e), format!("cannot use {}: {}", path.display(), pem_reason(&e))),
     };
-    field.error(what, "a PEM file with -----BEGIN CERTIFICATE-----");
+    field.unreadable(now, what, "a PEM file with -----BEGIN CERTIFICATE-----");
     None
 }
 
@@ -163,17 +169,23 @@ pub(super) fn private_key(field: &Field<'_>) -> Option<PathBuf> {
         Ok(_) => Some(path),
         Err(e) => {
             let what = format!("cannot use {}: {}", path.display(), pem_reason(&e));
-            field.error(what, "a PEM file with -----BEGIN PRIVATE KEY-----, readable by the service's user");
+            let hint = "a PEM file with -----BEGIN PRIVATE KEY-----, readable by the service's user";
+            field.unreadable(pem_may_pass(&e), what, hint);
             None
         }
     }
 }
 
-/// Whether the key is the first certificate's. Both files were read before.
+/// Whether the key is the first certificate's. Both files were read before; who cannot read them now is told so when
+/// they are loaded.
 pub(super) fn key_fits(certificate: &Path, key: &Path) -> bool {
     let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let (Ok(chain), Ok(key)) = (chain, PrivateKeyDer::from_pem_file(key)) else { return false };
+    let (Ok(chain), Ok(key)) = (chain, PrivateKeyDer::from_pem_file(key)) else { return true };
     CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider()).is_ok()
+}
+
+fn pem_may_pass(e: &rustls::pki_types::pem::Error) -> bool {
+    matches!(e, rustls::pki_types::pem::Error::Io(e) if files::may_pass(e))
 }
 
 fn pem_reason(e: &rustls::pki_types::pem::Error) -> String {

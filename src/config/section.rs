@@ -22,6 +22,7 @@ pub(super) struct Findings<'t> {
     problems: RefCell<Vec<Problem>>,
     known: RefCell<BTreeSet<String>>,
     unknown: RefCell<Vec<(String, Place)>>,
+    given_at_start: RefCell<BTreeSet<String>>,
 }
 
 impl<'t> Findings<'t> {
@@ -32,6 +33,7 @@ impl<'t> Findings<'t> {
             problems: RefCell::default(),
             known: RefCell::default(),
             unknown: RefCell::default(),
+            given_at_start: RefCell::default(),
         }
     }
 
@@ -53,13 +55,32 @@ impl<'t> Findings<'t> {
         self.push(place, key, what.into(), hint.into(), Severity::Error);
     }
 
+    /// An error that only says how things are at this moment.
+    fn error_now(&self, place: Place, key: &str, what: impl Into<String>, hint: impl Into<String>) {
+        self.push(place, key, what.into(), hint.into(), Severity::Error);
+        if let Some(problem) = self.problems.borrow_mut().last_mut() {
+            problem.may_pass = true;
+        }
+    }
+
+    /// The value of this key was given when the process was started.
+    fn given_at_start(&self, key: &str) {
+        self.given_at_start.borrow_mut().insert(key.to_owned());
+    }
+
+    /// The keys whose values were given when the process was started.
+    pub(super) fn all_given_at_start(&self) -> BTreeSet<String> {
+        self.given_at_start.borrow().clone()
+    }
+
     pub(super) fn warn(&self, place: Place, key: &str, what: impl Into<String>, hint: impl Into<String>) {
         self.push(place, key, what.into(), hint.into(), Severity::Warning);
     }
 
     fn push(&self, place: Place, key: &str, what: String, hint: String, severity: Severity) {
         let hint = (!hint.is_empty()).then_some(hint);
-        self.problems.borrow_mut().push(Problem { place, key: key.to_owned(), what, hint, severity });
+        let key = key.to_owned();
+        self.problems.borrow_mut().push(Problem { place, key, what, hint, severity, may_pass: false });
     }
 
     /// Every key that was asked for.
@@ -153,6 +174,9 @@ impl<'f> Section<'f> {
             Some(value) => self.findings.tree.place(&key, Some(value)),
             None => self.place.clone(),
         };
+        if value.as_ref().is_some_and(is_from_environment) {
+            self.findings.given_at_start(&key);
+        }
         Field { findings: self.findings, key, place, value }
     }
 
@@ -263,8 +287,22 @@ impl<'f> Field<'f> {
         self.findings.error(self.place.clone(), &self.key, what, hint);
     }
 
+    /// What it names cannot be read; `now`: at this moment, and perhaps later.
+    pub(super) fn unreadable(&self, now: bool, what: impl Into<String>, hint: impl Into<String>) {
+        if now {
+            self.findings.error_now(self.place.clone(), &self.key, what, hint);
+        } else {
+            self.error(what, hint);
+        }
+    }
+
     pub(super) fn warn(&self, what: impl Into<String>, hint: impl Into<String>) {
         self.findings.warn(self.place.clone(), &self.key, what, hint);
+    }
+
+    /// Whoever starts the process gives the value, and gives another only with a restart.
+    pub(super) fn is_given_at_start(&self) {
+        self.findings.given_at_start(&self.key);
     }
 
     /// A text, whatever is in it. `example` is what a right one looks like.

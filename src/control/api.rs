@@ -6,7 +6,7 @@
 use super::Live;
 use super::report::{
     AccountStatus, Action, At, ChangeRequest, Changed, ClientStatus, Message, QueueStatus, Refusal, Select,
-    Shown, Status, Try, needs, sentence,
+    Shown, Status, Try, in_sandbox, needs, sentence,
 };
 use crate::mail::{AccountId, QueueId, RelayTime, WallTime};
 use crate::queue::{Body, Clock, Filter, Queue, QueueError};
@@ -38,6 +38,8 @@ pub struct Relay {
     pub live: Arc<dyn Live>,
     /// When the daemon started.
     pub started_at: WallTime,
+    /// Its mail goes to the sandbox.
+    pub is_sandbox: bool,
 }
 
 /// Opens the socket. A socket nobody listens on any more is replaced.
@@ -124,11 +126,13 @@ async fn status(State(relay): State<Relay>) -> Result<Json<Status>, Failed> {
         let delivered = relay.queue.delivered_since(&account.account, ago(now, 24 * HOUR)).await?;
         accounts.push(AccountStatus::of(account, &totals, &delivered, ago(now, HOUR)));
     }
+    let plain = sentence(&needs_human, &accounts, &queue);
     Ok(Json(Status {
         running: true,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: Some(At(relay.started_at)),
-        sentence: sentence(&needs_human, &accounts, &queue),
+        is_sandbox: relay.is_sandbox,
+        sentence: if relay.is_sandbox { in_sandbox(&plain) } else { plain },
         needs_human,
         accounts,
         clients: clients.into_iter().map(ClientStatus::from).collect(),

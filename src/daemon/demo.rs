@@ -1,19 +1,22 @@
 //! `mailferry demo`: the real relay between the demo's devices and the sandbox.
 //!
 //! Invariant: it is configured by a file as an admin would write it, and nothing leaves this machine. Everything it
-//! stores is in one directory that is removed at the end. Must not know: the story.
+//! stores is in one directory that is removed at the end, whatever ends it. Must not know: the story.
 
+use super::signals::{Asked, Signals};
 use super::{Exit, Relay, serve};
 use crate::config;
 use crate::demo::{self, Script, Summary};
+use crate::files;
 use crate::logs;
 use crate::queue::Queue;
 use crate::sandbox::{Sandbox, SandboxSettings};
 use secrecy::SecretString;
+use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 const MAILBOX: &str = "scanner@contoso.com";
 const PASSWORD: &str = "correct horse battery staple";
@@ -26,13 +29,42 @@ const STOP: Duration = Duration::from_secs(5);
 /// # Errors
 /// See `Exit`.
 pub fn demo(once: bool) -> Result<bool, Exit> {
-    let directory = Scratch::new()?;
-    let lines = logs::capture();
-    let summary = serve::runtime()?.block_on(play(&directory.0, lines, once))?;
-    Ok(summary.is_complete())
+    let runtime = serve::runtime()?;
+    let told = runtime.block_on(async {
+        let mut signals = Signals::install()?;
+        let end = watch::Sender::new(false);
+        let ended = end.subscribe();
+        let watch = tokio::spawn(async move {
+            until_ended(&mut signals).await;
+            end.send_replace(true);
+        });
+        let directory = Scratch::new()?;
+        let told = play(&directory.0, logs::capture(), once, ended).await;
+        watch.abort();
+        told
+    });
+    runtime.shutdown_background();
+    Ok(told?.is_some_and(|summary| summary.is_complete()))
 }
 
-async fn play(directory: &Path, lines: mpsc::UnboundedReceiver<String>, once: bool) -> Result<Summary, Exit> {
+/// A hangup ends it only when it was the terminal that has gone: there is nothing to read anew, and nobody left to
+/// tell.
+async fn until_ended(signals: &mut Signals) {
+    let began_at_a_terminal = std::io::stdout().is_terminal();
+    while signals.next().await == Asked::Reload {
+        if began_at_a_terminal && !std::io::stdout().is_terminal() {
+            return;
+        }
+    }
+}
+
+/// Nothing when it was ended before the story was.
+async fn play(
+    directory: &Path,
+    lines: mpsc::UnboundedReceiver<String>,
+    once: bool,
+    mut ended: watch::Receiver<bool>,
+) -> Result<Option<Summary>, Exit> {
     let sandbox = Sandbox::start(SandboxSettings::new(MAILBOX, SecretString::from(PASSWORD)))
         .map_err(|e| Exit::Sandbox(e.to_string()))?;
     // A visitor's printer needs a port it can be told, on every address; a test run takes what is free.
@@ -41,9 +73,12 @@ async fn play(directory: &Path, lines: mpsc::UnboundedReceiver<String>, once: bo
         _ => SocketAddr::from(([127, 0, 0, 1], 0)),
     };
     let file = directory.join("mailferry.toml");
-    serve::write_private(&directory.join("password"), PASSWORD)?;
-    serve::write_private(&directory.join("ca.pem"), sandbox.ca_pem())?;
-    serve::write_private(&file, &configuration(directory, listen, sandbox.address()))?;
+    let configuration = configuration(directory, listen, sandbox.address());
+    for (name, content) in
+        [("password", PASSWORD), ("ca.pem", sandbox.ca_pem()), ("mailferry.toml", &configuration)]
+    {
+        files::create(&directory.join(name))?.write_all(content.as_bytes())?;
+    }
     let settings = config::load(&file, &config::Env::new()).map_err(|problems| {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Exit::Sandbox(all.join("; "))
@@ -51,9 +86,22 @@ async fn play(directory: &Path, lines: mpsc::UnboundedReceiver<String>, once: bo
     let relay = Relay::start(&settings, vec![]).await?;
     let address = relay.addresses().first().copied().unwrap_or(listen);
     let mut shown = Shown { relay: &relay, address, lines: Some(lines) };
-    let summary = demo::run(&mut shown, &sandbox, &Script::new(once), std::io::stdout()).await;
+    let mut end = ended.clone();
+    let script = Script::new(once);
+    let summary = tokio::select! {
+        biased;
+        // After the story it ends by itself.
+        summary = demo::run(&mut shown, &sandbox, &script, std::io::stdout(), over(&mut end)) => {
+            summary.map(Some)
+        }
+        () = over(&mut ended) => Ok(None),
+    };
     relay.stop(STOP).await;
     Ok(summary?)
+}
+
+async fn over(ended: &mut watch::Receiver<bool>) {
+    let _ = ended.wait_for(|e| *e).await;
 }
 
 fn configuration(directory: &Path, listen: SocketAddr, smart_host: SocketAddr) -> String {

@@ -1,4 +1,4 @@
-//! The listeners as one: opened together, stopped together.
+//! The listeners as one: opened together, told of new settings together, stopped together.
 //!
 //! Invariant: either all of them listen or none does. Must not know: SMTP.
 
@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 
 pub(super) struct Listeners {
     addresses: Vec<SocketAddr>,
+    /// What is in force at each.
+    listen: Vec<watch::Sender<Arc<Listen>>>,
     stop: watch::Sender<Option<Instant>>,
     tasks: Vec<JoinHandle<std::io::Result<()>>>,
 }
@@ -48,15 +50,29 @@ impl Listeners {
         let (stop, stopped) = watch::channel(None);
         let mut addresses = Vec::with_capacity(open.len());
         let mut tasks = Vec::with_capacity(open.len());
+        let mut in_force = Vec::with_capacity(open.len());
         for (address, socket, listen) in open {
             addresses.push(address);
+            let (told, listen) = watch::channel(Arc::new(listen));
+            in_force.push(told);
             tasks.push(tokio::spawn(listener::serve(socket, listen, Arc::clone(shared), stopped.clone())));
         }
-        Ok(Self { addresses, stop, tasks })
+        Ok(Self { addresses, listen: in_force, stop, tasks })
     }
 
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         self.addresses.clone()
+    }
+
+    /// New connections find these settings, each where its address was configured; an address that is new, or is
+    /// not named any more, changes nothing.
+    pub(super) fn reload(&self, mut new: Vec<Listen>) {
+        for in_force in &self.listen {
+            let address = in_force.borrow().address;
+            if let Some(i) = new.iter().position(|l| l.address == address) {
+                in_force.send_replace(Arc::new(new.remove(i)));
+            }
+        }
     }
 
     /// No new connections; sessions inside DATA may finish within `bound`.

@@ -119,8 +119,8 @@ fn expires(account: &AccountId, expiry: Expiry, now: WallTime) -> Option<Need> {
         1 => format!("{account}: the {what} expires on {at}, in 1 day"),
         d => format!("{account}: the {what} expires on {at}, in {d} days"),
     };
-    let hint =
-        "add the next one to the application now, put it in its file, then: systemctl reload mailferry";
+    let hint = "add the next one to the application now, put it in its file, then: systemctl reload mailferry \
+                (restart, where it is a systemd credential)";
     Some(Need { what, hint: hint.to_owned() })
 }
 

@@ -6,8 +6,11 @@
 mod demo;
 mod listeners;
 mod live;
+mod reload;
 mod serve;
+mod signals;
 mod sockets;
+mod stand_in;
 
 pub use demo::demo;
 pub use serve::{Exit, serve};
@@ -17,15 +20,19 @@ use crate::config::{self, Settings};
 use crate::control::{self, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
+use crate::files;
 use crate::mail::WallTime;
 use crate::policy::rewrite::Sender;
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{self, Clock, OpenError, Queue};
-use crate::receive::{self, certificate, listener};
+use crate::receive::certificate::{self, CertificateError};
+use crate::receive::{self, listener};
 use crate::submit::{Trust, TrustError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
+use reload::{Fixed, InForce};
+use stand_in::MailFor;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
@@ -42,6 +49,18 @@ pub enum StartError {
     /// The queue's directory.
     #[error(transparent)]
     Queue(#[from] OpenError),
+    /// What is in it was never meant for anybody.
+    #[error(
+        "the queue in {} is one of serve --sandbox: its mail is for no smart host\nhint: set queue.directory to the real queue's, which is not below it",
+        .0.display()
+    )]
+    OfSandbox(PathBuf),
+    /// What is in it may be meant for somebody.
+    #[error(
+        "the queue in {} holds mail that serve --sandbox has not taken, which must not end there\nhint: move that directory away; the sandbox makes a new one",
+        .0.display()
+    )]
+    NotOfSandbox(PathBuf),
     /// A CA file.
     #[error("account {account}: {error}")]
     Trust {
@@ -64,7 +83,7 @@ pub enum StartError {
         /// Which.
         address: SocketAddr,
         /// What is wrong with it.
-        error: certificate::CertificateError,
+        error: CertificateError,
     },
     /// An address cannot be listened on.
     #[error(
@@ -96,6 +115,34 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// Whether starting again may help although nobody changes the configuration.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Queue(_) | Self::Listen { .. } | Self::Control { .. } => true,
+            Self::OfSandbox(_) | Self::NotOfSandbox(_) | Self::Socket { .. } => false,
+            Self::Trust { error: TrustError::Unreadable { why, .. }, .. }
+            | Self::Certificate { error: CertificateError::Unreadable { why, .. }, .. } => {
+                files::may_pass(why)
+            }
+            Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
+            Self::Trust { error: TrustError::NotCertificates { .. }, .. }
+            | Self::Certificate {
+                error: CertificateError::NotPem { .. } | CertificateError::Useless(_),
+                ..
+            } => false,
+            Self::OAuth { error, .. } => error.may_pass,
+        }
+    }
+}
+
+/// A queue that is open, and nothing else yet.
+struct Opened {
+    queue: Arc<SqliteQueue>,
+    clock: Clock,
+    mail_for: MailFor,
+}
+
 /// A running relay.
 pub struct Relay {
     queue: Arc<SqliteQueue>,
@@ -108,6 +155,24 @@ pub struct Relay {
     control: JoinHandle<()>,
     upkeep: JoinHandle<()>,
     keep: watch::Sender<(Duration, Duration)>,
+    fixed: Fixed,
+}
+
+impl Opened {
+    /// Opens the queue of these settings. A large one takes its time, and its thread is not waited for when whoever
+    /// waits here goes away.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is for other mail.
+    async fn queue(settings: &config::Queue, mail_for: MailFor) -> Result<Self, StartError> {
+        let (directory, settings) = (settings.directory.clone(), queue_settings(settings));
+        let opened = tokio::task::spawn_blocking(move || SqliteQueue::open(&settings)).await;
+        let failed =
+            |e| OpenError::Directory { directory: directory.clone(), error: std::io::Error::other(e) };
+        let (queue, clock) = opened.map_err(failed)??;
+        mail_for.claim(&queue, &directory).await?;
+        Ok(Self { queue, clock, mail_for })
+    }
 }
 
 impl Relay {
@@ -116,13 +181,21 @@ impl Relay {
     /// # Errors
     /// Whatever cannot be opened; nothing is left open then.
     pub async fn start(settings: &Settings, handed: Vec<Handed>) -> Result<Self, StartError> {
-        let listen = listens(settings)?;
-        let (queue, clock) = SqliteQueue::open(&queue_settings(&settings.queue))?;
-        let dispatch = dispatch_settings(settings, clock)?;
+        let opened = Opened::queue(&settings.queue, MailFor::SmartHosts).await?;
+        Self::begin(settings, opened, handed).await
+    }
+
+    async fn begin(
+        settings: &Settings,
+        Opened { queue, clock, mail_for }: Opened,
+        handed: Vec<Handed>,
+    ) -> Result<Self, StartError> {
+        let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
+            InForce::of(settings, clock)?;
         let any: Arc<dyn Queue> = Arc::clone(&queue) as Arc<dyn Queue>;
         let socket = api::bind(&settings.control_socket)
             .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
-        let (receive, current) = watch::channel(Arc::new(receive_settings(settings)));
+        let (receive, current) = watch::channel(Arc::new(receive));
         let receiver = Arc::new(listener::Shared::new(current, Arc::clone(&any), clock));
         let listeners = Listeners::start(listen, handed, &receiver)?;
         let dispatcher = Dispatcher::start(&dispatch, Arc::clone(&any), clock).await;
@@ -130,7 +203,7 @@ impl Relay {
             dispatcher: Arc::clone(&dispatcher),
             receiver,
             clock,
-            places: RwLock::new(places(settings)),
+            places: RwLock::new(places),
         });
         let stop = watch::Sender::new(false);
         let relay = api::Relay {
@@ -138,6 +211,7 @@ impl Relay {
             clock,
             live: Arc::clone(&rooms) as Arc<dyn control::Live>,
             started_at: WallTime::now(),
+            is_sandbox: mail_for == MailFor::Sandbox,
         };
         let stopped = stopped(stop.subscribe());
         let control = tokio::spawn(async move {
@@ -145,9 +219,10 @@ impl Relay {
                 events::daemon::control_failed(&error.to_string());
             }
         });
-        let (keep, kept) = watch::channel((settings.queue.keep_history, settings.queue.keep_dead));
+        let (keep, kept) = watch::channel(keep);
         let upkeep = tokio::spawn(upkeep(any, kept, stop.subscribe()));
-        Ok(Self { queue, clock, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep })
+        let fixed = Fixed::of(settings);
+        Ok(Self { queue, clock, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed })
     }
 
     /// Where mail is accepted.
@@ -168,32 +243,6 @@ impl Relay {
     /// The relay's clock.
     pub fn clock(&self) -> Clock {
         self.clock
-    }
-
-    /// Applies new settings to transactions that begin from now on. Listeners, queue directory and control socket
-    /// need a restart; a change to them is logged.
-    ///
-    /// # Errors
-    /// A file of the new settings cannot be read; nothing is changed then.
-    pub async fn reload(&self, settings: &Settings, before: &Settings) -> Result<(), StartError> {
-        let dispatch = dispatch_settings(settings, self.clock)?;
-        // Only to see that the files are good: the listeners keep theirs until a restart.
-        listens(settings)?;
-        self.receive.send_replace(Arc::new(receive_settings(settings)));
-        self.dispatcher.reload(&dispatch).await;
-        self.keep.send_replace((settings.queue.keep_history, settings.queue.keep_dead));
-        if let Ok(mut p) = self.rooms.places.write() {
-            *p = places(settings);
-        }
-        let listening =
-            |s: &Settings| s.listen.iter().map(|l| (l.address, l.tls, l.auth)).collect::<Vec<_>>();
-        if listening(settings) != listening(before)
-            || settings.queue.directory != before.queue.directory
-            || settings.control_socket != before.control_socket
-        {
-            events::daemon::restart_needed();
-        }
-        Ok(())
     }
 
     /// Accepts nothing more, finishes or cuts what is in flight within `bound`, closes the queue.

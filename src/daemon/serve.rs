@@ -3,26 +3,29 @@
 //! Invariant: READY is said only when mail is accepted; SIGTERM and SIGINT drain, SIGHUP reloads, and a disk that
 //! lies ends the process with an exit code instead of a promise. Must not know: rooms.
 
-use super::{Relay, StartError, sockets};
-use crate::config::{LogFormat, Problem, Settings};
+use super::signals::{Asked, Signals};
+use super::stand_in::{MailFor, StandIn};
+use super::{Handed, Opened, Relay, StartError, sockets};
+use crate::config::{LogFormat, Problem, Settings, Severity};
 use crate::events;
 use crate::logs::{self, Format};
 use crate::queue::{OpenError, Queue};
-use crate::sandbox::{Sandbox, SandboxSettings};
-use crate::submit::{Login, Tls};
-use secrecy::SecretString;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Transactions in flight at a stop get this long, and their answers as long again; the unit's TimeoutStopSec is
 /// more than both.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// A queue that cannot be written is left at once: whatever is still handed over could not be recorded.
+const LEAVE: Duration = Duration::from_millis(250);
+
 /// How the process ends when it does not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum Exit {
+    /// The configuration is wrong, or what it names cannot be read.
+    #[error("the configuration cannot be used; nothing was opened")]
+    Configuration(Vec<Problem>),
     /// Could not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -45,16 +48,18 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Its code of sysexits.h.
+    /// Its code of sysexits.h. With 78 a service manager leaves the relay down, so it stands only for what starting
+    /// again cannot mend.
     pub fn code(&self) -> u8 {
         match self {
-            Self::Start(StartError::Queue(OpenError::Locked(_))) => 75,
+            Self::Configuration(problems) => Problem::exit_code(problems),
+            Self::Start(error) if !error.may_pass() => 78,
             Self::Start(
-                StartError::Trust { .. }
+                StartError::Queue(OpenError::Locked(_))
+                | StartError::Trust { .. }
                 | StartError::OAuth { .. }
-                | StartError::Certificate { .. }
-                | StartError::Socket { .. },
-            ) => 78,
+                | StartError::Certificate { .. },
+            ) => 75,
             Self::Start(_) => 69,
             Self::Defect => 70,
             Self::Disk(_) => 74,
@@ -63,41 +68,71 @@ impl Exit {
     }
 }
 
-/// Runs until a signal ends it. `again` reads the configuration once more, for SIGHUP.
+/// Reads the configuration, at the start and for every SIGHUP.
+type Read = dyn Fn() -> Result<Settings, Vec<Problem>> + Send + Sync;
+
+/// Runs until a signal ends it. `told` hears what the configuration read first warns of.
 ///
 /// # Errors
 /// See `Exit`.
 pub fn serve(
-    mut settings: Settings,
     sandbox: bool,
-    again: impl Fn() -> Result<Settings, Vec<Problem>>,
+    read: impl Fn() -> Result<Settings, Vec<Problem>> + Send + Sync + 'static,
+    told: impl Fn(&[Problem]),
 ) -> Result<(), Exit> {
-    logs::init(match settings.log {
-        LogFormat::Auto => Format::Auto,
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-        LogFormat::Journald => Format::Journald,
-    })?;
-    harden();
     // Before any thread exists, as the environment is read and cleared here.
     let handed = sockets::handed()?;
-    let stand_in = if sandbox { Some(stand_in(&mut settings)?) } else { None };
-    runtime()?.block_on(async {
-        let relay = Relay::start(&settings, handed).await?;
-        events::daemon::started(
-            &relay.addresses(),
-            &settings.accounts.iter().map(|a| a.id.to_string()).collect::<Vec<_>>(),
-        );
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let watchdog = tokio::spawn(watchdog());
-        let ended = run(&relay, &mut settings, stand_in.as_ref(), again).await;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        events::daemon::stopping();
-        relay.stop(DRAIN).await;
-        watchdog.abort();
+    let runtime = runtime()?;
+    let read: Arc<Read> = Arc::new(read);
+    let ended = runtime.block_on(async {
+        // Before anything that takes time: whoever knows our process may send a signal.
+        let mut signals = Signals::install()?;
+        process(sandbox, &read, told, handed, &mut signals).await
+    });
+    // Whatever is done off the runtime's threads is a look at a file or a name that nobody waits for any more.
+    runtime.shutdown_background();
+    ended
+}
+
+/// From the first look at the configuration to the end.
+async fn process(
+    sandbox: bool,
+    read: &Arc<Read>,
+    told: impl Fn(&[Problem]),
+    handed: Vec<Handed>,
+    signals: &mut Signals,
+) -> Result<(), Exit> {
+    let hardened = harden();
+    let Some(first) = signals.unless_stopped(read_apart(read)).await else { return Ok(()) };
+    let mut settings = first.map_err(Exit::Configuration)?;
+    told(&settings.warnings);
+    logs::prepare(log_format(settings.log))?.begin();
+    if let Err(error) = hardened {
+        events::daemon::not_hardened(&error.to_string());
+    }
+    let stand_in = if sandbox { Some(StandIn::start(&settings)?) } else { None };
+    let mail_for = stand_in.as_ref().map_or(MailFor::SmartHosts, |_| MailFor::Sandbox);
+    if let Some(stand_in) = &stand_in {
+        stand_in.redirect(&mut settings);
+    }
+    let Some(opened) = signals.unless_stopped(Opened::queue(&settings.queue, mail_for)).await else {
         events::daemon::stopped();
-        ended
-    })
+        return Ok(());
+    };
+    let relay = Relay::begin(&settings, opened?, handed).await?;
+    events::daemon::started(
+        &relay.addresses(),
+        &settings.accounts.iter().map(|a| a.id.to_string()).collect::<Vec<_>>(),
+    );
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let watchdog = tokio::spawn(watchdog());
+    let ended = run(&relay, settings.log, stand_in.as_ref(), read, signals).await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    events::daemon::stopping();
+    relay.stop(if matches!(ended, Err(Exit::Disk(_))) { LEAVE } else { DRAIN }).await;
+    watchdog.abort();
+    events::daemon::stopped();
+    ended
 }
 
 /// One worker a core is enough: the disk and the smart host are what is waited for.
@@ -112,56 +147,94 @@ pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn run(
     relay: &Relay,
-    settings: &mut Settings,
+    mut log: LogFormat,
     stand_in: Option<&StandIn>,
-    again: impl Fn() -> Result<Settings, Vec<Problem>>,
+    read: &Arc<Read>,
+    signals: &mut Signals,
 ) -> Result<(), Exit> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    let mut hup = signal(SignalKind::hangup())?;
     let mut failed = relay.queue().failed();
     loop {
         tokio::select! {
-            _ = term.recv() => return Ok(()),
-            _ = int.recv() => return Ok(()),
+            asked = signals.next() => match asked {
+                Asked::Stop => return Ok(()),
+                Asked::Reload => {}
+            },
             () = relay.defect() => return Err(Exit::Defect),
             why = &mut failed => {
                 events::daemon::disk_failed(&why);
                 return Err(Exit::Disk(why));
             }
-            _ = hup.recv() => {
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
-                match again() {
-                    Err(problems) => {
-                        for problem in problems {
-                            events::daemon::reload_refused(&problem.to_string());
-                        }
-                    }
-                    Ok(mut new) => {
-                        if let Some(stand_in) = stand_in {
-                            stand_in.redirect(&mut new);
-                        }
-                        match relay.reload(&new, settings).await {
-                            Ok(()) => {
-                                *settings = new;
-                                events::daemon::reloaded();
-                            }
-                            Err(error) => events::daemon::reload_refused(&error.to_string()),
-                        }
-                    }
+        }
+        reloading();
+        // A file on a disk that does not answer must not keep us from stopping.
+        let Some(again) = signals.unless_stopped(read_apart(read)).await else { return Ok(()) };
+        match again {
+            Ok(new) => log = reload(relay, new, log, stand_in).await,
+            Err(problems) => {
+                for problem in problems.iter().filter(|p| p.severity == Severity::Error) {
+                    events::daemon::reload_refused(&problem.to_string());
                 }
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             }
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+}
+
+/// Takes all of a configuration, or nothing; returns the log's format in force.
+async fn reload(relay: &Relay, mut new: Settings, log: LogFormat, stand_in: Option<&StandIn>) -> LogFormat {
+    if let Some(stand_in) = stand_in {
+        stand_in.redirect(&mut new);
+    }
+    let next = if new.log == log { Ok(None) } else { logs::prepare(log_format(new.log)).map(Some) };
+    let next = match next {
+        Ok(next) => next,
+        Err(error) => {
+            events::daemon::reload_refused(&format!("log.format: no journal: {error}"));
+            return log;
+        }
+    };
+    match relay.reload(&new).await {
+        Err(error) => {
+            events::daemon::reload_refused(&error.to_string());
+            log
+        }
+        Ok(waiting) => {
+            if let Some(next) = next {
+                next.begin();
+            }
+            let given: Vec<&str> = new.given_at_start.iter().map(String::as_str).collect();
+            events::daemon::reloaded(&waiting, &given);
+            new.log
         }
     }
 }
 
-/// A core dump would hold the mailbox's password; ptrace by the same user would show it.
-fn harden() {
-    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-    {
-        events::daemon::not_hardened(&error.to_string());
+/// Off the runtime's threads.
+async fn read_apart(read: &Arc<Read>) -> Result<Settings, Vec<Problem>> {
+    let read = Arc::clone(read);
+    let done = tokio::task::spawn_blocking(move || read()).await;
+    done.expect("reading a configuration does not panic, and nobody aborts it")
+}
+
+/// What systemd wants to hear of a reload: with `Type=notify-reload` also when it began.
+fn reloading() {
+    let mut states = vec![sd_notify::NotifyState::Reloading];
+    states.extend(sd_notify::NotifyState::monotonic_usec_now());
+    let _ = sd_notify::notify(&states);
+}
+
+fn log_format(format: LogFormat) -> Format {
+    match format {
+        LogFormat::Auto => Format::Auto,
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+        LogFormat::Journald => Format::Journald,
     }
+}
+
+/// A core dump would hold the mailbox's password; ptrace by the same user would show it.
+fn harden() -> rustix::io::Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
 }
 
 /// Pets systemd's watchdog twice as often as it asks, from the runtime that does the work: a stuck one is silent.
@@ -172,52 +245,4 @@ async fn watchdog() {
         beat.tick().await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
     }
-}
-
-/// The sandbox in place of every smart host.
-struct StandIn {
-    _sandbox: Sandbox,
-    address: std::net::SocketAddr,
-    ca_file: std::path::PathBuf,
-}
-
-const MAILBOX: &str = "sandbox@contoso.com";
-
-fn stand_in(settings: &mut Settings) -> Result<StandIn, Exit> {
-    let password = SecretString::from("sandbox");
-    let sandbox =
-        Sandbox::start(SandboxSettings::new(MAILBOX, password)).map_err(|e| Exit::Sandbox(e.to_string()))?;
-    let directory = &settings.queue.directory;
-    let ca_file = directory.join("sandbox-ca.pem");
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    write_private(&ca_file, sandbox.ca_pem())?;
-    let stand_in = StandIn { address: sandbox.address(), _sandbox: sandbox, ca_file };
-    stand_in.redirect(settings);
-    events::daemon::sandboxed(stand_in.address);
-    Ok(stand_in)
-}
-
-impl StandIn {
-    fn redirect(&self, settings: &mut Settings) {
-        for account in &mut settings.accounts {
-            account.smart_host.host = "localhost".to_owned();
-            if self.address.ip().is_ipv4() {
-                account.smart_host.host = self.address.ip().to_string();
-            }
-            account.smart_host.port = self.address.port();
-            account.smart_host.tls = Tls::StartTls;
-            account.oauth = None;
-            account.smart_host.login =
-                Some(Login::Password { user: MAILBOX.to_owned(), password: SecretString::from("sandbox") });
-            account.ca_file = Some(self.ca_file.clone());
-        }
-    }
-}
-
-pub(super) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())
 }

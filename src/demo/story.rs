@@ -29,7 +29,7 @@ pub trait Relay {
 /// How to play it.
 #[derive(Debug, Clone)]
 pub struct Script {
-    /// End after the summary; otherwise stay up until Ctrl-C.
+    /// End after the summary; otherwise stay up.
     pub once: bool,
     /// Between two scenes.
     pub pause: Duration,
@@ -181,7 +181,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Plays the script; without `once` it then stays, telling what happens, until Ctrl-C.
+/// Plays the script; without `once` it then stays, telling what happens, until `end`.
 ///
 /// # Errors
 /// `out` cannot be written.
@@ -190,6 +190,7 @@ pub async fn run<R: Relay>(
     sandbox: &Sandbox,
     script: &Script,
     out: impl Write,
+    end: impl Future<Output = ()>,
 ) -> io::Result<Summary> {
     let lines = relay.lines();
     let (colour, begun) = (script.colour, Instant::now());
@@ -225,7 +226,7 @@ pub async fn run<R: Relay>(
     teller.summary(&summary)?;
     if !script.once {
         teller.invite(relay.address())?;
-        teller.until(tokio::signal::ctrl_c()).await??;
+        teller.until(end).await?;
     }
     Ok(summary)
 }

@@ -69,7 +69,7 @@ impl OAuth {
     fn after(self, before: Option<&Self>) -> Self {
         let keeps = |old: &&Self| {
             let distrusts = old.source.trouble().is_some_and(|e| e.is_distrust());
-            old.source.settings().is_same(self.source.settings()) && !distrusts
+            old.source.is_same(&self.source) && !distrusts
         };
         match before.filter(keeps) {
             Some(old) => Self { source: old.source.clone(), ..self },

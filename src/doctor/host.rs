@@ -6,13 +6,14 @@ use super::report::{CONFIGURATION, Finding, Patient, Report, Step};
 use crate::config::{Listen, ListenTls, Place, Problem, Queue, Settings};
 use crate::control::client::{Client, ClientError};
 use crate::control::report::count;
+use crate::files;
 use crate::mail::Escaped;
 use crate::policy::advice::Advice;
 use bytesize::ByteSize;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -161,7 +162,7 @@ fn space(directory: &Path, min_free: u64) -> Step {
 /// Median and worst time of a small write with its sync, as a commit does.
 fn time_syncs(directory: &Path) -> io::Result<(Duration, Duration)> {
     let path = directory.join(format!("doctor-{}", std::process::id()));
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+    let mut file = files::create(&path)?;
     let mut timed = || -> io::Result<Duration> {
         let started = Instant::now();
         file.write_all(&[0; 4096])?;

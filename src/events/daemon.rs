@@ -1,6 +1,7 @@
 //! Facts of the process.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use tracing::{error, info, warn};
 
 /// Mail is accepted.
@@ -24,22 +25,29 @@ pub fn stopped() {
     info!(event = "stopped", "stopped");
 }
 
-/// New settings apply.
-pub fn reloaded() {
-    info!(event = "reloaded", "configuration reloaded");
+/// New settings apply, but for those of these keys, if there are any.
+pub fn reloaded(waiting: &[&str], given_at_start: &[&str]) {
+    if !given_at_start.is_empty() {
+        info!(
+            event = "given_at_start",
+            "as systemd or the environment gave them at the start, so that a new value needs a restart: {}",
+            given_at_start.join(", ")
+        );
+    }
+    if waiting.is_empty() {
+        info!(event = "reloaded", "configuration reloaded");
+    } else {
+        warn!(
+            event = "restart_needed",
+            "configuration reloaded, but a new value of these only counts after a restart: {}",
+            waiting.join(", ")
+        );
+    }
 }
 
 /// New settings were not taken; the old ones go on.
 pub fn reload_refused(problem: &str) {
     error!(event = "reload_refused", "configuration not reloaded, the old one goes on: {problem}");
-}
-
-/// A changed setting only counts after a restart.
-pub fn restart_needed() {
-    warn!(
-        event = "restart_needed",
-        "listeners, queue directory and control socket only change with a restart"
-    );
 }
 
 /// The disk failed for good.
@@ -58,8 +66,14 @@ pub fn not_hardened(why: &str) {
 }
 
 /// Everything goes to the sandbox.
-pub fn sandboxed(address: SocketAddr) {
-    warn!(event = "sandboxed", %address, "sandbox: nothing leaves this machine, mail goes to a stand-in at {address}");
+pub fn sandboxed(address: SocketAddr, queue: &Path) {
+    let queue = queue.display();
+    warn!(
+        event = "sandboxed",
+        %address,
+        %queue,
+        "sandbox: nothing leaves this machine, mail goes to a stand-in at {address} through a queue of its own in {queue}"
+    );
 }
 
 /// History was forgotten in time.

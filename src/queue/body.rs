@@ -5,6 +5,7 @@
 //! is read is what was written: a digest over head and content tells when a disk has changed a byte, before the
 //! smart host has the end of it. Must not know: what the bytes mean.
 
+use crate::files;
 use crate::mail::QueueId;
 use crate::queue::QueueError;
 use crate::queue::disk::Disk;
@@ -280,7 +281,7 @@ impl Body {
             Content::File { path, len } => {
                 let (path, len) = (path.clone(), *len);
                 let file = blocking(move || {
-                    let file = File::open(&path)?;
+                    let file = files::open(&path)?;
                     let found = file.metadata()?.len();
                     if found == len {
                         return Ok(file);

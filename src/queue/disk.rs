@@ -5,12 +5,12 @@
 //! synced (`ID.part` before), mode 0600, made only where nothing was before. So only a part is ever removed unseen:
 //! a whole content that no row names is moved aside. Must not know: rows.
 
+use crate::files;
 use crate::mail::QueueId;
 use crate::queue::QueueError;
 use crate::queue::space::{Space, is_full};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -58,12 +58,7 @@ impl std::fmt::Debug for Disk {
 impl Disk {
     pub(crate) fn open(directory: &Path, min_free: u64) -> io::Result<Self> {
         let bodies = directory.join("bodies");
-        let is_new = !bodies.exists();
-        make_directory(&bodies)?;
-        let handle = File::open(&bodies)?;
-        if is_new {
-            give_to_owner(directory, &handle)?;
-        }
+        let handle = files::open_or_make_directory(&bodies)?;
         Ok(Self {
             bodies,
             unclaimed: directory.join("unclaimed"),
@@ -87,11 +82,11 @@ impl Disk {
 
     pub(crate) fn create(&self, id: QueueId) -> io::Result<File> {
         let path = self.part(id);
-        match create_private(&path) {
+        match files::create_for_owner(&path) {
             // Ids are never given twice to rows, so this was left by a draft of a run whose clock was ahead.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 std::fs::remove_file(&path)?;
-                create_private(&path)
+                files::create_for_owner(&path)
             }
             other => other,
         }
@@ -155,12 +150,7 @@ impl Disk {
 
     /// Takes a whole content that no row names out of the way of the others, for a person to look at.
     pub(crate) fn move_aside(&self, id: QueueId) -> io::Result<()> {
-        let is_new = !self.unclaimed.exists();
-        make_directory(&self.unclaimed)?;
-        let handle = File::open(&self.unclaimed)?;
-        if is_new {
-            give_to_owner(&self.bodies, &handle)?;
-        }
+        let handle = files::open_or_make_directory(&self.unclaimed)?;
         std::fs::rename(self.path(id), self.unclaimed.join(id.to_string()))?;
         handle.sync_all()
     }
@@ -215,39 +205,4 @@ impl From<io::Error> for QueueError {
     fn from(e: io::Error) -> Self {
         if is_full(&e) { Self::Full(e.to_string()) } else { Self::Broken(e.to_string()) }
     }
-}
-
-pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// A new file only the owner can read.
-pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    give_to_owner(path.parent().unwrap_or(Path::new(".")), &file)?;
-    Ok(file)
-}
-
-/// The file of this name for reading and writing, made when it is missing.
-pub(crate) fn open_private(path: &Path) -> io::Result<File> {
-    match create_private(path) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
-    }
-    File::options().read(true).write(true).open(path)
-}
-
-/// Root's command on a stopped relay must leave nothing behind that the relay's own user cannot open. Only for what
-/// was made this moment: anything else may be a link that this user laid.
-fn give_to_owner(directory: &Path, made: &File) -> io::Result<()> {
-    if rustix::process::geteuid().is_root() {
-        let owner = std::fs::metadata(directory)?;
-        fchown(made, Some(owner.uid()), Some(owner.gid()))?;
-    }
-    Ok(())
-}
-
-/// Makes the names in a directory durable.
-pub(crate) fn sync_path(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }

@@ -5,8 +5,8 @@
 //! allocated file, the ballast, given up when a settlement finds the disk full and made again later.
 //! Must not know: what is written.
 
+use crate::files;
 use crate::queue::QueueError;
-use crate::queue::disk::{create_private, sync_path};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +29,7 @@ const ROOM_TO_TIDY_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Space {
     directory: PathBuf,
-    min_free: u64,
+    min_free: AtomicU64,
     seen: Mutex<Option<Seen>>,
     /// Bytes in free pages of the database, less what was stored since the last count: new rows go there first.
     reusable: AtomicU64,
@@ -51,11 +51,17 @@ impl Space {
     pub(crate) fn new(directory: &Path, min_free: u64) -> Self {
         Self {
             directory: directory.to_owned(),
-            min_free,
+            min_free: AtomicU64::new(min_free),
             seen: Mutex::new(None),
             reusable: AtomicU64::new(0),
             log_is_full: AtomicBool::new(false),
         }
+    }
+
+    /// Leaves so much free from now on.
+    pub(crate) fn set_min_free(&self, bytes: u64) {
+        self.min_free.store(bytes, Ordering::Relaxed);
+        self.forget();
     }
 
     fn look(&self) -> Seen {
@@ -71,7 +77,10 @@ impl Space {
             |v| Seen {
                 at: Instant::now(),
                 raw: v.f_bavail.saturating_mul(v.f_frsize),
-                free: v.f_bavail.saturating_mul(v.f_frsize).saturating_sub(self.min_free),
+                free: v
+                    .f_bavail
+                    .saturating_mul(v.f_frsize)
+                    .saturating_sub(self.min_free.load(Ordering::Relaxed)),
                 // btrfs has no fixed number of inodes and says 0.
                 inodes: v.f_files == 0 || v.f_favail >= MIN_INODES,
             },
@@ -182,7 +191,7 @@ impl Space {
         let released = std::fs::remove_file(self.ballast()).is_ok();
         if released {
             // The blocks are free for others only when the removal is on the disk.
-            let _ = sync_path(&self.directory);
+            let _ = files::sync_directory(&self.directory);
             crate::events::queue::ballast_released(BALLAST_BYTES);
         }
         released
@@ -193,7 +202,7 @@ impl Space {
         if self.free() < BALLAST_BYTES || self.ballast().exists() {
             return;
         }
-        let Ok(file) = create_private(&self.ballast()) else { return };
+        let Ok(file) = files::create_for_owner(&self.ballast()) else { return };
         if allocate(&file).is_err() {
             let _ = std::fs::remove_file(self.ballast());
         }
@@ -203,7 +212,7 @@ impl Space {
     pub(crate) fn is_exhausted(&self) -> bool {
         let path = self.directory.join("probe");
         let _ = std::fs::remove_file(&path);
-        let wrote = create_private(&path)
+        let wrote = files::create_for_owner(&path)
             .and_then(|mut file| file.write_all(&[1; 64 * 1024]).and_then(|()| file.sync_data()));
         let _ = std::fs::remove_file(&path);
         wrote.is_err_and(|e| is_full(&e))

@@ -3,21 +3,28 @@
 //! Invariant: a private key on disk is readable by its owner alone; TLS 1.2 and 1.3 only, through one provider.
 //! Must not know: listeners, sessions.
 
+use crate::files;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// A file cannot be read or is no PEM.
-    #[error("cannot read {path}: {why}. hint: it must be PEM and readable by the service's user", path = path.display())]
-    Read {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {why}. hint: it must be there and readable by the service's user", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        why: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("cannot use {path}: {why}. hint: it must be PEM", path = path.display())]
+    NotPem {
         /// The file.
         path: PathBuf,
         /// The reason.
@@ -41,17 +48,18 @@ pub enum CertificateError {
 /// # Errors
 /// They cannot be read, or do not fit.
 pub fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, CertificateError> {
-    let unreadable = |path: &Path, why: &dyn std::fmt::Display| CertificateError::Read {
-        path: path.into(),
-        why: why.to_string(),
+    let failed = |path: &Path, e: pem::Error| match e {
+        pem::Error::Io(why) => CertificateError::Unreadable { path: path.into(), why },
+        other => CertificateError::NotPem { path: path.into(), why: other.to_string() },
     };
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| unreadable(certificate, &e))?;
+        .map_err(|e| failed(certificate, e))?;
     if chain.is_empty() {
-        return Err(unreadable(certificate, &"no certificate in it"));
+        let why = "no certificate in it".to_owned();
+        return Err(CertificateError::NotPem { path: certificate.into(), why });
     }
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable(key, &e))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|e| failed(key, e))?;
     let useless = |e: rustls::Error| CertificateError::Useless(e.to_string());
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -63,34 +71,26 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Certifi
 }
 
 /// Loads `certificate.pem` and `key.pem` from a directory; makes a self-signed pair for `hostname` when there is
-/// none yet. Devices do not verify, so this protects against listening only.
+/// none yet, or none that can be used. Devices do not verify, so this protects against listening only, and another
+/// pair is as good.
 ///
 /// # Errors
 /// They cannot be written or read, or do not fit.
 pub fn load_or_make(directory: &Path, hostname: &str) -> Result<Arc<ServerConfig>, CertificateError> {
     let (certificate, key) = (directory.join("certificate.pem"), directory.join("key.pem"));
-    if !certificate.exists() {
-        let cannot = |why| CertificateError::Write { path: directory.into(), why };
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(cannot)?;
-        let made = rcgen::generate_simple_self_signed(vec![hostname.to_owned()])
-            .map_err(|e| CertificateError::Useless(e.to_string()))?;
-        // The key first: a certificate on disk means that the pair is complete.
-        write(&key, made.signing_key.serialize_pem().as_bytes())?;
-        write(&certificate, made.cert.pem().as_bytes())?;
+    let cannot = |path: &Path, why| CertificateError::Write { path: path.into(), why };
+    files::open_or_make_directory(directory).map_err(|why| cannot(directory, why))?;
+    match load(&certificate, &key) {
+        Err(CertificateError::Unreadable { why, .. }) if why.kind() == ErrorKind::NotFound => {}
+        Err(CertificateError::NotPem { .. } | CertificateError::Useless(_)) => {}
+        loaded => return loaded,
+    }
+    let made = rcgen::generate_simple_self_signed(vec![hostname.to_owned()])
+        .map_err(|e| CertificateError::Useless(e.to_string()))?;
+    for (path, pem) in [(&key, made.signing_key.serialize_pem()), (&certificate, made.cert.pem())] {
+        files::replace(path, pem.as_bytes()).map_err(|why| cannot(path, why))?;
     }
     load(&certificate, &key)
-}
-
-fn write(path: &Path, pem: &[u8]) -> Result<(), CertificateError> {
-    let try_write = || {
-        let partial = path.with_extension("new");
-        let _ = std::fs::remove_file(&partial);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-        file.write_all(pem)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    try_write().map_err(|why| CertificateError::Write { path: path.into(), why })
 }
 
 #[cfg(test)]
@@ -109,6 +109,26 @@ mod tests {
         for file in ["key.pem", "certificate.pem"] {
             let mode = std::fs::metadata(dir.join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_pair_of_our_own_that_cannot_be_used_is_made_anew() {
+        for (file, content) in [
+            ("key.pem", Some("")),
+            ("certificate.pem", Some("")),
+            ("certificate.pem", Some("-----BEGIN CERTIFICATE-----\nAA")),
+            ("key.pem", None),
+            ("certificate.pem", None),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            load_or_make(directory.path(), "relay.contoso.local").unwrap();
+            let path = directory.path().join(file);
+            match content {
+                Some(content) => std::fs::write(&path, content).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            load_or_make(directory.path(), "relay.contoso.local").unwrap();
         }
     }
 

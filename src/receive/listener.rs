@@ -90,13 +90,13 @@ pub fn bind(address: SocketAddr, only_v6: bool) -> io::Result<std::net::TcpListe
 }
 
 /// Serves a listening socket, opened by `bind` or handed in by the service manager, until told to stop; returns
-/// when its last session is over.
+/// when its last session is over. A connection keeps to the `Listen` it found.
 ///
 /// # Errors
 /// The socket is no listening TCP socket.
 pub async fn serve(
     listener: std::net::TcpListener,
-    listen: Listen,
+    listen: watch::Receiver<Arc<Listen>>,
     shared: Arc<Shared>,
     mut stop: Stop,
 ) -> io::Result<()> {
@@ -104,7 +104,6 @@ pub async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
     events::listening(address);
-    let listen = Arc::new(listen);
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
     let mut trouble = Trouble { address, backoff: None, told_at: None, is_told: false };
     let mut tell = tokio::time::interval(TELL_EVERY);
@@ -123,7 +122,8 @@ pub async fn serve(
                 trouble.is_over();
                 let address = peer.ip().to_canonical();
                 if let Some(mut slot) = take_slot(&shared, address, &stream) {
-                    let (listen, stop, alive) = (Arc::clone(&listen), stop.clone(), alive.clone());
+                    let listen = Arc::clone(&listen.borrow());
+                    let (stop, alive) = (stop.clone(), alive.clone());
                     tokio::spawn(async move {
                         connection::serve(stream, &mut slot, &listen, stop).await;
                         drop((slot, alive));

@@ -4,12 +4,13 @@
 //! mailin-embedded reads it, in a directory nobody else can enter. Must not know: SMTP.
 
 use super::{Connection, SandboxError};
+use crate::files;
 use mailin_embedded::{Server, SslConfig};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// A certificate for loopback with the authority that signed it.
@@ -52,9 +53,7 @@ impl Certificate {
     fn load_through(&self, directory: &Path, server: &mut Server<Connection>) -> Result<(), SandboxError> {
         let write = |name: &str, pem: &str| -> io::Result<String> {
             let path = directory.join(name);
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-            file.write_all(pem.as_bytes())?;
+            files::create(&path)?.write_all(pem.as_bytes())?;
             Ok(path.to_string_lossy().into_owned())
         };
         let cert_path = write("certificate.pem", &self.chain_pem)?;

@@ -28,7 +28,7 @@ pub enum TrustError {
         /// As configured.
         path: PathBuf,
         /// The system's words.
-        why: String,
+        why: std::io::Error,
     },
     /// No certificate in PEM form in it, or one that is none.
     #[error("{} holds no usable certificate: {why}", path.display())]
@@ -84,8 +84,7 @@ impl std::fmt::Debug for Trust {
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    let pem = std::fs::read(path)
-        .map_err(|e| TrustError::Unreadable { path: path.to_owned(), why: e.to_string() })?;
+    let pem = std::fs::read(path).map_err(|e| TrustError::Unreadable { path: path.to_owned(), why: e })?;
     let bad = |why: String| TrustError::NotCertificates { path: path.to_owned(), why };
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| bad(e.to_string()))?;

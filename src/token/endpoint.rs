@@ -6,6 +6,7 @@
 
 use super::SettingsError;
 use super::response::{self, Fault, Problem};
+use crate::files;
 use crate::mail::WallTime;
 use bytes::{Buf, Bytes};
 use futures_util::future::select_ok;
@@ -14,9 +15,9 @@ use hyper::header::{
     ACCEPT, CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderMap, HeaderName, RETRY_AFTER, USER_AGENT,
 };
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use secrecy::zeroize::Zeroizing;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -52,6 +53,8 @@ impl Default for Limits {
 #[derive(Debug)]
 pub(super) struct Endpoint {
     tls: Arc<ClientConfig>,
+    /// Trusted besides the system's.
+    extra: Vec<CertificateDer<'static>>,
     limits: Limits,
 }
 
@@ -76,23 +79,40 @@ impl Endpoint {
         };
         let extra: Vec<CertificateDer<'static>> = match ca_file {
             None => Vec::new(),
-            Some(path) => CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect)
-                .map_err(|e| wrong(format!("cannot read {}: {e}", path.display())))?,
+            Some(path) => CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|e| {
+                SettingsError {
+                    may_pass: matches!(&e, pem::Error::Io(e) if files::may_pass(e)),
+                    ..wrong(format!("cannot read {}: {e}", path.display()))
+                }
+            })?,
         };
         if ca_file.is_some() && extra.is_empty() {
             return Err(wrong("holds no certificate".into()));
         }
+        for certificate in &extra {
+            let mut store = RootCertStore::empty();
+            store.add(certificate.clone()).map_err(|e| wrong(format!("holds no usable certificate: {e}")))?;
+        }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(extra, Arc::clone(&provider))
-            .map_err(|e| wrong(format!("no certificate authorities to trust: {e}")))?;
+        // Those of the file are good, so what fails is reading the system's.
+        let verifier =
+            rustls_platform_verifier::Verifier::new_with_extra_roots(extra.clone(), Arc::clone(&provider))
+                .map_err(|e| SettingsError {
+                    may_pass: true,
+                    ..wrong(format!("no certificate authorities to trust: {e}"))
+                })?;
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider speaks tls 1.2 and 1.3")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        Ok(Self { tls: Arc::new(tls), limits })
+        Ok(Self { tls: Arc::new(tls), extra, limits })
+    }
+
+    /// Whether it believes the same authorities as the other, as far as settings say whom.
+    pub(super) fn trusts_as(&self, other: &Self) -> bool {
+        self.extra == other.extra
     }
 
     /// Sends a form and reads the answer, whatever its status.

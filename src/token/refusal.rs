@@ -90,7 +90,8 @@ static TABLE: &[Row] = &[
         "the client secret is wrong; often the secret's id was copied in place of its value",
         &[
             "entra admin center > App registrations > {client_id} > Certificates & secrets > New client secret",
-            "copy the column Value (not Secret ID) into the secret's file, then: systemctl reload mailferry",
+            "copy the column Value (not Secret ID) into the secret's file, then: systemctl reload mailferry \
+             (restart, where it is a systemd credential)",
         ],
     ),
     row(
@@ -100,7 +101,8 @@ static TABLE: &[Row] = &[
         "the client secret has expired",
         &[
             "az ad app credential reset --id {client_id} --append --years 1",
-            "put the new value in the secret's file and its last day in secret_expires, then: systemctl reload mailferry",
+            "put the new value in the secret's file and its last day in secret_expires, then: systemctl reload mailferry \
+             (restart, where it is a systemd credential)",
         ],
     ),
     row(

@@ -133,17 +133,19 @@ pub struct SettingsError {
     pub problem: String,
     /// What to write in its place.
     pub hint: &'static str,
+    /// Nothing is wrong with it: what it names cannot be read at this moment.
+    pub may_pass: bool,
 }
 
 impl SettingsError {
     pub(super) fn new(key: &'static str, problem: impl Into<String>, hint: &'static str) -> Self {
-        Self { key, problem: problem.into(), hint }
+        Self { key, problem: problem.into(), hint, may_pass: false }
     }
 }
 
 impl Settings {
-    /// Whether a source made of these would do the same as one made of `other`.
-    pub fn is_same(&self, other: &Self) -> bool {
+    /// Whether they say the same. A CA file goes by its name here; `Source::is_same` looks at what was in it.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         let rest = |s: &Self| {
             let Self { mailbox, cloud, tenant, client_id, authority, token_url, scope, ca_file, .. } =
                 s.clone();

@@ -187,6 +187,11 @@ impl Source {
         &self.0.settings
     }
 
+    /// Whether it does the same as the other: made of the same settings, and of files with the same content.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.settings.is_same(&other.0.settings) && self.0.endpoint.trusts_as(&other.0.endpoint)
+    }
+
     fn request(&self, state: &mut State, asked_at: RelayTime) -> (Request, Outcome) {
         let (tell, outcome) = watch::channel(None);
         state.under_way = Some(outcome.clone());

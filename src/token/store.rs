@@ -1,16 +1,16 @@
 //! The refresh token on disk.
 //!
 //! Invariant: at every moment, whatever crashes, the file holds one whole refresh token: the one before or
-//! the new one. Mode 0600, its owner the directory's. Must not know: what a refresh token is good for.
+//! the new one. Must not know: what a refresh token is good for.
 
+use crate::files;
 use crate::mail::Mailbox;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// A refresh token is 1 to 2 KiB.
@@ -19,7 +19,6 @@ const MAX_FILE_BYTES: usize = 64 * 1024;
 /// One mailbox's refresh token.
 #[derive(Debug, Clone)]
 pub struct RefreshStore {
-    directory: PathBuf,
     path: PathBuf,
 }
 
@@ -36,7 +35,7 @@ struct ToStore<'a> {
 impl RefreshStore {
     /// In `directory`, which exists.
     pub fn new(directory: &Path, mailbox: &Mailbox) -> Self {
-        Self { directory: directory.to_owned(), path: directory.join(file_name(mailbox)) }
+        Self { path: directory.join(file_name(mailbox)) }
     }
 
     /// The file.
@@ -49,7 +48,7 @@ impl RefreshStore {
     /// # Errors
     /// When the file cannot be read, or others can read it.
     pub fn load(&self) -> io::Result<Option<SecretString>> {
-        let file = match File::open(&self.path) {
+        let file = match files::open(&self.path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e),
@@ -75,21 +74,7 @@ impl RefreshStore {
     pub fn save(&self, refresh_token: &SecretString) -> io::Result<()> {
         let mut json = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES));
         serde_json::to_writer(&mut *json, &ToStore { refresh_token: refresh_token.expose_secret() })?;
-        let new = self.path.with_extension("new");
-        match std::fs::remove_file(&new) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        let owner = std::fs::metadata(&self.directory)?;
-        if file.metadata()?.uid() != owner.uid() {
-            // `account login` runs as root; the relay must be able to read and replace it.
-            std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-        }
-        file.write_all(&json)?;
-        file.sync_all()?;
-        std::fs::rename(&new, &self.path)?;
-        File::open(&self.directory)?.sync_all()
+        files::replace(&self.path, &json)
     }
 }
 
@@ -134,6 +119,7 @@ mod tests {
 
     #[test]
     fn a_sign_in_by_root_belongs_to_the_relay() {
+        use std::os::unix::fs::MetadataExt;
         let (dir, s) = store();
         let as_root = std::os::unix::fs::chown(dir.path(), Some(12_345), Some(12_345)).is_ok();
         s.save(&"first".into()).unwrap();

@@ -79,6 +79,7 @@ pub fn relay_with(settings: Settings, queue: WatchedQueue, tls: Tls) -> Relay {
     let (stop, stopped) = watch::channel(None);
     let queue = Arc::new(queue);
     let shared = Arc::new(Shared::new(told, queue.clone(), queue.clock));
+    let listen = watch::channel(Arc::new(listen)).1;
     let served = tokio::spawn(listener::serve(socket, listen, Arc::clone(&shared), stopped));
     Relay { address, queue, shared, settings, stop, served }
 }

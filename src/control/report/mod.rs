@@ -41,6 +41,9 @@ pub struct Status {
     pub version: String,
     /// When the daemon started.
     pub started_at: Option<At>,
+    /// Mail goes to the sandbox: nobody gets it.
+    #[serde(default)]
+    pub is_sandbox: bool,
     /// All of it in one line.
     pub sentence: String,
     /// What only a human can put right.
@@ -269,6 +272,11 @@ pub fn sentence(needs: &[Need], accounts: &[AccountStatus], queue: &QueueStatus)
     }
     let delivered: u64 = accounts.iter().map(|a| a.recipients_last_hour).sum();
     format!("all is well: mail for {} delivered in the last hour, {waiting}", count(delivered, "recipient"))
+}
+
+/// The same of a relay whose mail goes to the sandbox: whatever else it says, nobody gets that mail.
+pub fn in_sandbox(sentence: &str) -> String {
+    format!("SANDBOX, mail goes to a stand-in and to nobody else; {sentence}")
 }
 
 /// The same when the daemon does not run.

@@ -69,7 +69,7 @@ pub(super) static LISTENER_TAKEN: Entry = Entry {
     meaning: "devices do not reach mailferry at this address",
     steps: &[
         "see who has it: ss -ltnp (exim and postfix come with many systems: systemctl disable --now postfix)",
-        "after a change of [[listen]]: systemctl restart mailferry, a reload does not move listeners",
+        "after a change of an address in [[listen]]: systemctl restart mailferry, a reload does not move listeners",
     ],
 };
 

@@ -5,8 +5,8 @@
 //! it wrote with the system; a power cut may not, and then the duplicate is not known to be one. The file has as
 //! many places as there were messages on their way at once. Must not know: what became of them.
 
+use crate::files;
 use crate::mail::QueueId;
-use crate::queue::disk::open_private;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -24,7 +24,7 @@ pub(super) struct HandOvers {
 impl HandOvers {
     /// Also returns those that an earlier run began and did not end; `forget` them once that is recorded.
     pub(super) fn open(directory: &Path) -> io::Result<(Self, Vec<QueueId>)> {
-        let mut file = open_private(&directory.join(NAME))?;
+        let mut file = files::open_or_create(&directory.join(NAME))?;
         let mut bytes = Vec::new();
         (&mut file).take(1 << 20).read_to_end(&mut bytes)?;
         let numbers =

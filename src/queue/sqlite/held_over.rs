@@ -5,8 +5,8 @@
 
 use super::transaction::apply_settlement;
 use super::{Shared, row};
+use crate::files;
 use crate::mail::{Attempt, QueueId, QueuedMessage, Recipient, RelayTime};
-use crate::queue::disk::{create_private, make_directory, sync_path};
 use crate::queue::{Destination, QueueError, Settlement};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
@@ -51,16 +51,16 @@ pub(super) fn keep(queue: &Path, message: &QueuedMessage, s: &Settlement) -> io:
         outcome_unknown: s.outcome_unknown,
     };
     let directory = directory(queue);
-    make_directory(&directory)?;
+    files::open_or_make_directory(&directory)?;
     let (part, path) =
         (directory.join(format!("{}.part", message.id)), directory.join(message.id.to_string()));
     let _ = std::fs::remove_file(&part);
-    let mut file = create_private(&part)?;
+    let mut file = files::create_for_owner(&part)?;
     file.write_all(row::to_json(&record).as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&part, path)?;
-    sync_path(&directory)?;
-    sync_path(queue)
+    files::sync_directory(&directory)?;
+    files::sync_directory(queue)
 }
 
 /// Every outcome that is kept.
@@ -99,6 +99,6 @@ pub(super) fn replay(
     apply_settlement(conn, shared, id, &settlement)?;
     let directory = directory(&shared.directory);
     std::fs::remove_file(directory.join(id.to_string()))?;
-    sync_path(&directory)?;
+    files::sync_directory(&directory)?;
     Ok(())
 }

@@ -40,9 +40,10 @@ mod turns;
 mod upkeep;
 mod writer;
 
+use crate::files;
 use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, WallTime};
 use crate::queue::body::Sealed;
-use crate::queue::disk::{Disk, make_directory, open_private};
+use crate::queue::disk::Disk;
 use crate::queue::{
     Body, Change, Clock, Done, Draft, Filter, Intake, Lease, LeaseGuard, Next, Notice, OpenError, Queue,
     QueueError, SMALL_BYTES, Settings, Settlement, Stored, Total,
@@ -286,12 +287,12 @@ impl SqliteQueue {
         let file = directory.join(DATABASE);
         let unusable = |error| OpenError::Directory { directory: directory.clone(), error };
         let damaged = |e: QueueError| OpenError::Database { file: file.clone(), error: e.to_string() };
-        make_directory(directory).map_err(unusable)?;
+        files::make_directory(directory).map_err(unusable)?;
         let lock = lock(directory)?;
         let disk = Arc::new(Disk::open(directory, settings.min_free_space_bytes).map_err(unusable)?);
         rebuild::finish(directory).map_err(unusable)?;
         // SQLite would make it readable for everybody, and its log with it.
-        open_private(&file).map_err(unusable)?;
+        files::open_or_create(&file).map_err(unusable)?;
         let frames = Frames::default();
         let (conn, found) = start_on_sound_ground(directory, &disk, &frames).map_err(damaged)?;
         if found > schema::VERSION {
@@ -334,6 +335,11 @@ impl SqliteQueue {
         Ok((Arc::new(Self { shared, ops: Arc::new(Ops(Mutex::new(Some(ops)))) }), clock))
     }
 
+    /// Leaves so much free from now on, as `Settings::min_free_space_bytes`.
+    pub fn set_min_free_space(&self, bytes: u64) {
+        self.shared.disk.space.set_min_free(bytes);
+    }
+
     fn read<T: Send + 'static>(
         &self,
         f: impl FnOnce(&Connection, &Shared) -> Result<T, QueueError> + Send + 'static,
@@ -351,7 +357,7 @@ async fn blocking<T: Send + 'static>(
 
 fn lock(directory: &Path) -> Result<File, OpenError> {
     let unusable = |error| OpenError::Directory { directory: directory.to_owned(), error };
-    let lock = open_private(&directory.join("lock")).map_err(unusable)?;
+    let lock = files::open_or_create(&directory.join("lock")).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_owned())),

@@ -9,9 +9,10 @@ use super::salvage::{Row, Salvage};
 use super::schema;
 use super::store::log_file;
 use super::{DATABASE, Shared};
+use crate::files;
 use crate::mail::{QueueId, WallTime};
 use crate::queue::QueueError;
-use crate::queue::disk::{Disk, create_private, make_directory, sync_path};
+use crate::queue::disk::Disk;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use std::collections::BTreeSet;
@@ -67,7 +68,7 @@ pub(super) fn replace(directory: &Path, disk: &Disk) -> Result<(), QueueError> {
     let found = copy(&salvage, &unfinished, disk, &kept)?;
     File::open(&unfinished)?.sync_all()?;
     std::fs::rename(&unfinished, directory.join(REBUILT))?;
-    sync_path(directory)?;
+    files::sync_directory(directory)?;
     finish(directory)?;
     for id in &found.lost {
         crate::events::queue::message_lost(*id, &kept);
@@ -89,9 +90,9 @@ pub(super) fn finish(directory: &Path) -> io::Result<()> {
             _ => {}
         }
     }
-    sync_path(directory)?;
+    files::sync_directory(directory)?;
     std::fs::rename(rebuilt, directory.join(DATABASE))?;
-    sync_path(directory)
+    files::sync_directory(directory)
 }
 
 fn remove_database(file: &Path) -> io::Result<()> {
@@ -114,7 +115,7 @@ fn remove_database(file: &Path) -> io::Result<()> {
 /// `to` cannot be written; there is no database in `from`.
 pub fn rescue(from: &Path, to: &Path) -> Result<Vec<QueueId>, QueueError> {
     let salvage = Salvage::open(from)?;
-    make_directory(to)?;
+    files::make_directory(to)?;
     let disk = Disk::open(to, 0)?;
     for entry in std::fs::read_dir(from.join("bodies")).into_iter().flatten().flatten() {
         // One that cannot be read is told by its message, which has no content then.
@@ -127,7 +128,8 @@ pub fn rescue(from: &Path, to: &Path) -> Result<Vec<QueueId>, QueueError> {
 /// Links the damaged files aside, so that they stay when their names are taken.
 fn keep_damaged(directory: &Path) -> io::Result<PathBuf> {
     let kept = directory.join("damaged").join(WallTime::now().as_ms().to_string());
-    make_directory(&kept)?;
+    files::open_or_make_directory(&directory.join("damaged"))?;
+    files::open_or_make_directory(&kept)?;
     std::fs::hard_link(directory.join(DATABASE), kept.join(DATABASE))?;
     match std::fs::copy(log_file(directory), log_file(&kept)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -135,9 +137,9 @@ fn keep_damaged(directory: &Path) -> io::Result<PathBuf> {
         Err(_) => {}
         Ok(_) => {}
     }
-    sync_path(&kept)?;
-    sync_path(&directory.join("damaged"))?;
-    sync_path(directory)?;
+    files::sync_directory(&kept)?;
+    files::sync_directory(&directory.join("damaged"))?;
+    files::sync_directory(directory)?;
     Ok(kept)
 }
 
@@ -150,7 +152,7 @@ struct Found {
 }
 
 fn copy(salvage: &Salvage, to: &Path, disk: &Disk, kept: &Path) -> Result<Found, QueueError> {
-    create_private(to)?;
+    files::create_for_owner(to)?;
     let conn = Connection::open(to)?;
     conn.execute_batch(
         "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;",
@@ -243,7 +245,7 @@ fn count(conn: &Connection) -> Result<(), QueueError> {
 }
 
 fn write_aside<'a>(path: &Path, parts: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
-    let mut file = create_private(path)?;
+    let mut file = files::create_for_owner(path)?;
     for part in parts {
         file.write_all(part)?;
     }

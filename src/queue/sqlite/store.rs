@@ -7,8 +7,8 @@
 
 use super::schema::{Use, connect};
 use super::{DATABASE, Shared};
+use crate::files;
 use crate::queue::QueueError;
-use crate::queue::disk::sync_path;
 use rusqlite::Connection;
 use std::fs::File;
 use std::io;
@@ -50,7 +50,7 @@ pub(super) fn open(directory: &Path, frames: &Frames) -> Result<Connection, Queu
         Ok(())
     }))?;
     // SQLite ignores an error here when it makes the log.
-    sync_path(directory)?;
+    files::sync_directory(directory)?;
     Ok(conn)
 }
 
