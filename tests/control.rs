@@ -12,8 +12,8 @@ use mailferry::mail::{
     ReversePath, Stage, State, WallTime,
 };
 use mailferry::queue::{
-    Body, Change, Clock, Done, Draft, Filter, Intake, Lease, Next, Notice, Queue, QueueError, Settlement,
-    Stored, Total,
+    Body, Change, ChangeStep, Clock, Done, Draft, Filter, Finished, Intake, Lease, Next, Notice, Page, Queue,
+    QueueError, Settlement, Stored, Total,
 };
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -37,18 +37,24 @@ fn not_here<T: Send + 'static>() -> Done<T> {
 
 impl Shelf {
     fn matching(&self, filter: &Filter) -> Vec<QueuedMessage> {
-        let fits = |m: &&QueuedMessage| {
-            (filter.ids.is_empty() || filter.ids.contains(&m.id))
-                && filter.state.is_none_or(|s| s == m.state)
-                && filter.client.as_ref().is_none_or(|c| c == m.client.as_str())
-        };
-        self.0.lock().unwrap().iter().filter(fits).cloned().collect()
+        self.0.lock().unwrap().iter().filter(|m| filter.names(m)).cloned().collect()
+    }
+
+    /// Two messages at a time, so that every answer comes in parts.
+    fn page(&self, filter: &Filter, after: Option<QueueId>) -> (Vec<QueuedMessage>, Option<QueueId>) {
+        let mut found = self.matching(filter);
+        found.retain(|m| Some(m.id) > after);
+        let has_more = found.len() > 2;
+        found.truncate(2);
+        let next = found.last().map(|m| m.id).filter(|_| has_more);
+        (found, next)
     }
 }
 
 impl Queue for Shelf {
-    fn list(&self, filter: Filter) -> Done<Vec<QueuedMessage>> {
-        done(self.matching(&filter))
+    fn list(&self, filter: Filter, after: Option<QueueId>) -> Done<Page> {
+        let (messages, next) = self.page(&filter, after);
+        done(Page { messages, unreadable: vec![], next })
     }
     fn show(&self, id: QueueId) -> Done<Option<(QueuedMessage, Vec<Attempt>)>> {
         let attempt = Attempt {
@@ -65,16 +71,24 @@ impl Queue for Shelf {
         let body = Body::in_memory(b"Subject: scan\r\n\r\n".to_vec(), vec![b'x'; CONTENT_BYTES]);
         done(self.matching(&one).pop().map(|_| body))
     }
-    fn change(&self, filter: Filter, change: Change, _: RelayTime) -> Done<Vec<QueueId>> {
-        let ids: Vec<QueueId> = self.matching(&filter).iter().map(|m| m.id).collect();
+    fn change(
+        &self,
+        filter: Filter,
+        change: Change,
+        _: RelayTime,
+        after: Option<QueueId>,
+    ) -> Done<ChangeStep> {
+        let (found, next) = self.page(&filter, after);
+        let changed: Vec<_> = found.into_iter().map(|m| (m.id, m.account)).collect();
+        let is_changed = |m: &QueuedMessage| changed.iter().any(|(id, _)| *id == m.id);
         let mut all = self.0.lock().unwrap();
-        for m in all.iter_mut().filter(|m| ids.contains(&m.id)) {
+        for m in all.iter_mut().filter(|m| is_changed(m)) {
             m.state = if change == Change::Hold { State::Held } else { State::Queued };
         }
         if change == Change::Remove {
-            all.retain(|m| !ids.contains(&m.id));
+            all.retain(|m| !is_changed(m));
         }
-        done(ids)
+        done(ChangeStep { changed, next, ..ChangeStep::default() })
     }
     fn totals(&self) -> Done<Vec<Total>> {
         let total = |m: &QueuedMessage| Total {
@@ -97,7 +111,7 @@ impl Queue for Shelf {
         Err(QueueError::Closed)
     }
     fn next_id(&self) -> QueueId {
-        QueueId::from_number(0)
+        QueueId::from_number(i64::MAX)
     }
     fn commit(&self, _: Draft, _: Vec<Intake>) -> Done<Vec<Stored>> {
         not_here()
@@ -119,12 +133,15 @@ impl Queue for Shelf {
         Arc::default()
     }
     fn note(&self, _: &str) -> Done<Option<String>> {
-        not_here()
+        done(None)
     }
     fn set_note(&self, _: &str, _: Option<String>) -> Done<()> {
         not_here()
     }
-    fn prune(&self, _: WallTime, _: WallTime) -> Done<(u64, u64)> {
+    fn finished(&self, _: State, _: RelayTime, _: Option<Finished>) -> Done<Vec<Finished>> {
+        not_here()
+    }
+    fn prune(&self, _: RelayTime) -> Done<u64> {
         not_here()
     }
     fn free_bytes(&self) -> u64 {
@@ -142,6 +159,9 @@ struct Crew {
 }
 
 impl Live for Crew {
+    fn configured(&self) -> Vec<AccountId> {
+        vec![AccountId::new("scanner@contoso.com")]
+    }
     fn accounts(&self) -> BoxFuture<'_, Vec<AccountLive>> {
         let paused = *self.paused.lock().unwrap();
         Box::pin(std::future::ready(vec![AccountLive {

@@ -7,6 +7,7 @@ mod demo;
 mod listeners;
 mod live;
 mod serve;
+mod upkeep;
 
 pub use demo::demo;
 pub use serve::{Exit, serve};
@@ -30,9 +31,10 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use upkeep::Keep;
 
-/// Between two looks at history that may be forgotten.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// An admin's command under way at a stop gets this long: it goes in steps, and says how far it came.
+const COMMANDS: Duration = Duration::from_secs(2);
 
 /// Why the relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +97,7 @@ pub struct Relay {
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
     upkeep: JoinHandle<()>,
-    keep: watch::Sender<(Duration, Duration)>,
+    keep: watch::Sender<Keep>,
 }
 
 impl Relay {
@@ -128,14 +130,14 @@ impl Relay {
             live: Arc::clone(&rooms) as Arc<dyn control::Live>,
             started_at: WallTime::now(),
         };
-        let stopped = stopped(stop.subscribe());
+        let stopping = stopped(stop.subscribe());
         let control = tokio::spawn(async move {
-            if let Err(error) = api::serve(socket, relay, stopped).await {
+            if let Err(error) = api::serve(socket, relay, stopping).await {
                 events::daemon::control_failed(&error.to_string());
             }
         });
-        let (keep, kept) = watch::channel((settings.queue.keep_history, settings.queue.keep_dead));
-        let upkeep = tokio::spawn(upkeep(any, kept, stop.subscribe()));
+        let (keep, kept) = watch::channel(keep(settings));
+        let upkeep = tokio::spawn(upkeep::run(any, clock, kept, stopped(stop.subscribe())));
         Ok(Self { queue, clock, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep })
     }
 
@@ -170,7 +172,7 @@ impl Relay {
         listens(settings)?;
         self.receive.send_replace(Arc::new(receive_settings(settings)));
         self.dispatcher.reload(&dispatch).await;
-        self.keep.send_replace((settings.queue.keep_history, settings.queue.keep_dead));
+        self.keep.send_replace(keep(settings));
         if let Ok(mut p) = self.rooms.places.write() {
             *p = places(settings);
         }
@@ -190,7 +192,7 @@ impl Relay {
         // Devices first, so that the last message accepted is on disk before the queue closes.
         tokio::join!(self.listeners.stop(bound), self.dispatcher.drain(bound));
         self.stop.send_replace(true);
-        let _ = tokio::time::timeout(bound, self.control).await;
+        let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
         let _ = self.upkeep.await;
         self.queue.close().await;
     }
@@ -200,32 +202,8 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|s| *s).await;
 }
 
-/// Forgets history in time.
-async fn upkeep(
-    queue: Arc<dyn Queue>,
-    keep: watch::Receiver<(Duration, Duration)>,
-    stop: watch::Receiver<bool>,
-) {
-    let mut stop = std::pin::pin!(stopped(stop));
-    loop {
-        let (history, dead) = *keep.borrow();
-        let before = |age: Duration| {
-            let ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-            WallTime::from_ms(WallTime::now().as_ms().saturating_sub(ms))
-        };
-        tokio::select! {
-            pruned = queue.prune(before(history), before(dead)) => match pruned {
-                Ok((0, 0)) => {}
-                Ok((delivered, dead)) => events::daemon::pruned(delivered, dead),
-                Err(error) => events::daemon::prune_failed(&error.to_string()),
-            },
-            () = &mut stop => return,
-        }
-        tokio::select! {
-            () = tokio::time::sleep(PRUNE_EVERY) => {}
-            () = &mut stop => return,
-        }
-    }
+fn keep(settings: &Settings) -> Keep {
+    Keep { history: settings.queue.keep_history, dead: settings.queue.keep_dead }
 }
 
 /// The part of the settings that the queue needs.

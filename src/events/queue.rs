@@ -78,3 +78,17 @@ pub fn row_unreadable(id: QueueId, error: &dyn Display) {
     tracing::error!(event = "queue_row_unreadable", %id, %error,
         "{id} cannot be read and is passed over; hint: restore the queue from a backup, or keep queue.db for an expert");
 }
+
+/// Rows whose time is over cannot be read, and are not thrown away unread.
+pub fn unreadable_kept(count: u64) {
+    tracing::warn!(
+        event = "queue_unreadable_kept",
+        count,
+        "{count} delivered messages past their time cannot be read and stay; those behind them went"
+    );
+}
+
+/// An admin's command changed messages. `how` is `held`, `removed` and the like.
+pub fn changed(how: &str, count: u64) {
+    tracing::info!(event = "queue_changed", how, count, "an admin's command: {count} messages {how}");
+}

@@ -11,7 +11,11 @@ use std::time::Duration;
 /// `message` and `body` are apart so that settling a message rewrites a small row. `ready` and `deferred` hold
 /// only what waits, so that leasing does not see history. `message_state` gives the oldest of a state.
 /// Recipients are JSON: a message with one recipient is one row.
-const MIGRATIONS: [&str; 1] = ["
+///
+/// `finished` is `finished_at` on the relay's clock; rows of version 1 count as finished at the upgrade. They get it
+/// as the column's default, so that a large history is not written anew, which would take room a full disk has not.
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE message (
         id INTEGER PRIMARY KEY,
         account TEXT NOT NULL,
@@ -49,7 +53,15 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), relay_ms INTEGER NOT NULL,
         wall_ms INTEGER NOT NULL, last_id INTEGER NOT NULL) STRICT;
-"];
+",
+    "
+    ALTER TABLE message ADD COLUMN finished INTEGER DEFAULT :relay_ms;
+    DROP INDEX finished;
+    CREATE INDEX finished ON message (state, finished) WHERE state >= 2;
+",
+];
+/// In a step: the relay's clock as it was when the queue was last open.
+const RELAY_MS: &str = ":relay_ms";
 
 /// The version this program writes.
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]
@@ -94,6 +106,11 @@ pub(super) fn version(conn: &Connection) -> rusqlite::Result<i64> {
 pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<()> {
     let from = usize::try_from(version(conn)?).unwrap_or(0);
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(from) {
+        let relay_ms: i64 = match step {
+            0 => 0,
+            _ => conn.query_row("SELECT coalesce(max(relay_ms), 0) FROM clock", [], |row| row.get(0))?,
+        };
+        let sql = sql.replace(RELAY_MS, &relay_ms.to_string());
         conn.execute_batch(&format!("BEGIN IMMEDIATE; {sql} PRAGMA user_version = {}; COMMIT;", step + 1))?;
     }
     Ok(())
