@@ -56,6 +56,9 @@ contract! {
     removed_messages_are_gone,
     a_message_being_sent_is_not_changed,
     a_filter_finds_what_it_names,
+    mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival,
+    a_limit_counts_what_is_meant_and_changed,
+    what_is_finished_is_found_by_the_relays_clock,
     totals_are_right_over_a_restart,
     delivered_recipients_are_counted_by_account,
     the_first_and_last_attempts_are_kept,
@@ -401,6 +404,96 @@ async fn a_filter_finds_what_it_names(open: Open, path: &Path) {
         let found: Vec<_> = list(&queue, filter).await.unwrap().iter().map(|m| m.id).collect();
         assert_eq!(found, expected, "{said}");
     }
+}
+
+async fn mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival(open: Open, path: &Path) {
+    let queue = open(path);
+    let other = AccountId::new("other@contoso.com");
+    let ids = many(&queue, "printers", 300).await;
+    let settled = |n: usize| Filter { ids: vec![ids[n]], ..Filter::default() };
+    change(&queue, settled(5), Change::Hold, at(0)).await.unwrap();
+    for to in [Destination::Delivered, Destination::Dead] {
+        let leased = lease(&queue, 0).await;
+        settle(&queue, leased, taken(), to).await;
+    }
+    let sent = lease(&queue, 0).await;
+    assert_eq!(sent.message.id, ids[2]);
+    let own = AccountId::new("scanner@contoso.com");
+    let filter = Filter { account: Some(own.clone()), ..Filter::default() };
+    let moved = change(&queue, filter.clone(), Change::Move(other.clone()), at(0)).await.unwrap();
+    assert_eq!(moved, [&ids[1..2], &ids[3..]].concat(), "dead and held ones too, and not what is being sent");
+    assert_eq!(
+        change(&queue, filter, Change::Move(other.clone()), at(0)).await.unwrap(),
+        [],
+        "once is enough"
+    );
+    drop(sent);
+    let late = commit(&queue, "printers", b"x").await;
+
+    let queue = reopen(open, path, queue).await;
+    let totals = queue.totals().await.unwrap();
+    let count = |account: &AccountId, state| {
+        let of = |t: &&mailferry::queue::Total| t.account == *account && t.state == state;
+        totals.iter().find(of).map_or((0, 0), |t| (t.messages, t.size_bytes))
+    };
+    let size = |n: u64| (n, n * 18);
+    assert_eq!(count(&own, State::Queued), size(2), "what was being sent, and what came later");
+    assert_eq!(count(&own, State::Delivered), size(1), "history stays");
+    assert_eq!(count(&own, State::Dead), (0, 0));
+    for (state, n) in [(State::Queued, 296), (State::Held, 1), (State::Dead, 1)] {
+        assert_eq!(count(&other, state), size(n), "{state:?}");
+    }
+    let drain = async |account: &AccountId| {
+        let mut leased: Vec<QueueId> = vec![];
+        while let Next::Message(l) = queue.lease(account, at(0), leased.clone()).await.unwrap() {
+            leased.push(l.message.id);
+        }
+        leased
+    };
+    assert_eq!(drain(&own).await, [ids[2], late]);
+    assert_eq!(drain(&other).await, [&ids[3..5], &ids[6..]].concat(), "in order of arrival");
+    let dead = Filter { state: Some(State::Dead), ..Filter::default() };
+    assert_eq!(change(&queue, dead, Change::Retry, at(5)).await.unwrap(), [ids[1]]);
+    assert_eq!(drain(&other).await.len(), 297, "and a dead one comes back there");
+}
+
+async fn a_limit_counts_what_is_meant_and_changed(open: Open, path: &Path) {
+    let queue = open(path);
+    let ids = many(&queue, "printers", 300).await;
+    let sent = lease(&queue, 0).await;
+    let filter = |limit| Filter { limit, ..Filter::default() };
+    let held = change(&queue, filter(200), Change::Hold, at(0)).await.unwrap();
+    assert_eq!(held, ids[1..201], "what is being sent is none of them");
+    let released = Filter { state: Some(State::Held), ..filter(3) };
+    assert_eq!(change(&queue, released, Change::Release, at(0)).await.unwrap(), ids[1..4]);
+    let found = |limit| list(&queue, filter(limit));
+    assert_eq!(found(299).await.unwrap().len(), 299);
+    assert_eq!(found(301).await.unwrap().len(), 300);
+    drop(sent);
+}
+
+async fn what_is_finished_is_found_by_the_relays_clock(open: Open, path: &Path) {
+    let queue = open(path);
+    let ids = many(&queue, "printers", 3).await;
+    for (now, to) in [(100, Destination::Dead), (200, Destination::Delivered), (300, Destination::Dead)] {
+        let leased = lease(&queue, 0).await;
+        let s = Settlement { now: at(now), ..settlement(&leased, &taken(), to) };
+        queue.settle(leased, s).await.map_err(|(_, e)| e).unwrap();
+    }
+    let queue = reopen(open, path, queue).await;
+    let dead = async |before| {
+        let found = queue.finished(State::Dead, at(before), None).await.unwrap();
+        found.iter().map(|f| (f.id, f.at.as_ms())).collect::<Vec<_>>()
+    };
+    assert_eq!(dead(100).await, []);
+    assert_eq!(dead(101).await, [(ids[0], 100)]);
+    assert_eq!(dead(i64::MAX).await, [(ids[0], 100), (ids[2], 300)]);
+    let first = queue.finished(State::Dead, at(i64::MAX), None).await.unwrap()[0];
+    let behind = queue.finished(State::Dead, at(i64::MAX), Some(first)).await.unwrap();
+    assert_eq!(behind.iter().map(|f| f.id).collect::<Vec<_>>(), [ids[2]]);
+    let one = Filter { ids: vec![ids[0]], ..Filter::default() };
+    change(&queue, one, Change::Retry, at(400)).await.unwrap();
+    assert_eq!(dead(i64::MAX).await, [(ids[2], 300)], "what is tried again has not finished");
 }
 
 async fn totals_are_right_over_a_restart(open: Open, path: &Path) {

@@ -53,13 +53,27 @@ impl Outstanding {
         self.unreadable.extend(ids);
     }
 
-    /// At the end of a question.
-    fn end(&self) -> Result<(), Failure> {
+    /// At the end of a question. What was named and is there was not meant, by another option.
+    async fn end(&mut self, source: &Source) -> Result<(), Failure> {
+        if !self.named.is_empty() {
+            let names = self.named.iter().map(QueueId::to_string).collect::<Vec<_>>().join(",");
+            let mut there = source.listing(&Select { ids: names, ..Select::default() }).await?;
+            while let Some(part) = there.next().await {
+                let part = part?;
+                part.messages.iter().for_each(|m| self.came_up(m.id));
+                self.cannot_be_read(&part.unreadable);
+            }
+        }
         if !self.unreadable.is_empty() {
             let hint = "the others are whole; keep a copy of the queue directory, and see the disk's health";
             return Err(Failure::new(exit::IO, format!("cannot be read: {}", ids(&self.unreadable)), hint));
         }
-        missing(self.named.iter().copied())
+        if self.named.is_empty() {
+            return Ok(());
+        }
+        let missing: Vec<QueueId> = self.named.iter().copied().collect();
+        let hint = "it may have been delivered and forgotten; see: mailferry queue list";
+        Err(Failure::new(exit::NO_INPUT, format!("no such message: {}", ids(&missing)), hint))
     }
 }
 
@@ -97,7 +111,7 @@ async fn list(source: &Source, select: &Select, named: &[QueueId], json: bool) -
         (false, true) => "no messages\n",
         (false, false) => "",
     })?;
-    outstanding.end()
+    outstanding.end(source).await
 }
 
 async fn export_all(source: &Source, select: &Select, named: &[QueueId], to: &Path) -> Result<(), Failure> {
@@ -114,7 +128,7 @@ async fn export_all(source: &Source, select: &Select, named: &[QueueId], to: &Pa
         }
     }
     out(&format!("{} written to {}\n", count(written, "message"), to.display()))?;
-    outstanding.end()
+    outstanding.end(source).await
 }
 
 /// A failure in the middle says how far it came.
@@ -155,37 +169,19 @@ async fn act(source: &Source, action: Action, acting: &Acting) -> Result<(), Fai
     let told = tell(&action, changed, &prospects, source.is_running(), &accounts);
     told.lines.iter().try_for_each(|line| out(line))?;
     told.notes.iter().for_each(|(what, hint)| say(what, hint));
+    being_sent.retain(|id| !outstanding.named.contains(id));
     if !being_sent.is_empty() {
         let hint = "they are settled in a moment; say it again for what is left then";
         say(&format!("not changed, as they are being sent at this moment: {}", ids(&being_sent)), hint);
     }
-    unchanged(source, outstanding).await?;
-    told.ended
-}
-
-/// What was named and not changed is either not there, or may not be changed now.
-async fn unchanged(source: &Source, mut outstanding: Outstanding) -> Result<(), Failure> {
     let left: Vec<QueueId> = outstanding.named.iter().copied().collect();
+    outstanding.end(source).await?;
     if !left.is_empty() {
-        let names = left.iter().map(QueueId::to_string).collect::<Vec<_>>().join(",");
-        let mut there = source.listing(&Select { ids: names, ..Select::default() }).await?;
-        while let Some(part) = there.next().await {
-            let part = part?;
-            part.messages.iter().for_each(|m| outstanding.came_up(m.id));
-            outstanding.cannot_be_read(&part.unreadable);
-        }
+        let hint =
+            "it is being sent at this moment, or its state does not allow it; see: mailferry queue show";
+        return Err(Failure::new(exit::TRY_LATER, format!("not changed: {}", ids(&left)), hint));
     }
-    let is_there = |id: &QueueId| !outstanding.named.contains(id) && !outstanding.unreadable.contains(id);
-    outstanding.end()?;
-    let there: Vec<QueueId> = left.into_iter().filter(is_there).collect();
-    if there.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(
-        exit::TRY_LATER,
-        format!("not changed: {}", ids(&there)),
-        "it is being sent at this moment, or its state does not allow it; see: mailferry queue show",
-    ))
+    told.ended
 }
 
 fn did(action: &Action) -> &'static str {
@@ -290,18 +286,6 @@ fn obstacle(p: &Prospect, accounts: &[AccountId]) -> Option<(String, String)> {
         )),
         Some(AccountState::Open) => None,
     }
-}
-
-fn missing(named: impl Iterator<Item = QueueId>) -> Result<(), Failure> {
-    let missing: Vec<QueueId> = named.collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(
-        exit::NO_INPUT,
-        format!("no such message: {}", ids(&missing)),
-        "it may have been delivered and forgotten; see: mailferry queue list",
-    ))
 }
 
 fn ids(ids: &[QueueId]) -> String {

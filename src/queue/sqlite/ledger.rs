@@ -10,11 +10,12 @@ use super::transaction::{Op, Transaction};
 use super::{DATABASE, Ops, Shared, blocking};
 use crate::mail::{AccountId, Progress, QueueId, QueuedMessage, RelayTime, State};
 use crate::queue::{Change, ChangeStep, Filter, Finished, Page, QueueError, SMALL_BYTES};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use std::sync::Arc;
 
-/// Rows looked at for a page.
-const LOOKED_AT: u16 = 2000;
+/// Rows looked at for a page, and ids fetched at once.
+const LOOKED_AT: usize = 2000;
+const IDS: u16 = 250;
 /// Finished messages named, and rows forgotten, at once.
 const FINISHED_AT_ONCE: u16 = 500;
 
@@ -36,12 +37,18 @@ const STEP: Bounds = Bounds { messages: 128, recipients: 2000, content_bytes: 1 
 /// Messages of one account and state at most, oldest first, behind one id and up to another.
 const OF_ACCOUNT_AND_STATE: &str = "SELECT id FROM message INDEXED BY message_state
      WHERE account = ?1 AND state = ?2 AND id > ?3 AND id <= ?4 ORDER BY id LIMIT ?5";
-/// The next account and state that have messages.
-const ACCOUNTS_AND_STATES: &str = "SELECT account, state FROM message INDEXED BY message_state
-     WHERE (account, state) > (?1, ?2) ORDER BY account, state LIMIT 1";
-const FINISHED: &str = "SELECT finished, id FROM message INDEXED BY finished
-     WHERE state >= 2 AND state = ?1 AND (finished, id) > (?2, ?3) AND finished < ?4
-     ORDER BY finished, id LIMIT ?5";
+/// The next state of an account that has messages, and the next account. One query for both would compare rows, and
+/// walk all of those before.
+const NEXT_STATE: &str = "SELECT state FROM message INDEXED BY message_state
+     WHERE account = ?1 AND state > ?2 ORDER BY state LIMIT 1";
+const NEXT_ACCOUNT: &str = "SELECT account FROM message INDEXED BY message_state
+     WHERE account > ?1 ORDER BY account LIMIT 1";
+/// Those that finished at one moment, behind an id, and those that finished later. Everything of version 1 finished
+/// at one moment.
+const FINISHED_THEN: &str = "SELECT finished, id FROM message INDEXED BY finished
+     WHERE state >= 2 AND state = ?1 AND finished = ?2 AND id > ?3 ORDER BY id LIMIT ?4";
+const FINISHED_LATER: &str = "SELECT finished, id FROM message INDEXED BY finished
+     WHERE state >= 2 AND state = ?1 AND finished > ?2 AND finished < ?3 ORDER BY finished, id LIMIT ?4";
 
 /// The next page of what the filter names.
 pub(super) fn list(shared: &Shared, filter: &Filter, after: Option<QueueId>) -> Result<Page, QueueError> {
@@ -80,14 +87,26 @@ pub(super) fn finished(
     before: RelayTime,
     after: Option<Finished>,
 ) -> Result<Vec<Finished>, QueueError> {
-    let after = after.map_or((i64::MIN, i64::MIN), |f| (f.at.as_ms(), f.id.number()));
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Finished { at: RelayTime::from_ms(row.get(0)?), id: QueueId::from_number(row.get(1)?) })
+    };
+    let code = state_code(state);
     look(shared, |conn| {
-        let mut statement = conn.prepare(FINISHED)?;
-        let rows = statement.query_map(
-            params![state_code(state), after.0, after.1, before.as_ms(), FINISHED_AT_ONCE],
-            |row| Ok(Finished { at: RelayTime::from_ms(row.get(0)?), id: QueueId::from_number(row.get(1)?) }),
-        )?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut found: Vec<Finished> = match after.filter(|after| after.at < before) {
+            Some(after) => conn
+                .prepare(FINISHED_THEN)?
+                .query_map(params![code, after.at.as_ms(), after.id.number(), FINISHED_AT_ONCE], read)?
+                .collect::<Result<_, _>>()?,
+            None => vec![],
+        };
+        let left = usize::from(FINISHED_AT_ONCE) - found.len();
+        let since = after.map_or(i64::MIN, |after| after.at.as_ms());
+        let mut later = conn.prepare(FINISHED_LATER)?;
+        for next in later.query_map(params![code, since, before.as_ms(), FINISHED_AT_ONCE], read)?.take(left)
+        {
+            found.push(next?);
+        }
+        Ok(found)
     })
 }
 
@@ -143,46 +162,48 @@ fn page(
     // One view of indexes and rows: what vanishes between them is damage, and nothing else.
     let view = conn.unchecked_transaction()?;
     let most = if filter.limit == 0 { bounds.messages } else { bounds.messages.min(filter.limit) };
-    let (ids, mut is_last) = candidates(&view, filter, after)?;
     let rest = Filter { ids: vec![], ..filter.clone() };
     let mut page = Page::default();
-    let (mut recipients, mut content_bytes, mut looked_at) = (0, 0, after);
-    for id in ids {
-        if page.messages.len() >= most
-            || recipients >= bounds.recipients
-            || content_bytes >= bounds.content_bytes
-        {
-            is_last = false;
-            break;
+    let (mut recipients, mut content_bytes, mut looked_at) = (0, 0, 0);
+    let mut at = after;
+    loop {
+        let ids = candidates(&view, filter, at)?;
+        if ids.is_empty() {
+            return Ok(page);
         }
-        looked_at = Some(id);
-        match row(&view, id)? {
-            Some(Ok(message)) => {
-                if rest.names(&message) && is_meant(&message) {
+        for id in ids {
+            let is_full = page.messages.len() >= most
+                || recipients >= bounds.recipients
+                || content_bytes >= bounds.content_bytes;
+            if is_full || looked_at == LOOKED_AT {
+                page.next = at;
+                return Ok(page);
+            }
+            (at, looked_at) = (Some(id), looked_at + 1);
+            match row(&view, id)? {
+                Some(Ok(message)) if rest.names(&message) && is_meant(&message) => {
                     recipients += message.recipients.len();
                     content_bytes +=
                         Some(message.size_bytes).filter(|b| *b <= SMALL_BYTES as u64).unwrap_or(0);
                     page.messages.push(message);
                 }
+                Some(Err(why)) => {
+                    crate::events::queue::row_unreadable(id, &why);
+                    page.unreadable.push(id);
+                }
+                // Not meant, or named by its id and not there.
+                Some(Ok(_)) | None => {}
             }
-            Some(Err(why)) => {
-                crate::events::queue::row_unreadable(id, &why);
-                page.unreadable.push(id);
-            }
-            // Named by its id, and not there.
-            None => {}
         }
     }
-    page.next = looked_at.filter(|_| !is_last);
-    Ok(page)
 }
 
-/// Ids that may be meant, oldest first, and whether these are all there are.
+/// The next ids that may be meant, oldest first; none: there are no more.
 fn candidates(
     conn: &Connection,
     filter: &Filter,
     after: Option<QueueId>,
-) -> Result<(Vec<QueueId>, bool), QueueError> {
+) -> Result<Vec<QueueId>, QueueError> {
     let after = after.map_or(i64::MIN, QueueId::number);
     let up_to = filter.up_to.map_or(i64::MAX, QueueId::number);
     let mut ids: Vec<i64> = if filter.ids.is_empty() {
@@ -191,39 +212,57 @@ fn candidates(
     } else {
         filter.ids.iter().map(|id| id.number()).filter(|id| *id > after && *id <= up_to).collect()
     };
+    if ids.len() > usize::from(IDS) {
+        ids.select_nth_unstable(usize::from(IDS));
+        ids.truncate(usize::from(IDS));
+    }
     ids.sort_unstable();
     ids.dedup();
-    let is_last = ids.len() < usize::from(LOOKED_AT);
-    ids.truncate(usize::from(LOOKED_AT));
-    Ok((ids.into_iter().map(QueueId::from_number).collect(), is_last))
+    Ok(ids.into_iter().map(QueueId::from_number).collect())
 }
 
 fn by_index(conn: &Connection, filter: &Filter, after: i64, up_to: i64) -> rusqlite::Result<Vec<i64>> {
-    let mut next = conn.prepare(ACCOUNTS_AND_STATES)?;
-    let mut ids = conn.prepare(OF_ACCOUNT_AND_STATE)?;
     let (account, state) = (filter.account.as_ref().map(AccountId::as_str), filter.state.map(state_code));
-    let mut at = (account.unwrap_or_default().to_owned(), i64::MIN);
+    let mut ids = conn.prepare_cached(OF_ACCOUNT_AND_STATE)?;
     let mut found = Vec::new();
-    loop {
-        let mut rows = next.query(params![at.0, at.1])?;
-        let Some(row) = rows.next()? else { return Ok(found) };
-        at = (row.get(0)?, row.get(1)?);
-        if account.is_some_and(|a| a != at.0) {
-            return Ok(found);
+    let mut of_account = |account: &str| -> rusqlite::Result<()> {
+        let mut before = i64::MIN;
+        while let Some(next) = first(conn, NEXT_STATE, params![account, before])? {
+            before = next;
+            if state.is_none_or(|s| s == next) {
+                for id in ids.query_map(params![account, next, after, up_to, IDS], |row| row.get(0))? {
+                    found.push(id?);
+                }
+            }
         }
-        if state.is_none_or(|s| s == at.1) {
-            let rows = ids.query_map(params![at.0, at.1, after, up_to, LOOKED_AT], |row| row.get(0))?;
-            for id in rows {
-                found.push(id?);
+        Ok(())
+    };
+    match account {
+        Some(account) => of_account(account)?,
+        None => {
+            let mut before = String::new();
+            of_account(&before)?;
+            while let Some(next) = first(conn, NEXT_ACCOUNT, params![before])? {
+                before = next;
+                of_account(&before)?;
             }
         }
     }
+    Ok(found)
+}
+
+fn first<T: rusqlite::types::FromSql>(
+    conn: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+) -> rusqlite::Result<Option<T>> {
+    conn.prepare_cached(sql)?.query_row(params, |row| row.get(0)).optional()
 }
 
 fn by_table(conn: &Connection, after: i64, up_to: i64) -> rusqlite::Result<Vec<i64>> {
     let mut ids =
         conn.prepare("SELECT id FROM message NOT INDEXED WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3")?;
-    ids.query_map(params![after, up_to, LOOKED_AT], |row| row.get(0))?.collect()
+    ids.query_map(params![after, up_to, IDS], |row| row.get(0))?.collect()
 }
 
 /// The row, if there is one; the inner error is its own, a damaged page that others share included.
@@ -378,8 +417,10 @@ mod tests {
                 OF_ACCOUNT_AND_STATE,
                 "COVERING INDEX message_state (account=? AND state=? AND rowid>? AND rowid<?)",
             ),
-            (ACCOUNTS_AND_STATES, "COVERING INDEX message_state ((account,state)>(?,?))"),
-            (FINISHED, "COVERING INDEX finished (state=? AND "),
+            (NEXT_STATE, "COVERING INDEX message_state (account=? AND state>?)"),
+            (NEXT_ACCOUNT, "COVERING INDEX message_state (account>?)"),
+            (FINISHED_THEN, "COVERING INDEX finished (state=? AND finished=? AND rowid>?)"),
+            (FINISHED_LATER, "COVERING INDEX finished (state=? AND finished>? AND finished<?)"),
         ] {
             let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let none = vec![rusqlite::types::Null; statement.parameter_count()];

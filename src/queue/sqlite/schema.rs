@@ -115,3 +115,49 @@ pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{RelayTime, State};
+    use crate::queue::sqlite::SqliteQueue;
+    use crate::queue::{Queue, Settings};
+
+    /// A queue as version 0.1 left it: its clock at `relay_ms`, and a message in every state.
+    fn of_version_1(directory: &Path, relay_ms: i64) {
+        let conn = Connection::open(directory.join("queue.db")).unwrap();
+        conn.execute_batch(&format!("BEGIN; {} PRAGMA user_version = 1; COMMIT;", MIGRATIONS[0])).unwrap();
+        conn.execute("INSERT INTO clock VALUES (1, ?1, 0, 9)", [relay_ms]).unwrap();
+        for (state, finished_at) in [(0, None), (1, None), (2, Some(5)), (3, Some(5))] {
+            conn.execute(
+                "INSERT INTO message VALUES (?1, 'scanner@contoso.com', ?1, 0, 1, 0, 0, 0, 1, ?2, 10, 0, 'printers', '',
+                    '\"null\"', '[]', '', NULL)",
+                rusqlite::params![state, finished_at],
+            )
+            .unwrap();
+            conn.execute("INSERT INTO total VALUES ('scanner@contoso.com', ?1, 1, 10)", [state]).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_version_1_had_finished_counts_as_finished_at_the_upgrade() {
+        let tmp = tempfile::tempdir().unwrap();
+        of_version_1(tmp.path(), 1_000_000);
+        let settings = Settings { directory: tmp.path().to_owned(), min_free_space_bytes: 0 };
+        let (queue, clock) = SqliteQueue::open(&settings).unwrap();
+        assert!(clock.now() >= RelayTime::from_ms(1_000_000));
+        let finished = async |state, before| {
+            let found = queue.finished(state, RelayTime::from_ms(before), None).await.unwrap();
+            found.iter().map(|f| (f.id.number(), f.at.as_ms())).collect::<Vec<_>>()
+        };
+        for (state, id) in [(State::Dead, 2), (State::Delivered, 3)] {
+            assert_eq!(finished(state, 1_000_000).await, []);
+            assert_eq!(finished(state, 1_000_001).await, [(id, 1_000_000)]);
+        }
+        assert_eq!(queue.prune(RelayTime::from_ms(1_000_000)).await.unwrap(), 0);
+        assert_eq!(queue.prune(RelayTime::from_ms(1_000_001)).await.unwrap(), 1);
+        queue.close().await;
+        let (queue, _) = SqliteQueue::open(&settings).unwrap();
+        assert_eq!(queue.totals().await.unwrap().len(), 3, "and the next start changes nothing more");
+    }
+}
