@@ -529,3 +529,47 @@ async fn a_wall_clock_that_was_or_is_wrong_ends_nothing() {
     let states: Vec<State> = everything_stored(&site).await.into_values().map(|(state, _)| state).collect();
     assert_eq!(states, [State::Dead, State::Delivered]);
 }
+
+#[tokio::test]
+async fn what_is_being_sent_is_passed_over_and_named() {
+    let host = SmartHost::start().await;
+    host.always(At::FinalDot, Act::Stall);
+    let mut site = site(&host, &[SCANS, ARCHIVE]);
+    // One at a time; the next is ready beside it.
+    site.accounts =
+        site.accounts.replacen("messages_per_minute", "max_connections = 1\nmessages_per_minute", 1);
+    let ids = fill(&site, &[PRINTER; 6]).await.iter().map(QueueId::to_string).collect::<Vec<_>>();
+    let relay = site.start().await;
+    until("a message at the smart host", async || (host.recorded().stalls == 1).then_some(())).await;
+    let mut left = 6;
+    for (command, did) in [
+        (
+            ["move", "--account", SCANS, "--to", ARCHIVE, "--limit", "1"].as_slice(),
+            "moved to archive@contoso.com",
+        ),
+        (&["hold", "--account", SCANS, "--limit", "2"], "held"),
+        (&["remove", "--account", SCANS], "removed"),
+    ] {
+        let (code, stdout, stderr) = said(&site, &[&["queue"], command].concat()).await;
+        let (note, hint) = stderr.split_once("\nhint: ").unwrap();
+        let named = note.strip_prefix("not changed, as they are being sent at this moment: ").unwrap();
+        assert!(named.starts_with(&ids[0]) && hint.contains("say it again"), "{stderr}");
+        let changed: usize = stdout.split(' ').next().unwrap().parse().unwrap();
+        assert!(code == 0 && stdout.trim_end().ends_with(did), "{command:?}: {stdout}");
+        left = if did == "removed" {
+            assert_eq!(
+                changed + named.split(' ').count(),
+                left,
+                "each is changed or named: {stdout}{stderr}"
+            );
+            named.split(' ').count()
+        } else {
+            left - usize::from(did.starts_with("moved"))
+        };
+    }
+    let (code, stdout, stderr) = said(&site, &["queue", "remove", &ids[0]]).await;
+    assert_eq!((code, stdout.as_str()), (75, "0 messages: removed\n"));
+    assert!(stderr.starts_with(&format!("not changed: {}\n", ids[0])), "{stderr}");
+    assert_eq!(listed(&site, &["--account", SCANS]).await.len(), left);
+    drop(relay);
+}

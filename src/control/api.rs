@@ -25,6 +25,7 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -198,8 +199,17 @@ async fn change(State(relay): State<Relay>, Json(request): Json<ChangeRequest>) 
     };
     let accounts = relay.live.configured().into_iter().map(standing).collect();
     let run = Run::new(Arc::clone(&relay.queue), &request, Some(accounts), relay.clock.now())?;
-    let told = Told { run, action: request.action, live: relay.live };
-    in_parts(stream::unfold(told, |mut told| async move { Some((told.next().await?, told)) })).await
+    let mut told = Told { run, action: request.action, live: relay.live };
+    // Of its own, so that a step under way is finished and counted when whoever asked goes away.
+    let (parts, taken) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(part) = told.next().await {
+            if parts.send(part).await.is_err() {
+                break;
+            }
+        }
+    });
+    in_parts(stream::unfold(taken, |mut taken| async move { Some((taken.recv().await?, taken)) })).await
 }
 
 impl From<RequestError> for Failed {
@@ -212,7 +222,7 @@ impl From<RequestError> for Failed {
     }
 }
 
-/// A change that the running relay hears of, and the log, however it ends: whoever asked may go away in the middle.
+/// A change that the running relay hears of, and the log, however it ends.
 struct Told {
     run: Run,
     action: Action,

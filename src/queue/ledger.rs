@@ -74,18 +74,26 @@ fn has_address(m: &QueuedMessage, part: &str) -> bool {
 }
 
 impl Change {
+    /// The states that messages may be in to which it applies.
+    pub fn states(&self) -> &'static [State] {
+        match self {
+            Self::Retry => &[State::Queued, State::Dead],
+            Self::Hold => &[State::Queued],
+            Self::Release => &[State::Held],
+            Self::Remove => &[State::Queued, State::Held, State::Dead, State::Delivered],
+            Self::Move(_) => &[State::Queued, State::Held, State::Dead],
+        }
+    }
+
     /// Whether it would make a difference to a message that `filter` names.
     pub fn applies(&self, m: &QueuedMessage, filter: &Filter) -> bool {
-        match (self, m.state) {
-            (Self::Retry, State::Queued | State::Dead)
-            | (Self::Hold, State::Queued)
-            | (Self::Release, State::Held) => true,
-            // History is not what somebody means who empties a queue, unless they say so.
-            (Self::Remove, State::Delivered) => filter.state == Some(State::Delivered),
-            (Self::Remove, _) => true,
-            (Self::Move(to), State::Queued | State::Held | State::Dead) => m.account != *to,
-            _ => false,
-        }
+        self.states().contains(&m.state)
+            && match self {
+                Self::Retry | Self::Hold | Self::Release => true,
+                // History is not what somebody means who empties a queue, unless they say so.
+                Self::Remove => m.state != State::Delivered || filter.state == Some(State::Delivered),
+                Self::Move(to) => m.account != *to,
+            }
     }
 }
 

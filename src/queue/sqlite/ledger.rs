@@ -52,7 +52,7 @@ const FINISHED_LATER: &str = "SELECT finished, id FROM message INDEXED BY finish
 
 /// The next page of what the filter names.
 pub(super) fn list(shared: &Shared, filter: &Filter, after: Option<QueueId>) -> Result<Page, QueueError> {
-    look(shared, |conn| page(conn, filter, after, PAGE, &|_| true))
+    look(shared, |conn| page(conn, filter, after, PAGE, None))
 }
 
 /// The next step of a change.
@@ -66,9 +66,7 @@ pub(super) async fn change(
 ) -> Result<ChangeStep, QueueError> {
     let chosen = {
         let (filter, change) = (filter.clone(), change.clone());
-        blocking(move || {
-            look(&shared, |conn| page(conn, &filter, after, STEP, &|m| change.applies(m, &filter)))
-        })
+        blocking(move || look(&shared, |conn| page(conn, &filter, after, STEP, Some(&change))))
     };
     let Page { messages, unreadable, next } = chosen.await?;
     let ids: Vec<QueueId> = messages.iter().map(|m| m.id).collect();
@@ -157,7 +155,7 @@ fn page(
     filter: &Filter,
     after: Option<QueueId>,
     bounds: Bounds,
-    is_meant: &dyn Fn(&QueuedMessage) -> bool,
+    change: Option<&Change>,
 ) -> Result<Page, QueueError> {
     // One view of indexes and rows: what vanishes between them is damage, and nothing else.
     let view = conn.unchecked_transaction()?;
@@ -167,7 +165,7 @@ fn page(
     let (mut recipients, mut content_bytes, mut looked_at) = (0, 0, 0);
     let mut at = after;
     loop {
-        let ids = candidates(&view, filter, at)?;
+        let ids = candidates(&view, filter, at, change)?;
         if ids.is_empty() {
             return Ok(page);
         }
@@ -181,7 +179,9 @@ fn page(
             }
             (at, looked_at) = (Some(id), looked_at + 1);
             match row(&view, id)? {
-                Some(Ok(message)) if rest.names(&message) && is_meant(&message) => {
+                Some(Ok(message))
+                    if rest.names(&message) && change.is_none_or(|c| c.applies(&message, filter)) =>
+                {
                     recipients += message.recipients.len();
                     content_bytes +=
                         Some(message.size_bytes).filter(|b| *b <= SMALL_BYTES as u64).unwrap_or(0);
@@ -203,12 +203,13 @@ fn candidates(
     conn: &Connection,
     filter: &Filter,
     after: Option<QueueId>,
+    change: Option<&Change>,
 ) -> Result<Vec<QueueId>, QueueError> {
     let after = after.map_or(i64::MIN, QueueId::number);
     let up_to = filter.up_to.map_or(i64::MAX, QueueId::number);
     let mut ids: Vec<i64> = if filter.ids.is_empty() {
         // A damaged index says so, and the table itself has the ids, too.
-        by_index(conn, filter, after, up_to).or_else(|_| by_table(conn, after, up_to))?
+        by_index(conn, filter, after, up_to, change).or_else(|_| by_table(conn, after, up_to))?
     } else {
         filter.ids.iter().map(|id| id.number()).filter(|id| *id > after && *id <= up_to).collect()
     };
@@ -221,15 +222,27 @@ fn candidates(
     Ok(ids.into_iter().map(QueueId::from_number).collect())
 }
 
-fn by_index(conn: &Connection, filter: &Filter, after: i64, up_to: i64) -> rusqlite::Result<Vec<i64>> {
-    let (account, state) = (filter.account.as_ref().map(AccountId::as_str), filter.state.map(state_code));
+fn by_index(
+    conn: &Connection,
+    filter: &Filter,
+    after: i64,
+    up_to: i64,
+    change: Option<&Change>,
+) -> rusqlite::Result<Vec<i64>> {
+    let account = filter.account.as_ref().map(AccountId::as_str);
+    // None: whatever state there is, even one nobody knows.
+    let states: Option<Vec<i64>> = match (filter.state, change) {
+        (Some(state), _) => Some(vec![state_code(state)]),
+        (None, Some(change)) => Some(change.states().iter().map(|state| state_code(*state)).collect()),
+        (None, None) => None,
+    };
     let mut ids = conn.prepare_cached(OF_ACCOUNT_AND_STATE)?;
     let mut found = Vec::new();
     let mut of_account = |account: &str| -> rusqlite::Result<()> {
         let mut before = i64::MIN;
         while let Some(next) = first(conn, NEXT_STATE, params![account, before])? {
             before = next;
-            if state.is_none_or(|s| s == next) {
+            if states.as_ref().is_none_or(|states| states.contains(&next)) {
                 for id in ids.query_map(params![account, next, after, up_to, IDS], |row| row.get(0))? {
                     found.push(id?);
                 }
