@@ -662,8 +662,16 @@ fn the_defaults_in_the_documentation_are_the_defaults() {
     let credentials = env(&[("CREDENTIALS_DIRECTORY", &there)]);
     let defaults = load(&sample("mailferry.toml").replace("/etc/mailferry/", &there), &credentials);
     // These have no default to show, or contradict one another when all are set.
-    let no_default =
-        ["certificate", "key", "senders", "recipient_domains", "secret", "secret_expires", "fallback_until"];
+    let no_default = [
+        "certificate",
+        "key",
+        "senders",
+        "recipient_domains",
+        "secret",
+        "secret_expires",
+        "fallback_until",
+        "keep_dead",
+    ];
     let text: Vec<String> = every_key()
         .lines()
         .filter(|l| !no_default.contains(&l.split(' ').next().unwrap_or("")))

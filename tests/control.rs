@@ -12,8 +12,8 @@ use mailferry::mail::{
     Stage, State, WallTime,
 };
 use mailferry::queue::{
-    Body, Change, Clock, Done, Draft, Filter, Intake, Lease, Next, Notice, Queue, QueueError, Settlement,
-    Stored, Total,
+    Body, Change, ChangeStep, Clock, Done, Draft, Filter, Finished, Intake, Lease, Next, Notice, Page, Queue,
+    QueueError, Settlement, Stored, Total,
 };
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,12 @@ use tokio::sync::Notify;
 
 const CONTENT_BYTES: usize = 300_000;
 
-struct Shelf(Mutex<Vec<QueuedMessage>>);
+/// `fails_behind`: what is behind this message cannot be had.
+#[derive(Default)]
+struct Shelf {
+    messages: Mutex<Vec<QueuedMessage>>,
+    fails_behind: Arc<Mutex<Option<QueueId>>>,
+}
 
 fn done<T: Send + 'static>(value: T) -> Done<T> {
     ready(Ok(value)).boxed()
@@ -37,18 +42,32 @@ fn not_here<T: Send + 'static>() -> Done<T> {
 
 impl Shelf {
     fn matching(&self, filter: &Filter) -> Vec<QueuedMessage> {
-        let fits = |m: &&QueuedMessage| {
-            (filter.ids.is_empty() || filter.ids.contains(&m.id))
-                && filter.state.is_none_or(|s| s == m.state)
-                && filter.client.as_ref().is_none_or(|c| c == m.client.as_str())
-        };
-        self.0.lock().unwrap().iter().filter(fits).cloned().collect()
+        self.messages.lock().unwrap().iter().filter(|m| filter.names(m)).cloned().collect()
+    }
+
+    fn fails(&self, after: Option<QueueId>) -> bool {
+        let fails_behind = *self.fails_behind.lock().unwrap();
+        fails_behind.is_some_and(|last| after >= Some(last))
+    }
+
+    /// Two messages at a time, so that every answer comes in parts.
+    fn page(&self, filter: &Filter, after: Option<QueueId>) -> (Vec<QueuedMessage>, Option<QueueId>) {
+        let mut found = self.matching(filter);
+        found.retain(|m| Some(m.id) > after);
+        let has_more = found.len() > 2;
+        found.truncate(2);
+        let next = found.last().map(|m| m.id).filter(|_| has_more);
+        (found, next)
     }
 }
 
 impl Queue for Shelf {
-    fn list(&self, filter: Filter) -> Done<Vec<QueuedMessage>> {
-        done(self.matching(&filter))
+    fn list(&self, filter: Filter, after: Option<QueueId>) -> Done<Page> {
+        if self.fails(after) {
+            return ready(Err(QueueError::Broken("the disk is gone".to_owned()))).boxed();
+        }
+        let (messages, next) = self.page(&filter, after);
+        done(Page { messages, unreadable: vec![], next })
     }
     fn show(&self, id: QueueId) -> Done<Option<(QueuedMessage, Vec<Attempt>)>> {
         let attempt = Attempt {
@@ -65,16 +84,27 @@ impl Queue for Shelf {
         let body = Body::in_memory(b"Subject: scan\r\n\r\n".to_vec(), vec![b'x'; CONTENT_BYTES]);
         done(self.matching(&one).pop().map(|_| body))
     }
-    fn change(&self, filter: Filter, change: Change, _: RelayTime) -> Done<Vec<QueueId>> {
-        let ids: Vec<QueueId> = self.matching(&filter).iter().map(|m| m.id).collect();
-        let mut all = self.0.lock().unwrap();
-        for m in all.iter_mut().filter(|m| ids.contains(&m.id)) {
+    fn change(
+        &self,
+        filter: Filter,
+        change: Change,
+        _: RelayTime,
+        after: Option<QueueId>,
+    ) -> Done<ChangeStep> {
+        if self.fails(after) {
+            return ready(Err(QueueError::Broken("the disk is gone".to_owned()))).boxed();
+        }
+        let (found, next) = self.page(&filter, after);
+        let changed: Vec<_> = found.into_iter().map(|m| (m.id, m.account)).collect();
+        let is_changed = |m: &QueuedMessage| changed.iter().any(|(id, _)| *id == m.id);
+        let mut all = self.messages.lock().unwrap();
+        for m in all.iter_mut().filter(|m| is_changed(m)) {
             m.state = if change == Change::Hold { State::Held } else { State::Queued };
         }
         if change == Change::Remove {
-            all.retain(|m| !ids.contains(&m.id));
+            all.retain(|m| !is_changed(m));
         }
-        done(ids)
+        done(ChangeStep { changed, next, ..ChangeStep::default() })
     }
     fn totals(&self) -> Done<Vec<Total>> {
         let total = |m: &QueuedMessage| Total {
@@ -84,7 +114,7 @@ impl Queue for Shelf {
             size_bytes: m.size_bytes,
             oldest: Some(m.received_at),
         };
-        done(self.0.lock().unwrap().iter().map(total).collect())
+        done(self.messages.lock().unwrap().iter().map(total).collect())
     }
     fn delivered_since(&self, _: &AccountId, since: RelayTime) -> Done<Vec<(RelayTime, u32)>> {
         done(vec![(since, 30), (RelayTime::from_ms(i64::MAX), 12)])
@@ -97,7 +127,7 @@ impl Queue for Shelf {
         Err(QueueError::Closed)
     }
     fn next_id(&self) -> QueueId {
-        QueueId::from_number(0)
+        QueueId::from_number(i64::MAX)
     }
     fn commit(&self, _: Draft, _: Vec<Intake>) -> Done<Vec<Stored>> {
         not_here()
@@ -119,12 +149,15 @@ impl Queue for Shelf {
         Arc::default()
     }
     fn note(&self, _: &str) -> Done<Option<String>> {
-        not_here()
+        done(None)
     }
     fn set_note(&self, _: &str, _: Option<String>) -> Done<()> {
         not_here()
     }
-    fn prune(&self, _: WallTime, _: WallTime) -> Done<(u64, u64)> {
+    fn finished(&self, _: State, _: RelayTime, _: Option<Finished>) -> Done<Vec<Finished>> {
+        not_here()
+    }
+    fn prune(&self, _: RelayTime) -> Done<u64> {
         not_here()
     }
     fn free_bytes(&self) -> u64 {
@@ -142,6 +175,9 @@ struct Crew {
 }
 
 impl Live for Crew {
+    fn configured(&self) -> Vec<AccountId> {
+        vec![AccountId::new("scanner@contoso.com")]
+    }
     fn accounts(&self) -> BoxFuture<'_, Vec<AccountLive>> {
         let paused = *self.paused.lock().unwrap();
         Box::pin(std::future::ready(vec![AccountLive {
@@ -208,6 +244,7 @@ fn message(n: i64, state: State, client: &str) -> QueuedMessage {
 struct Running {
     dir: tempfile::TempDir,
     crew: Arc<Crew>,
+    fails_behind: Arc<Mutex<Option<QueueId>>>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -221,8 +258,10 @@ impl Running {
             message(3, State::Queued, "front desk & co"),
         ];
         let crew = Arc::new(Crew::default());
+        let shelf = Shelf { messages: Mutex::new(messages), ..Shelf::default() };
+        let fails_behind = Arc::clone(&shelf.fails_behind);
         let relay = api::Relay {
-            queue: Arc::new(Shelf(Mutex::new(messages))),
+            queue: Arc::new(shelf),
             clock: Clock::resume(None, WallTime::now(), Instant::now()),
             live: Arc::clone(&crew) as Arc<dyn Live>,
             started_at: WallTime::now(),
@@ -236,7 +275,7 @@ impl Running {
         runtime.spawn(api::serve(listener, relay, std::future::pending()));
         std::fs::write(dir.path().join("mailferry.toml"), "[control]\nsocket = \"run/control.sock\"\n")
             .unwrap();
-        Self { dir, crew, runtime }
+        Self { dir, crew, fails_behind, runtime }
     }
 
     fn socket(&self) -> PathBuf {
@@ -364,4 +403,46 @@ fn status_begins_with_the_sentence() {
         .stdout(predicates::str::starts_with("needs a human: 1 message given up; 2 messages waiting;"));
     running.cli(&["account", "pause", "scanner@contoso.com"]).code(0);
     running.cli(&["status", "--json"]).code(0).stdout(predicates::str::contains("\"state\": \"paused\""));
+}
+
+#[test]
+fn an_answer_that_breaks_off_says_how_far_it_came() {
+    let running = Running::new();
+    *running.fails_behind.lock().unwrap() = Some(id(2));
+    let is_whole = |text: &str| serde_json::from_str::<serde_json::Value>(text).is_ok();
+    let output = running.cli(&["queue", "list", "--json"]).code(75).get_output().clone();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains(&id(2).to_string()) && !is_whole(&text),
+        "a part must not pass for the whole: {text}"
+    );
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "the queue cannot write: the disk is gone\nhint: see the log: journalctl -u mailferry\n"
+    );
+    running.cli(&["queue", "hold", "--all"]).code(75).stdout("").stderr(
+        "2 messages: held, then: the queue cannot write: the disk is gone\n\
+         hint: what is done stays done; see the log: journalctl -u mailferry\n",
+    );
+    let to = running.dir.path().join("rescue");
+    running
+        .cli(&["queue", "export", "--to", to.to_str().unwrap()])
+        .code(75)
+        .stderr(predicates::str::starts_with("2 messages: written, then: the queue cannot write"));
+    *running.fails_behind.lock().unwrap() = None;
+    let held = running.runtime.block_on(async {
+        let held = Select { state: Some(State::Held), ..Select::default() };
+        Client::new(&running.socket()).list(&held).await.unwrap()
+    });
+    assert_eq!(held.iter().map(|m| m.id).collect::<Vec<_>>(), [id(1), id(2)], "what is done is done");
+}
+
+#[test]
+fn a_list_in_parts_is_one_json_array_all_the_same() {
+    let running = Running::new();
+    let output = running.cli(&["queue", "list", "--json"]).code(0).get_output().clone();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let listed: Vec<mailferry::control::report::Message> = serde_json::from_str(&text).unwrap();
+    assert_eq!(listed.iter().map(|m| m.id).collect::<Vec<_>>(), [id(1), id(2), id(3)]);
+    assert_eq!(text, serde_json::to_string_pretty(&listed).unwrap() + "\n", "as if it were written at once");
 }

@@ -166,7 +166,7 @@ impl Site {
 
     async fn queued(&self) -> Vec<QueuedMessage> {
         let filter = Filter { state: Some(State::Queued), ..Filter::default() };
-        self.relay().queue().list(filter).await.unwrap()
+        self.relay().queue().list(filter, None).await.unwrap().messages
     }
 
     /// Token requests, AUTH commands, successful logins.

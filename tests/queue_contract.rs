@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use mailferry::mail::{
-    AccountId, Attempt, Cause, ClientName, Envelope, Failure, Progress, QueueId, Recipient, RelayTime, Reply,
-    ReversePath, Stage, State, WallTime,
+    AccountId, Attempt, Cause, ClientName, Envelope, Failure, Progress, QueueId, QueuedMessage, Recipient,
+    RelayTime, Reply, ReversePath, Stage, State, WallTime,
 };
 use mailferry::queue::sqlite::SqliteQueue;
 use mailferry::queue::{
-    Change, Destination, Filter, Intake, Lease, Next, Notice, Queue, QueueError, Settings, Settlement,
+    Change, Changing, Destination, Filter, Intake, Lease, Listing, Next, Notice, Queue, QueueError, Settings,
+    Settlement,
 };
 use std::future::Future;
 use std::path::Path;
@@ -55,6 +56,9 @@ contract! {
     removed_messages_are_gone,
     a_message_being_sent_is_not_changed,
     a_filter_finds_what_it_names,
+    mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival,
+    a_limit_counts_what_is_meant_and_changed,
+    what_is_finished_is_found_by_the_relays_clock,
     totals_are_right_over_a_restart,
     delivered_recipients_are_counted_by_account,
     the_first_and_last_attempts_are_kept,
@@ -128,6 +132,28 @@ fn taken() -> Progress {
     Progress::Delivered(Reply::new(250, "2.0.0 OK"))
 }
 
+/// All at once, where there are few.
+async fn list(queue: &Arc<dyn Queue>, filter: Filter) -> Result<Vec<QueuedMessage>, QueueError> {
+    let (mut listing, mut all) = (Listing::new(Arc::clone(queue), filter), vec![]);
+    while let Some(page) = listing.next().await {
+        all.append(&mut page?.messages);
+    }
+    Ok(all)
+}
+
+async fn change(
+    queue: &Arc<dyn Queue>,
+    filter: Filter,
+    change: Change,
+    now: RelayTime,
+) -> Result<Vec<QueueId>, QueueError> {
+    let (mut changing, mut all) = (Changing::new(Arc::clone(queue), filter, change, now), vec![]);
+    while let Some(step) = changing.next().await {
+        all.extend(step?.changed.into_iter().map(|(id, _)| id));
+    }
+    Ok(all)
+}
+
 async fn settle(queue: &Arc<dyn Queue>, lease: Box<Lease>, progress: Progress, to: Destination) {
     let settlement = settlement(&lease, &progress, to);
     queue.settle(lease, settlement).await.map_err(|(_, e)| e).unwrap();
@@ -186,7 +212,7 @@ async fn one_content_under_several_intakes_is_stored_for_each(open: Open, path: 
         let stored = queue.commit(draft, intakes).await.unwrap();
         assert_eq!(stored.len(), 2);
         let removed = Filter { ids: vec![stored[0].id()], ..Filter::default() };
-        queue.change(removed, Change::Remove, at(0)).await.unwrap();
+        change(&queue, removed, Change::Remove, at(0)).await.unwrap();
         let body = queue.body(second).await.unwrap().unwrap();
         assert_eq!(content(&body).await, vec![7; len], "the other one's removal does not touch it");
     }
@@ -197,7 +223,7 @@ async fn a_dropped_draft_leaves_nothing(open: Open, path: &Path) {
     let mut draft = queue.draft(0).unwrap();
     draft.write(&vec![1; 500_000]).await.unwrap();
     drop(draft);
-    assert!(queue.list(Filter::default()).await.unwrap().is_empty());
+    assert!(list(&queue, Filter::default()).await.unwrap().is_empty());
     assert!(matches!(queue.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
     assert_eq!(std::fs::read_dir(path.join("bodies")).unwrap().count(), 0);
 }
@@ -257,8 +283,8 @@ async fn a_dead_message_is_kept_whole_and_retry_brings_it_back(open: Open, path:
     settle(&queue, leased, refused, Destination::Dead).await;
     assert!(matches!(queue.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
     let dead = Filter { state: Some(State::Dead), ..Filter::default() };
-    assert_eq!(queue.list(dead.clone()).await.unwrap()[0].id, id);
-    assert_eq!(queue.change(dead, Change::Retry, at(9_000)).await.unwrap(), [id]);
+    assert_eq!(list(&queue, dead.clone()).await.unwrap()[0].id, id);
+    assert_eq!(change(&queue, dead, Change::Retry, at(9_000)).await.unwrap(), [id]);
     let leased = lease(&queue, 9_000).await;
     let m = &leased.message;
     assert_eq!((m.attempts, m.queued_since, m.finished_at), (0, at(9_000), None));
@@ -324,20 +350,20 @@ async fn held_messages_wait_for_their_release(open: Open, path: &Path) {
     let queue = open(path);
     let id = commit(&queue, "printers", b"x").await;
     let one = Filter { ids: vec![id], ..Filter::default() };
-    assert_eq!(queue.change(one.clone(), Change::Hold, at(0)).await.unwrap(), [id]);
+    assert_eq!(change(&queue, one.clone(), Change::Hold, at(0)).await.unwrap(), [id]);
     assert!(matches!(queue.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
     assert!(
-        queue.change(one.clone(), Change::Retry, at(0)).await.unwrap().is_empty(),
+        change(&queue, one.clone(), Change::Retry, at(0)).await.unwrap().is_empty(),
         "retry is not release"
     );
-    assert_eq!(queue.change(one, Change::Release, at(0)).await.unwrap(), [id]);
+    assert_eq!(change(&queue, one, Change::Release, at(0)).await.unwrap(), [id]);
     assert_eq!(lease(&queue, 0).await.message.id, id);
 }
 
 async fn removed_messages_are_gone(open: Open, path: &Path) {
     let queue = open(path);
     let id = commit(&queue, "printers", &vec![1; 100_000]).await;
-    queue.change(Filter::default(), Change::Remove, at(0)).await.unwrap();
+    change(&queue, Filter::default(), Change::Remove, at(0)).await.unwrap();
     let queue = reopen(open, path, queue).await;
     assert!(queue.show(id).await.unwrap().is_none());
     assert!(queue.totals().await.unwrap().is_empty());
@@ -348,8 +374,9 @@ async fn a_message_being_sent_is_not_changed(open: Open, path: &Path) {
     let queue = open(path);
     commit(&queue, "printers", b"x").await;
     let leased = lease(&queue, 0).await;
-    for change in [Change::Retry, Change::Hold, Change::Remove] {
-        assert!(queue.change(Filter::default(), change, at(0)).await.unwrap().is_empty());
+    for what in [Change::Retry, Change::Hold, Change::Remove, Change::Move(AccountId::new("other"))] {
+        let step = queue.change(Filter::default(), what, at(0), None).await.unwrap();
+        assert_eq!((step.changed, step.being_sent), (vec![], vec![leased.message.id]));
     }
     settle(&queue, leased, taken(), Destination::Delivered).await;
 }
@@ -372,9 +399,99 @@ async fn a_filter_finds_what_it_names(open: Open, path: &Path) {
     ];
     for (filter, expected) in cases {
         let said = format!("{filter:?}");
-        let found: Vec<_> = queue.list(filter).await.unwrap().iter().map(|m| m.id).collect();
+        let found: Vec<_> = list(&queue, filter).await.unwrap().iter().map(|m| m.id).collect();
         assert_eq!(found, expected, "{said}");
     }
+}
+
+async fn mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival(open: Open, path: &Path) {
+    let queue = open(path);
+    let other = AccountId::new("other@contoso.com");
+    let ids = many(&queue, "printers", 300).await;
+    let settled = |n: usize| Filter { ids: vec![ids[n]], ..Filter::default() };
+    change(&queue, settled(5), Change::Hold, at(0)).await.unwrap();
+    for to in [Destination::Delivered, Destination::Dead] {
+        let leased = lease(&queue, 0).await;
+        settle(&queue, leased, taken(), to).await;
+    }
+    let sent = lease(&queue, 0).await;
+    assert_eq!(sent.message.id, ids[2]);
+    let own = AccountId::new("scanner@contoso.com");
+    let filter = Filter { account: Some(own.clone()), ..Filter::default() };
+    let moved = change(&queue, filter.clone(), Change::Move(other.clone()), at(0)).await.unwrap();
+    assert_eq!(moved, [&ids[1..2], &ids[3..]].concat(), "dead and held ones too, and not what is being sent");
+    assert_eq!(
+        change(&queue, filter, Change::Move(other.clone()), at(0)).await.unwrap(),
+        [],
+        "once is enough"
+    );
+    drop(sent);
+    let late = commit(&queue, "printers", b"x").await;
+
+    let queue = reopen(open, path, queue).await;
+    let totals = queue.totals().await.unwrap();
+    let count = |account: &AccountId, state| {
+        let of = |t: &&mailferry::queue::Total| t.account == *account && t.state == state;
+        totals.iter().find(of).map_or((0, 0), |t| (t.messages, t.size_bytes))
+    };
+    let size = |n: u64| (n, n * 18);
+    assert_eq!(count(&own, State::Queued), size(2), "what was being sent, and what came later");
+    assert_eq!(count(&own, State::Delivered), size(1), "history stays");
+    assert_eq!(count(&own, State::Dead), (0, 0));
+    for (state, n) in [(State::Queued, 296), (State::Held, 1), (State::Dead, 1)] {
+        assert_eq!(count(&other, state), size(n), "{state:?}");
+    }
+    let drain = async |account: &AccountId| {
+        let mut leased: Vec<QueueId> = vec![];
+        while let Next::Message(l) = queue.lease(account, at(0), leased.clone()).await.unwrap() {
+            leased.push(l.message.id);
+        }
+        leased
+    };
+    assert_eq!(drain(&own).await, [ids[2], late]);
+    assert_eq!(drain(&other).await, [&ids[3..5], &ids[6..]].concat(), "in order of arrival");
+    let dead = Filter { state: Some(State::Dead), ..Filter::default() };
+    assert_eq!(change(&queue, dead, Change::Retry, at(5)).await.unwrap(), [ids[1]]);
+    assert_eq!(drain(&other).await.len(), 297, "and a dead one comes back there");
+}
+
+async fn a_limit_counts_what_is_meant_and_changed(open: Open, path: &Path) {
+    let queue = open(path);
+    let ids = many(&queue, "printers", 300).await;
+    let sent = lease(&queue, 0).await;
+    let filter = |limit| Filter { limit, ..Filter::default() };
+    let held = change(&queue, filter(200), Change::Hold, at(0)).await.unwrap();
+    assert_eq!(held, ids[1..201], "what is being sent is none of them");
+    let released = Filter { state: Some(State::Held), ..filter(3) };
+    assert_eq!(change(&queue, released, Change::Release, at(0)).await.unwrap(), ids[1..4]);
+    let found = |limit| list(&queue, filter(limit));
+    assert_eq!(found(299).await.unwrap().len(), 299);
+    assert_eq!(found(301).await.unwrap().len(), 300);
+    drop(sent);
+}
+
+async fn what_is_finished_is_found_by_the_relays_clock(open: Open, path: &Path) {
+    let queue = open(path);
+    let ids = many(&queue, "printers", 3).await;
+    for (now, to) in [(100, Destination::Dead), (200, Destination::Delivered), (300, Destination::Dead)] {
+        let leased = lease(&queue, 0).await;
+        let s = Settlement { now: at(now), ..settlement(&leased, &taken(), to) };
+        queue.settle(leased, s).await.map_err(|(_, e)| e).unwrap();
+    }
+    let queue = reopen(open, path, queue).await;
+    let dead = async |before| {
+        let found = queue.finished(State::Dead, at(before), None).await.unwrap();
+        found.iter().map(|f| (f.id, f.at.as_ms())).collect::<Vec<_>>()
+    };
+    assert_eq!(dead(100).await, []);
+    assert_eq!(dead(101).await, [(ids[0], 100)]);
+    assert_eq!(dead(i64::MAX).await, [(ids[0], 100), (ids[2], 300)]);
+    let first = queue.finished(State::Dead, at(i64::MAX), None).await.unwrap()[0];
+    let behind = queue.finished(State::Dead, at(i64::MAX), Some(first)).await.unwrap();
+    assert_eq!(behind.iter().map(|f| f.id).collect::<Vec<_>>(), [ids[2]]);
+    let one = Filter { ids: vec![ids[0]], ..Filter::default() };
+    change(&queue, one, Change::Retry, at(400)).await.unwrap();
+    assert_eq!(dead(i64::MAX).await, [(ids[2], 300)], "what is tried again has not finished");
 }
 
 async fn totals_are_right_over_a_restart(open: Open, path: &Path) {
@@ -385,9 +502,9 @@ async fn totals_are_right_over_a_restart(open: Open, path: &Path) {
     let leased = lease(&queue, 0).await;
     settle(&queue, leased, taken(), Destination::Delivered).await;
     let held =
-        queue.list(Filter { state: Some(State::Queued), limit: 1, ..Filter::default() }).await.unwrap();
+        list(&queue, Filter { state: Some(State::Queued), limit: 1, ..Filter::default() }).await.unwrap();
     let one = Filter { ids: vec![held[0].id], ..Filter::default() };
-    queue.change(one, Change::Hold, at(0)).await.unwrap();
+    change(&queue, one, Change::Hold, at(0)).await.unwrap();
     let before = queue.totals().await.unwrap();
     let queue = reopen(open, path, queue).await;
     let after = queue.totals().await.unwrap();
@@ -460,11 +577,10 @@ async fn old_history_is_pruned(open: Open, path: &Path) {
         let leased = lease(&queue, 0).await;
         settle(&queue, leased, taken(), to).await;
     }
-    let (past, future) = (WallTime::from_ms(0), WallTime::from_ms(i64::MAX));
-    assert_eq!(queue.prune(past, past).await.unwrap(), (0, 0));
-    assert_eq!(queue.prune(future, past).await.unwrap(), (1, 0));
-    assert_eq!(queue.prune(future, future).await.unwrap(), (0, 1));
-    assert_eq!(queue.list(Filter::default()).await.unwrap().len(), 1, "what is queued is never pruned");
+    assert_eq!(queue.prune(at(1_000)).await.unwrap(), 0, "it was delivered then, not before");
+    assert_eq!(queue.prune(at(i64::MAX)).await.unwrap(), 1);
+    let states: Vec<_> = list(&queue, Filter::default()).await.unwrap().iter().map(|m| m.state).collect();
+    assert_eq!(states, [State::Dead, State::Queued], "and nothing else is ever pruned");
 }
 
 async fn arrivals_ring(open: Open, path: &Path) {
@@ -475,7 +591,7 @@ async fn arrivals_ring(open: Open, path: &Path) {
     drop(lease(&queue, 0).await);
     arrivals.notified().await;
     let one = Filter { ids: vec![id], ..Filter::default() };
-    queue.change(one, Change::Retry, at(0)).await.unwrap();
+    change(&queue, one, Change::Retry, at(0)).await.unwrap();
     arrivals.notified().await;
 }
 
@@ -488,7 +604,7 @@ async fn a_closed_queue_refuses_and_gives_leases_back(open: Open, path: &Path) {
     let intakes = vec![intake(draft.id(), "a", "a@b.example")];
     assert!(matches!(queue.commit(draft, intakes).await, Err(QueueError::Closed)));
     assert!(matches!(queue.draft(0), Err(QueueError::Closed)));
-    assert!(matches!(queue.list(Filter::default()).await, Err(QueueError::Closed)));
+    assert!(matches!(list(&queue, Filter::default()).await, Err(QueueError::Closed)));
     let delivered = settlement(&leased, &taken(), Destination::Delivered);
     let (leased, error) = queue.settle(leased, delivered).await.unwrap_err();
     assert!(matches!(error, QueueError::Closed));

@@ -4,7 +4,7 @@
 
 use mailferry::mail::{AccountId, ClientName, Envelope, QueueId, RelayTime, ReversePath, WallTime};
 use mailferry::queue::sqlite::SqliteQueue;
-use mailferry::queue::{Filter, Intake, Queue, Settings};
+use mailferry::queue::{Filter, Intake, Listing, Queue, Settings};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -74,7 +74,11 @@ async fn what_was_acknowledged_before_a_kill_is_there_after_it() {
         child.wait().unwrap();
 
         let queue = open(tmp.path());
-        let listed = queue.list(Filter::default()).await.unwrap();
+        let mut listing = Listing::new(Arc::clone(&queue) as Arc<dyn Queue>, Filter::default());
+        let mut listed = vec![];
+        while let Some(page) = listing.next().await {
+            listed.append(&mut page.unwrap().messages);
+        }
         assert!(listed.len() >= acknowledged.len());
         for (id, len) in &acknowledged {
             let body = queue.body(*id).await.unwrap().unwrap_or_else(|| panic!("{id} was acknowledged"));

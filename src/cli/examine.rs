@@ -53,7 +53,7 @@ pub(super) fn as_the_service(mut env: Env) -> Env {
 pub(super) fn doctor(args: Doctor, path: Option<&Path>, env: Env) -> Result<u8, Failure> {
     let env = as_the_service(env);
     let loaded = config::load(path.unwrap_or(Path::new(config::DEFAULT_PATH)), &env);
-    let account = args.account.as_ref().map(|a| AccountId::new(a.to_lowercase()));
+    let account = args.account.as_deref().map(AccountId::named);
     if let (Ok(settings), Some(wanted)) = (&loaded, &account)
         && !settings.accounts.iter().any(|a| a.id == *wanted)
     {

@@ -4,54 +4,82 @@
 //! A delivered message has no content any more: only its `ID.json` is written.
 
 use super::owner::Owner;
-use super::source::Source;
+use super::source::{Source, is_gone};
 use super::{Failure, exit};
-use crate::control::report::{Message, count};
+use crate::control::report::{Message, Shown};
 use crate::files;
 use crate::mail::State;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes the messages; says how many. The first one that cannot be written ends it. Where they go is the admin's, so
-/// it is written to as whoever he is.
+/// Makes the directory when it is not there. Where messages go is the admin's, so it is written to as whoever he is.
+pub(super) fn prepare(to: &Path, owner: &Owner) -> Result<(), Failure> {
+    let made = owner.as_before(|| if to.is_dir() { Ok(()) } else { files::make_directory(to) });
+    made.map_err(|e| cannot(to, &e))
+}
+
+/// Writes one message; false: it has gone since it was listed, as a running relay goes on meanwhile.
 pub(super) async fn export(
     source: &Source,
-    messages: &[Message],
+    message: &Message,
     to: &Path,
     owner: &Owner,
-) -> Result<String, Failure> {
-    let cannot = |path: &Path, e: &io::Error| {
-        let hint = match e.kind() {
-            io::ErrorKind::AlreadyExists => "nothing is overwritten; choose an empty directory",
-            _ => "choose another directory",
-        };
-        Failure::new(exit::CANNOT_CREATE, format!("cannot write {}: {e}", path.display()), hint)
-    };
-    owner
-        .as_before(|| if to.is_dir() { Ok(()) } else { files::make_directory(to) })
-        .map_err(|e| cannot(to, &e))?;
-    let create = |path: &Path| owner.as_before(|| files::create(path)).map_err(|e| cannot(path, &e));
-    for message in messages {
-        let shown = source.show(message.id).await?;
-        let eml = to.join(format!("{}.eml", message.id));
-        let json = to.join(format!("{}.json", message.id));
-        if owner.as_before(|| json.exists()) {
-            return Err(cannot(&json, &io::ErrorKind::AlreadyExists.into()));
+) -> Result<bool, Failure> {
+    let eml = to.join(format!("{}.eml", message.id));
+    let json = to.join(format!("{}.json", message.id));
+    if owner.as_before(|| json.exists()) {
+        return Err(cannot(&json, &io::ErrorKind::AlreadyExists.into()));
+    }
+    let Some(mut shown) = show(source, message).await? else { return Ok(false) };
+    if shown.message.state != State::Delivered
+        && let Err(failure) = content(source, message, &eml, owner).await
+    {
+        if !is_gone(&failure) {
+            return Err(failure);
         }
-        if shown.message.state != State::Delivered {
-            let mut file = tokio::fs::File::from_std(create(&eml)?);
-            let written = source.body(message.id, &mut file).await;
-            let synced = file.sync_all().await.map_err(|e| cannot(&eml, &e));
-            if let Err(failure) = written.and(synced) {
-                // A part must not pass for the whole.
-                let _ = owner.as_before(|| std::fs::remove_file(&eml));
-                return Err(failure);
+        match show(source, message).await? {
+            None => return Ok(false),
+            Some(now) if now.message.state == State::Delivered => shown = now,
+            Some(_) => {
+                let hint = "see the disk's health; the log has more";
+                return Err(Failure::new(
+                    exit::IO,
+                    format!("the content of {} is missing", message.id),
+                    hint,
+                ));
             }
         }
-        let text = super::as_json(&shown)?;
-        let mut file = create(&json)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| cannot(&json, &e))?;
     }
-    let n = u64::try_from(messages.len()).unwrap_or(u64::MAX);
-    Ok(format!("{} written to {}\n", count(n, "message"), to.display()))
+    let text = super::as_json(&shown)?;
+    let made = owner.as_before(|| files::create(&json));
+    let written = made.and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()));
+    written.map_err(|e| cannot(&json, &e))?;
+    Ok(true)
+}
+
+async fn show(source: &Source, message: &Message) -> Result<Option<Shown>, Failure> {
+    match source.show(message.id).await {
+        Ok(shown) => Ok(Some(shown)),
+        Err(failure) if is_gone(&failure) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn content(source: &Source, message: &Message, eml: &Path, owner: &Owner) -> Result<(), Failure> {
+    let made = owner.as_before(|| files::create(eml));
+    let mut file = tokio::fs::File::from_std(made.map_err(|e| cannot(eml, &e))?);
+    let written = source.body(message.id, &mut file).await;
+    let synced = file.sync_all().await.map_err(|e| cannot(eml, &e));
+    written.and(synced).inspect_err(|_| {
+        // A part must not pass for the whole.
+        let _ = owner.as_before(|| std::fs::remove_file(eml));
+    })
+}
+
+fn cannot(path: &Path, e: &io::Error) -> Failure {
+    let hint = match e.kind() {
+        io::ErrorKind::AlreadyExists => "nothing is overwritten; choose an empty directory",
+        _ => "choose another directory",
+    };
+    Failure::new(exit::CANNOT_CREATE, format!("cannot write {}: {e}", path.display()), hint)
 }

@@ -8,13 +8,14 @@ mod examine;
 mod export;
 mod owner;
 mod print;
+mod queue;
 mod source;
 
 use crate::config::{self, Env, Problem, Settings};
 use crate::control::client::{Client, ClientError};
-use crate::control::report::{Action, At, ChangeRequest, Select, count};
+use crate::control::report::{At, Select, count};
 use crate::daemon;
-use crate::mail::{QueueId, State, WallTime};
+use crate::mail::{AccountId, QueueId, State, WallTime};
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{Clock, Queue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -23,6 +24,7 @@ use owner::Owner;
 use source::Source;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -114,6 +116,23 @@ enum QueueCommand {
     Release(Acting),
     /// Delete for good
     Remove(Acting),
+    /// Send through another account, as when one was renamed or removed
+    Move {
+        #[command(flatten)]
+        acting: Acting,
+        /// The mailbox of the account that is to send them
+        #[arg(long, value_name = "MAILBOX")]
+        to: String,
+    },
+    /// Write to files whatever can be read of a queue, however damaged; changes nothing in it
+    Rescue {
+        /// The directory; made when it is not there
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// The queue's directory; else that of the configuration
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+    },
     /// Write messages to files: one .eml and one .json each, nothing is overwritten
     Export {
         #[command(flatten)]
@@ -191,8 +210,8 @@ enum StateWord {
 }
 
 impl Selection {
-    fn select(&self) -> Select {
-        Select {
+    fn select(&self) -> Result<Select, Failure> {
+        let select = Select {
             ids: self.ids.iter().map(QueueId::to_string).collect::<Vec<_>>().join(","),
             state: self.state.map(|s| match s {
                 StateWord::Queued => State::Queued,
@@ -205,6 +224,11 @@ impl Selection {
             address: self.address.clone(),
             since: self.since.map(At),
             limit: self.limit,
+        };
+        // Said here, so that it is a mistake of this command wherever the messages are.
+        match select.filter() {
+            Ok(_) => Ok(select),
+            Err(why) => Err(Failure::new(exit::USAGE, why, "say which, or leave the option out")),
         }
     }
 }
@@ -304,10 +328,15 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
                 Ok(if status.running { 0 } else { exit::UNAVAILABLE })
             })
         }
+        Command::Queue(QueueCommand::Rescue { to, from }) => {
+            let configured = || config::load_queue_and_socket(path, &env).map(|(queue, _)| queue.directory);
+            let from = from.map_or_else(|| configured().map_err(|p| wrong(&p)), Ok)?;
+            block_on(queue::rescue(&from, &to)).map(|()| 0)
+        }
         Command::Queue(command) => {
             let (source, owner) = open(path, &env)?;
             block_on(async {
-                let done = queue(&source, command, &owner).await;
+                let done = queue::run(&source, command, &owner).await;
                 source.close().await;
                 done.map(|()| 0)
             })
@@ -373,77 +402,10 @@ fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
             hint,
         )
     })?;
-    Ok((Source::Directory { queue, clock }, owner))
-}
-
-async fn queue(source: &Source, command: QueueCommand, owner: &Owner) -> Result<(), Failure> {
-    let zone = TimeZone::system();
-    match command {
-        QueueCommand::List { select, json } => {
-            let found = source.list(&select.select()).await?;
-            out(&if json { as_json(&found)? } else { print::list(&found, &zone) })?;
-            missing(&select.ids, &found.iter().map(|m| m.id).collect::<Vec<_>>())
-        }
-        QueueCommand::Show { id, json } => {
-            let shown = source.show(id).await?;
-            out(&if json { as_json(&shown)? } else { print::shown(&shown, &zone) })
-        }
-        QueueCommand::Retry(acting) => act(source, Action::Retry, &acting).await,
-        QueueCommand::Hold(acting) => act(source, Action::Hold, &acting).await,
-        QueueCommand::Release(acting) => act(source, Action::Release, &acting).await,
-        QueueCommand::Remove(acting) => act(source, Action::Remove, &acting).await,
-        QueueCommand::Export { select, to } => {
-            let found = source.list(&select.select()).await?;
-            missing(&select.ids, &found.iter().map(|m| m.id).collect::<Vec<_>>())?;
-            out(&export::export(source, &found, &to, owner).await?)
-        }
-    }
-}
-
-async fn act(source: &Source, action: Action, acting: &Acting) -> Result<(), Failure> {
-    let select = acting.select.select();
-    if select.is_everything() && !acting.all {
-        let hint = "name them by id, --state, --client, --address or --since, or say --all";
-        return Err(Failure::new(exit::USAGE, "which messages?", hint));
-    }
-    let changed =
-        source.change(&ChangeRequest { select: select.clone(), action, all: acting.all }).await?.ids;
-    let did = match action {
-        Action::Retry => "to be tried now",
-        Action::Hold => "held",
-        Action::Release => "released",
-        Action::Remove => "removed",
-    };
-    let n = u64::try_from(changed.len()).unwrap_or(u64::MAX);
-    out(&format!("{}: {did}\n", count(n, "message")))?;
-    let left: Vec<QueueId> = acting.select.ids.iter().copied().filter(|id| !changed.contains(id)).collect();
-    if left.is_empty() {
-        return Ok(());
-    }
-    let names = left.iter().map(QueueId::to_string).collect::<Vec<_>>().join(",");
-    let there = source.list(&Select { ids: names, ..Select::default() }).await?;
-    missing(&left, &there.iter().map(|m| m.id).collect::<Vec<_>>())?;
-    Err(Failure::new(
-        exit::TRY_LATER,
-        format!("not changed: {}", ids(&left)),
-        "it is being sent at this moment, or its state does not allow it; see: mailferry queue show",
-    ))
-}
-
-fn missing(named: &[QueueId], found: &[QueueId]) -> Result<(), Failure> {
-    let missing: Vec<QueueId> = named.iter().copied().filter(|id| !found.contains(id)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(
-        exit::NO_INPUT,
-        format!("no such message: {}", ids(&missing)),
-        "it may have been delivered and forgotten; see: mailferry queue list",
-    ))
-}
-
-fn ids(ids: &[QueueId]) -> String {
-    ids.iter().map(QueueId::to_string).collect::<Vec<_>>().join(" ")
+    let accounts = config::load_sign_ins(path, env).ok();
+    let accounts = accounts
+        .map(|(accounts, _)| accounts.iter().map(|a| AccountId::named(&a.mailbox.to_string())).collect());
+    Ok((Source::Directory { queue, clock, accounts }, owner))
 }
 
 fn as_json(value: &impl serde::Serialize) -> Result<String, Failure> {
@@ -454,12 +416,16 @@ fn as_json(value: &impl serde::Serialize) -> Result<String, Failure> {
 
 /// Writes to stdout. A reader who has seen enough (`| head`) is no error.
 fn out(text: &str) -> Result<(), Failure> {
+    out_part(text).map(|_| ())
+}
+
+/// The same for a part of a long answer; breaks when nobody reads on.
+fn out_part(text: &str) -> Result<ControlFlow<()>, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(exit::IO, format!("cannot write: {e}"), ""))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(e) => Err(Failure::new(exit::IO, format!("cannot write: {e}"), "")),
     }
 }
 

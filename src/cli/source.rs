@@ -3,12 +3,15 @@
 //! Invariant: both give the same answers in the same types. Must not know: how they are printed.
 
 use super::{Failure, exit};
-use crate::control::client::Client;
+use crate::control::client::{Client, Parts};
 use crate::control::report::{
-    ChangeRequest, Changed, Message, QueueStatus, Select, Shown, Status, Try, needs, sentence_when_stopped,
+    AccountState, ChangeRequest, Changed, Ending, Listed, Message, Need, QueueStatus, Select, Shown, Status,
+    Try, needs, sentence_when_stopped, stranded,
 };
-use crate::mail::QueueId;
-use crate::queue::{Clock, Queue, QueueError};
+use crate::control::{RequestError, Run, Standing};
+use crate::dispatch::Dispatcher;
+use crate::mail::{AccountId, QueueId, WallTime};
+use crate::queue::{self, Clock, Queue, QueueError};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +23,8 @@ pub(super) enum Source {
     Directory {
         queue: Arc<dyn Queue>,
         clock: Clock,
+        /// Those in the configuration; none: it cannot be read.
+        accounts: Option<Vec<AccountId>>,
     },
     /// The relay has not been started yet, or its queue is elsewhere. It is made by the relay, as the relay's user.
     Nowhere(PathBuf),
@@ -40,6 +45,11 @@ fn no_such_message(id: QueueId) -> Failure {
     Failure::new(exit::NO_INPUT, format!("no such message: {id}"), hint)
 }
 
+/// Whether it failed because there is no such message, or its content is gone.
+pub(super) fn is_gone(failure: &Failure) -> bool {
+    failure.code == exit::NO_INPUT
+}
+
 fn write_failed(e: &io::Error) -> Failure {
     Failure::new(exit::IO, format!("cannot write: {e}"), "see whether the disk is full")
 }
@@ -53,24 +63,28 @@ impl Source {
     pub(super) async fn status(&self) -> Result<Status, Failure> {
         match self {
             Self::Daemon(client) => Ok(client.status().await?),
-            Self::Directory { queue, .. } => {
-                let queue = QueueStatus::of(&queue.totals().await?);
-                Ok(Self::stopped(sentence_when_stopped(&queue), queue))
+            Self::Directory { queue, clock, accounts } => {
+                let totals = queue.totals().await?;
+                let stranded = accounts.as_ref().map_or(vec![], |accounts| stranded(&totals, accounts));
+                let ending = Ending::look(queue.as_ref(), clock.now(), WallTime::now()).await?;
+                let queue = QueueStatus::of(&totals);
+                let needs_human = needs(&[], &[], &queue, stranded, ending);
+                Ok(Self::stopped(sentence_when_stopped(&queue), needs_human, queue))
             }
             Self::Nowhere(directory) => {
-                Ok(Self::stopped(no_queue(directory).message, QueueStatus::default()))
+                Ok(Self::stopped(no_queue(directory).message, vec![], QueueStatus::default()))
             }
         }
     }
 
-    fn stopped(sentence: String, queue: QueueStatus) -> Status {
+    fn stopped(sentence: String, needs_human: Vec<Need>, queue: QueueStatus) -> Status {
         Status {
             running: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: None,
             is_sandbox: false,
             sentence,
-            needs_human: needs(&[], &[], &queue),
+            needs_human,
             accounts: vec![],
             clients: vec![],
             queue,
@@ -78,12 +92,28 @@ impl Source {
         }
     }
 
-    pub(super) async fn list(&self, select: &Select) -> Result<Vec<Message>, Failure> {
+    /// Whether somebody is there who sends.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self, Self::Daemon(_))
+    }
+
+    /// The configured accounts; none when nobody can say which these are.
+    pub(super) async fn accounts(&self) -> Result<Vec<AccountId>, Failure> {
+        Ok(match self {
+            Self::Daemon(client) => {
+                client.status().await?.accounts.iter().map(|a| AccountId::new(&a.mailbox)).collect()
+            }
+            Self::Directory { accounts, .. } => accounts.clone().unwrap_or_default(),
+            Self::Nowhere(_) => vec![],
+        })
+    }
+
+    pub(super) async fn listing(&self, select: &Select) -> Result<Listing, Failure> {
         match self {
-            Self::Daemon(client) => Ok(client.list(select).await?),
+            Self::Daemon(client) => Ok(Listing::Daemon(client.listing(select).await?)),
             Self::Directory { queue, .. } => {
                 let filter = select.filter().map_err(|e| Failure::new(exit::USAGE, e, ""))?;
-                Ok(queue.list(filter).await?.iter().map(|m| Message::of(m, None)).collect())
+                Ok(Listing::Directory(queue::Listing::new(Arc::clone(queue), filter)))
             }
             Self::Nowhere(directory) => Err(no_queue(directory)),
         }
@@ -101,12 +131,26 @@ impl Source {
         }
     }
 
-    pub(super) async fn change(&self, request: &ChangeRequest) -> Result<Changed, Failure> {
+    pub(super) async fn changing(&self, request: &ChangeRequest) -> Result<Changing, Failure> {
         match self {
-            Self::Daemon(client) => Ok(client.change(request).await?),
-            Self::Directory { queue, clock } => {
-                let filter = request.select.filter().map_err(|e| Failure::new(exit::USAGE, e, ""))?;
-                Ok(Changed { ids: queue.change(filter, request.action.into(), clock.now()).await? })
+            Self::Daemon(client) => Ok(Changing::Daemon(client.changing(request).await?)),
+            Self::Directory { queue, clock, accounts } => {
+                let mut standings = vec![];
+                for account in accounts.iter().flatten() {
+                    let is_paused = Dispatcher::is_paused(queue.as_ref(), account).await?;
+                    let state = if is_paused { AccountState::Paused } else { AccountState::Open };
+                    standings.push(Standing { account: account.clone(), state, reason: String::new() });
+                }
+                let standings = accounts.as_ref().map(|_| standings);
+                let run = Run::new(Arc::clone(queue), request, standings, clock.now());
+                Ok(Changing::Directory(run.map_err(|e| {
+                    let (code, hint) = match e {
+                        RequestError::Unclear(_) => (exit::USAGE, ""),
+                        RequestError::Unreadable => (exit::CONFIG, "see what is wrong with: mailferry check"),
+                        RequestError::NoAccount { .. } => (exit::NO_INPUT, ""),
+                    };
+                    Failure::new(code, e.to_string(), hint)
+                })?))
             }
             Self::Nowhere(directory) => Err(no_queue(directory)),
         }
@@ -139,6 +183,40 @@ impl Source {
     pub(super) async fn close(&self) {
         if let Self::Directory { queue, .. } = self {
             queue.close().await;
+        }
+    }
+}
+
+/// Messages, in parts.
+pub(super) enum Listing {
+    Daemon(Parts<Listed>),
+    Directory(queue::Listing),
+}
+
+impl Listing {
+    /// The next part; `None` at the end. An error is the end.
+    pub(super) async fn next(&mut self) -> Option<Result<Listed, Failure>> {
+        match self {
+            Self::Daemon(parts) => Some(parts.next().await?.map_err(Failure::from)),
+            Self::Directory(listing) => {
+                Some(listing.next().await?.map(|page| Listed::of(&page, None)).map_err(Failure::from))
+            }
+        }
+    }
+}
+
+/// A change, in parts. It goes on only as long as the next part is asked for.
+pub(super) enum Changing {
+    Daemon(Parts<Changed>),
+    Directory(Run),
+}
+
+impl Changing {
+    /// What the next step came to; `None` at the end. An error is the end, and says nothing against what was done.
+    pub(super) async fn next(&mut self) -> Option<Result<Changed, Failure>> {
+        match self {
+            Self::Daemon(parts) => Some(parts.next().await?.map_err(Failure::from)),
+            Self::Directory(run) => Some(run.next().await?.map_err(Failure::from)),
         }
     }
 }

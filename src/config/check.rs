@@ -322,9 +322,7 @@ fn client(mut section: Section<'_>) -> Option<Found> {
         None => networks.first().map(|At(n, _)| n.to_string()),
     };
     let account = section.field("account");
-    let account = account
-        .text("\"scanner@contoso.com\"")
-        .map(|a| At(AccountId::new(a.to_lowercase()), account.place()));
+    let account = account.text("\"scanner@contoso.com\"").map(|a| At(AccountId::named(&a), account.place()));
     let charset = section.field("charset").parse("\"shift_jis\"", |s| {
         Encoding::for_label(s.as_bytes()).map(|e| e.name().to_lowercase()).ok_or("is not a character set")
     });
@@ -411,7 +409,7 @@ fn queue(mut section: Section<'_>) -> Queue {
         directory: section.field("directory").path().unwrap_or_else(|| PathBuf::from("/var/lib/mailferry")),
         min_free_space_bytes: section.field("min_free_space").size().unwrap_or(500 * 1024 * 1024),
         keep_history: duration(&mut section, "keep_history", 30 * DAY),
-        keep_dead: duration(&mut section, "keep_dead", 30 * DAY),
+        keep_dead: section.field("keep_dead").duration(),
     }
 }
 

@@ -214,8 +214,8 @@ pub struct Queue {
     pub min_free_space_bytes: u64,
     /// Delivered messages are remembered so long.
     pub keep_history: Duration,
-    /// Dead letters are kept so long.
-    pub keep_dead: Duration,
+    /// Dead letters are kept so long; none: until somebody retries or removes them.
+    pub keep_dead: Option<Duration>,
 }
 
 /// How the log is written.

@@ -3,13 +3,13 @@
 //! Invariant: the socket is 0660 in a directory of 0750, so the file system says who may ask; another process's
 //! live socket is never taken over. Must not know: how a status looks to people.
 
-use super::Live;
 use super::report::{
-    AccountStatus, Action, At, ChangeRequest, Changed, ClientStatus, Message, QueueStatus, Refusal, Select,
-    Shown, Status, Try, in_sandbox, needs, sentence,
+    AccountState, AccountStatus, Action, At, ChangeRequest, Changed, ClientStatus, Ending, Line, Listed,
+    Message, QueueStatus, Refusal, Select, Shown, Status, Try, in_sandbox, needs, sentence, stranded,
 };
+use super::{Live, RequestError, Run, Standing};
 use crate::mail::{AccountId, QueueId, RelayTime, WallTime};
-use crate::queue::{Body, Clock, Filter, Queue, QueueError};
+use crate::queue::{Body, Clock, Listing, Queue, QueueError};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -17,13 +17,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use futures_util::stream::{self, Stream, StreamExt};
+use serde::Serialize;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -119,8 +121,9 @@ async fn status(State(relay): State<Relay>) -> Result<Json<Status>, Failed> {
     let totals = relay.queue.totals().await?;
     let queue = QueueStatus::of(&totals);
     let (live, clients) = (relay.live.accounts().await, relay.live.clients());
-    let needs_human = needs(&live, &clients, &queue);
     let now = relay.clock.now();
+    let ending = Ending::look(relay.queue.as_ref(), now, WallTime::now()).await?;
+    let needs_human = needs(&live, &clients, &queue, stranded(&totals, &relay.live.configured()), ending);
     let mut accounts = vec![];
     for account in live {
         let delivered = relay.queue.delivered_since(&account.account, ago(now, 24 * HOUR)).await?;
@@ -145,13 +148,42 @@ fn ago(now: RelayTime, time: Duration) -> RelayTime {
     RelayTime::from_ms(now.as_ms() - i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
-async fn list(
-    State(relay): State<Relay>,
-    Query(select): Query<Select>,
-) -> Result<Json<Vec<Message>>, Failed> {
-    let found = relay.queue.list(select.filter().map_err(|e| bad(&e))?).await?;
-    let clock = Some((relay.clock.now(), WallTime::now()));
-    Ok(Json(found.iter().map(|m| Message::of(m, clock)).collect()))
+async fn list(State(relay): State<Relay>, Query(select): Query<Select>) -> Result<Response, Failed> {
+    let listing = Listing::new(Arc::clone(&relay.queue), select.filter().map_err(|e| bad(&e))?);
+    let clock = relay.clock;
+    let pages = stream::unfold(listing, move |mut listing| async move {
+        let page = listing.next().await?;
+        let listed = page.map(|page| Listed::of(&page, Some((clock.now(), WallTime::now()))));
+        Some((listed, listing))
+    });
+    in_parts(pages).await
+}
+
+/// An answer of one line a part, as they come about. What goes wrong before the first is an error of the request;
+/// later, only a line can say so.
+async fn in_parts<T: Serialize + Send + 'static>(
+    parts: impl Stream<Item = Result<T, QueueError>> + Send + 'static,
+) -> Result<Response, Failed> {
+    let mut parts = Box::pin(parts);
+    let (first, rest) = match parts.next().await {
+        Some(Ok(part)) => (Line::Part(part), Some(parts)),
+        Some(Err(e)) => return Err(e.into()),
+        None => (Line::End, None),
+    };
+    let rest = stream::unfold(rest, |parts| async move {
+        let mut parts = parts?;
+        Some(match parts.next().await {
+            Some(Ok(part)) => (Line::Part(part), Some(parts)),
+            Some(Err(e)) => (Line::Failed(e.to_string()), None),
+            None => (Line::End, None),
+        })
+    });
+    let lines = stream::once(std::future::ready(first)).chain(rest).map(|line| {
+        let mut json = serde_json::to_vec(&line)?;
+        json.push(b'\n');
+        Ok::<_, io::Error>(Bytes::from(json))
+    });
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], axum::body::Body::from_stream(lines)).into_response())
 }
 
 async fn show(State(relay): State<Relay>, Path(id): Path<String>) -> Result<Json<Shown>, Failed> {
@@ -161,25 +193,77 @@ async fn show(State(relay): State<Relay>, Path(id): Path<String>) -> Result<Json
     Ok(Json(Shown { message, tries: attempts.into_iter().map(Try::from).collect() }))
 }
 
-async fn change(
-    State(relay): State<Relay>,
-    Json(request): Json<ChangeRequest>,
-) -> Result<Json<Changed>, Failed> {
-    if request.select.is_everything() && !request.all {
-        return Err(bad(&"no message is named"));
+async fn change(State(relay): State<Relay>, Json(request): Json<ChangeRequest>) -> Result<Response, Failed> {
+    let live = relay.live.accounts().await;
+    let standing = |account: AccountId| {
+        // One that is busy starting or stopping says nothing, and is there.
+        let live = live.iter().find(|a| a.account == account);
+        let (state, reason) = live.map_or((AccountState::Open, ""), |a| (a.state, &a.reason));
+        Standing { account, state, reason: reason.to_owned() }
+    };
+    let accounts = relay.live.configured().into_iter().map(standing).collect();
+    let run = Run::new(Arc::clone(&relay.queue), &request, Some(accounts), relay.clock.now())?;
+    let mut told = Told { run, action: request.action, live: relay.live };
+    // Of its own, so that a step under way is finished and counted when whoever asked goes away.
+    let (parts, taken) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(part) = told.next().await {
+            if parts.send(part).await.is_err() {
+                break;
+            }
+        }
+    });
+    in_parts(stream::unfold(taken, |mut taken| async move { Some((taken.recv().await?, taken)) })).await
+}
+
+impl From<RequestError> for Failed {
+    fn from(e: RequestError) -> Self {
+        let code = match e {
+            RequestError::Unclear(_) | RequestError::Unreadable => StatusCode::BAD_REQUEST,
+            RequestError::NoAccount { .. } => StatusCode::NOT_FOUND,
+        };
+        Self(code, e.to_string())
     }
-    let filter = request.select.filter().map_err(|e| bad(&e))?;
-    let ids = relay.queue.change(filter, request.action.into(), relay.clock.now()).await?;
-    // Only "try now" means that the account is mended: sorting messages must not knock at a refused login.
-    // And only the accounts of these messages: ten retries must not be ten refused logins of another mailbox.
-    if request.action == Action::Retry && !ids.is_empty() {
-        let changed = relay.queue.list(Filter { ids: ids.clone(), ..Filter::default() }).await?;
-        let accounts: BTreeSet<AccountId> = changed.into_iter().map(|m| m.account).collect();
-        for account in &accounts {
-            relay.live.probe(account);
+}
+
+/// A change that the running relay hears of, and the log, however it ends.
+struct Told {
+    run: Run,
+    action: Action,
+    live: Arc<dyn Live>,
+}
+
+impl Told {
+    async fn next(&mut self) -> Option<Result<Changed, QueueError>> {
+        let known = self.run.prospects().len();
+        let part = self.run.next().await;
+        // Only "try now" means that the account is mended: sorting messages must not knock at a refused login.
+        // And only the accounts of these messages, once: ten retries must not be ten refused logins.
+        if self.action == Action::Retry {
+            for new in &self.run.prospects()[known..] {
+                self.live.probe(&AccountId::new(&new.account));
+            }
+        }
+        part
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if self.run.changed() > 0 {
+            crate::events::queue::changed(word(&self.action), self.run.changed());
         }
     }
-    Ok(Json(Changed { ids }))
+}
+
+fn word(action: &Action) -> &'static str {
+    match action {
+        Action::Retry => "retried",
+        Action::Hold => "held",
+        Action::Release => "released",
+        Action::Remove => "removed",
+        Action::Move(_) => "moved",
+    }
 }
 
 async fn body(State(relay): State<Relay>, Path(id): Path<String>) -> Result<Response, Failed> {
@@ -209,7 +293,7 @@ async fn account(
     State(relay): State<Relay>,
     Path((mailbox, action)): Path<(String, String)>,
 ) -> Result<StatusCode, Failed> {
-    let account = AccountId::new(mailbox.to_lowercase());
+    let account = AccountId::named(&mailbox);
     let known = match action.as_str() {
         "pause" => relay.live.pause(&account),
         "resume" => relay.live.resume(&account),

@@ -2,22 +2,25 @@
 //!
 //! Invariant: one request a connection; an answer that is cut short is an error, never a shorter answer.
 
-use super::report::{ChangeRequest, Changed, Message, Refusal, Select, Shown, Status};
+use super::report::{ChangeRequest, Changed, Line, Listed, Message, Refusal, Select, Shown, Status};
 use crate::mail::{Escaped, QueueId};
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use std::io;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-/// Until the answer begins. A daemon on a dying disk must not hang the script that watches it.
+/// Until the answer begins, and until it goes on. A daemon on a dying disk must not hang the script that watches it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A part is some hundred messages, or one with all the recipients there can be.
+const MAX_LINE_BYTES: usize = 64 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -80,12 +83,24 @@ impl Client {
         self.json(Method::GET, "/status", None).await
     }
 
-    /// Messages, oldest first.
+    /// Messages, oldest first, in parts.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn listing(&self, select: &Select) -> Result<Parts<Listed>, ClientError> {
+        self.parts(Method::GET, &format!("/queue?{}", query(select)), None).await
+    }
+
+    /// Messages, oldest first, all at once: for few.
     ///
     /// # Errors
     /// Any.
     pub async fn list(&self, select: &Select) -> Result<Vec<Message>, ClientError> {
-        self.json(Method::GET, &format!("/queue?{}", query(select)), None).await
+        let (mut parts, mut all) = (self.listing(select).await?, vec![]);
+        while let Some(part) = parts.next().await {
+            all.append(&mut part?.messages);
+        }
+        Ok(all)
     }
 
     /// One message.
@@ -96,13 +111,30 @@ impl Client {
         self.json(Method::GET, &format!("/queue/{id}"), None).await
     }
 
-    /// Changes messages.
+    /// Changes messages, in steps: it goes on only as long as the parts are taken.
     ///
     /// # Errors
-    /// Any; then nothing was changed, or, after `Broken`, nobody knows.
-    pub async fn change(&self, request: &ChangeRequest) -> Result<Changed, ClientError> {
+    /// Any; then nothing was changed, or, after `Broken`, nobody knows. An error in place of a part says nothing
+    /// against the parts before it; after `Broken`, one more step may have been taken.
+    pub async fn changing(&self, request: &ChangeRequest) -> Result<Parts<Changed>, ClientError> {
         let body = serde_json::to_vec(request).map_err(|e| ClientError::Broken(e.to_string()))?;
-        self.json(Method::POST, "/queue/change", Some(body)).await
+        self.parts(Method::POST, "/queue/change", Some(body)).await
+    }
+
+    /// Changes messages, and says all at once which: for few.
+    ///
+    /// # Errors
+    /// Any; then a part may have been changed.
+    pub async fn change(&self, request: &ChangeRequest) -> Result<Changed, ClientError> {
+        let (mut parts, mut all) = (self.changing(request).await?, Changed::default());
+        while let Some(part) = parts.next().await {
+            let mut part = part?;
+            all.ids.append(&mut part.ids);
+            all.being_sent.append(&mut part.being_sent);
+            all.unreadable.append(&mut part.unreadable);
+            all.prospects.append(&mut part.prospects);
+        }
+        Ok(all)
     }
 
     /// Writes head and content of a message.
@@ -178,6 +210,16 @@ impl Client {
         })
     }
 
+    async fn parts<T>(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<Vec<u8>>,
+    ) -> Result<Parts<T>, ClientError> {
+        let answer = self.request(method, path, json).await?;
+        Ok(Parts { body: answer.into_body(), read: BytesMut::new(), is_over: false, of: PhantomData })
+    }
+
     async fn json<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -185,8 +227,66 @@ impl Client {
         json: Option<Vec<u8>>,
     ) -> Result<T, ClientError> {
         let bytes = self.request(method, path, json).await?.into_body().collect().await?.to_bytes();
-        serde_json::from_slice(&bytes)
-            .map_err(|e| ClientError::Broken(format!("{e}: is the daemon of another version?")))
+        understood(&bytes)
+    }
+}
+
+fn understood<T: DeserializeOwned>(json: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(json)
+        .map_err(|e| ClientError::Broken(format!("{e}: is the daemon of another version?")))
+}
+
+/// An answer that comes in parts.
+pub struct Parts<T> {
+    body: Incoming,
+    read: BytesMut,
+    is_over: bool,
+    of: PhantomData<T>,
+}
+
+impl<T: DeserializeOwned> Parts<T> {
+    /// The next part; `None` at the end. An error is the end, and what was given before it stands.
+    pub async fn next(&mut self) -> Option<Result<T, ClientError>> {
+        if self.is_over {
+            return None;
+        }
+        match self.line().await {
+            Ok(Line::Part(part)) => return Some(Ok(part)),
+            Ok(Line::End) => self.is_over = true,
+            Ok(Line::Failed(why)) => {
+                self.is_over = true;
+                return Some(Err(ClientError::Refused(why)));
+            }
+            Err(e) => {
+                self.is_over = true;
+                return Some(Err(e));
+            }
+        }
+        None
+    }
+
+    async fn line(&mut self) -> Result<Line<T>, ClientError> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.read[searched..]) {
+                let line = self.read.split_to(searched + end);
+                self.read.advance(1);
+                return understood(&line);
+            }
+            searched = self.read.len();
+            if searched > MAX_LINE_BYTES {
+                return Err(ClientError::Broken("a line without an end".to_owned()));
+            }
+            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await;
+            match frame.map_err(|_| ClientError::Broken(format!("nothing within {PATIENCE:?}")))? {
+                Some(frame) => {
+                    if let Ok(data) = frame?.into_data() {
+                        self.read.extend_from_slice(&data);
+                    }
+                }
+                None => return Err(ClientError::Broken("it ends in the middle".to_owned())),
+            }
+        }
     }
 }
 

@@ -6,6 +6,9 @@
 pub mod api;
 pub mod client;
 pub mod report;
+mod run;
+
+pub use run::{RequestError, Run, Standing};
 
 use crate::mail::{AccountId, WallTime};
 use futures_util::future::BoxFuture;
@@ -14,6 +17,9 @@ use std::net::IpAddr;
 
 /// The parts of a status that only the running daemon has. The dispatcher and the receiver provide them.
 pub trait Live: Send + Sync + 'static {
+    /// The names of every account there is, in configured order.
+    fn configured(&self) -> Vec<AccountId>;
+
     /// Every account, in configured order.
     fn accounts(&self) -> BoxFuture<'_, Vec<AccountLive>>;
 

@@ -14,7 +14,7 @@ use crate::receive::listener::Shared;
 use crate::token::expiry::{Expiry, expiry_warning};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// The rooms that are asked.
 pub(super) struct Rooms {
@@ -26,6 +26,11 @@ pub(super) struct Rooms {
 }
 
 impl Live for Rooms {
+    fn configured(&self) -> Vec<AccountId> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        places.iter().map(|(id, _)| id.clone()).collect()
+    }
+
     fn accounts(&self) -> BoxFuture<'_, Vec<AccountLive>> {
         Box::pin(async move {
             let live: BTreeMap<AccountId, dispatch::Live> =

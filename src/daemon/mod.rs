@@ -11,6 +11,7 @@ mod serve;
 mod signals;
 mod sockets;
 mod stand_in;
+mod upkeep;
 
 pub use demo::demo;
 pub use serve::{Exit, serve};
@@ -39,9 +40,10 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use upkeep::Keep;
 
-/// Between two looks at history that may be forgotten.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// An admin's command under way at a stop gets this long: it goes in steps, and says how far it came.
+const COMMANDS: Duration = Duration::from_secs(2);
 
 /// Why the relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +156,7 @@ pub struct Relay {
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
     upkeep: JoinHandle<()>,
-    keep: watch::Sender<(Duration, Duration)>,
+    keep: watch::Sender<Keep>,
     fixed: Fixed,
 }
 
@@ -213,14 +215,14 @@ impl Relay {
             started_at: WallTime::now(),
             is_sandbox: mail_for == MailFor::Sandbox,
         };
-        let stopped = stopped(stop.subscribe());
+        let stopping = stopped(stop.subscribe());
         let control = tokio::spawn(async move {
-            if let Err(error) = api::serve(socket, relay, stopped).await {
+            if let Err(error) = api::serve(socket, relay, stopping).await {
                 events::daemon::control_failed(&error.to_string());
             }
         });
         let (keep, kept) = watch::channel(keep);
-        let upkeep = tokio::spawn(upkeep(any, kept, stop.subscribe()));
+        let upkeep = tokio::spawn(upkeep::run(any, clock, kept, stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
         Ok(Self { queue, clock, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed })
     }
@@ -250,7 +252,7 @@ impl Relay {
         // Devices first, so that the last message accepted is on disk before the queue closes.
         tokio::join!(self.listeners.stop(bound), self.dispatcher.drain(bound));
         self.stop.send_replace(true);
-        let _ = tokio::time::timeout(bound, self.control).await;
+        let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
         let _ = self.upkeep.await;
         self.queue.close().await;
     }
@@ -258,34 +260,6 @@ impl Relay {
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|s| *s).await;
-}
-
-/// Forgets history in time.
-async fn upkeep(
-    queue: Arc<dyn Queue>,
-    keep: watch::Receiver<(Duration, Duration)>,
-    stop: watch::Receiver<bool>,
-) {
-    let mut stop = std::pin::pin!(stopped(stop));
-    loop {
-        let (history, dead) = *keep.borrow();
-        let before = |age: Duration| {
-            let ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-            WallTime::from_ms(WallTime::now().as_ms().saturating_sub(ms))
-        };
-        tokio::select! {
-            pruned = queue.prune(before(history), before(dead)) => match pruned {
-                Ok((0, 0)) => {}
-                Ok((delivered, dead)) => events::daemon::pruned(delivered, dead),
-                Err(error) => events::daemon::prune_failed(&error.to_string()),
-            },
-            () = &mut stop => return,
-        }
-        tokio::select! {
-            () = tokio::time::sleep(PRUNE_EVERY) => {}
-            () = &mut stop => return,
-        }
-    }
 }
 
 /// The part of the settings that the queue needs.

@@ -4,7 +4,7 @@
 //! changes nothing; every key is either handed out or named, and one that is new does not compile until it is.
 //! Must not know: how a room takes what it is told.
 
-use super::{Relay, StartError, dispatch_settings, listens, places, receive_settings};
+use super::{Keep, Relay, StartError, dispatch_settings, listens, places, receive_settings};
 use crate::config::{Listen, Queue, Settings};
 use crate::mail::AccountId;
 use crate::queue::Clock;
@@ -13,7 +13,6 @@ use crate::{dispatch, receive};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A configuration as the rooms take it.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ pub(super) struct InForce {
     pub(super) dispatch: dispatch::Settings,
     pub(super) places: Vec<(AccountId, String)>,
     /// History, dead letters.
-    pub(super) keep: (Duration, Duration),
+    pub(super) keep: Keep,
     pub(super) min_free_space_bytes: u64,
 }
 
@@ -35,7 +34,7 @@ impl InForce {
             receive: receive_settings(settings),
             dispatch: dispatch_settings(settings, clock)?,
             places: places(settings),
-            keep: (settings.queue.keep_history, settings.queue.keep_dead),
+            keep: Keep { history: settings.queue.keep_history, dead: settings.queue.keep_dead },
             min_free_space_bytes: settings.queue.min_free_space_bytes,
         })
     }

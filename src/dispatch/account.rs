@@ -372,7 +372,7 @@ fn breaker_note(account: &AccountId) -> String {
     format!("breaker/{account}")
 }
 
-fn pause_note(account: &AccountId) -> String {
+pub(super) fn pause_note(account: &AccountId) -> String {
     format!("paused/{account}")
 }
 

@@ -17,7 +17,7 @@ pub use plan::Live;
 use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::rewrite::Sender;
 use crate::policy::schedule::Retry;
-use crate::queue::{Clock, Queue};
+use crate::queue::{Clock, Queue, QueueError};
 use crate::submit::{SmartHost, Trust};
 use crate::token::Source;
 use account::{Actor, Command};
@@ -178,10 +178,18 @@ impl Dispatcher {
     /// Mail of an account that nobody runs waits for ever, so the admin hears of it.
     async fn tell_stranded(&self) {
         for t in self.queue.totals().await.unwrap_or_default() {
-            if t.state == State::Queued && !self.lock().contains_key(&t.account) {
+            if matches!(t.state, State::Queued | State::Held) && !self.lock().contains_key(&t.account) {
                 crate::events::dispatch::stranded(&t.account, t.messages);
             }
         }
+    }
+
+    /// Whether an admin has stopped this account, by what the queue remembers.
+    ///
+    /// # Errors
+    /// `Broken`, `Closed`.
+    pub async fn is_paused(queue: &dyn Queue, account: &AccountId) -> Result<bool, QueueError> {
+        Ok(queue.note(&account::pause_note(account)).await?.is_some())
     }
 
     /// Resolves when an account stopped by a defect of ours: a process that goes on without it would keep its mail

@@ -1,5 +1,6 @@
 //! Facts of the process.
 
+use crate::mail::{QueueId, QueuedMessage, WallTime};
 use std::net::SocketAddr;
 use std::path::Path;
 use tracing::{error, info, warn};
@@ -77,10 +78,41 @@ pub fn sandboxed(address: SocketAddr, queue: &Path) {
 }
 
 /// History was forgotten in time.
-pub fn pruned(delivered: u64, dead: u64) {
+pub fn history_forgotten(delivered: u64) {
+    info!(event = "history_forgotten", delivered, "forgot {delivered} delivered messages past keep_history");
+}
+
+/// Dead letters come to the end of `keep_dead`; told every day until then.
+pub fn dead_letters_end(count: u64, and_more: bool, first: WallTime) {
+    let more = if and_more { " or more" } else { "" };
+    warn!(event = "dead_letters_end", count, %first,
+        "{count}{more} dead letters will be removed for good, as keep_dead says: the first at {first}; hint: bring them back with: mailferry queue retry --state dead; or save them with: mailferry queue export --state dead --to DIR");
+}
+
+/// A dead letter has come to the end of `keep_dead` and is removed: what remains of it is this line.
+pub fn dead_letter_ends(message: &QueuedMessage, sha256: &str) {
+    let to = message.recipients.iter().map(|r| r.mailbox.to_string()).collect::<Vec<_>>().join(", ");
+    let from = &message.reverse_path;
+    let finished_at = message.finished_at.map(|at| at.to_string()).unwrap_or_default();
+    warn!(event = "dead_letter_removed", id = %message.id, account = %message.account, client = %message.client,
+        %from, to, size_bytes = message.size_bytes, received_at = %message.received_at, finished_at,
+        last_said = message.last_said, sha256,
+        "{}: removed for good, given up at {finished_at} and past keep_dead: from {from} to {to}, {} bytes, sha256 {sha256}",
+        message.id, message.size_bytes);
+}
+
+/// It was not removed after all: somebody else changed it at that moment.
+pub fn dead_letter_stays(id: QueueId) {
+    warn!(event = "dead_letter_stays", %id, "{id}: not removed after all, it was changed at that moment");
+}
+
+/// The end of a round. What was kept could not be read, or was being changed.
+pub fn dead_letters_ended(removed: u64, kept: u64) {
     info!(
-        event = "pruned",
-        delivered, dead, "forgot {delivered} delivered messages and {dead} dead letters past their time"
+        event = "dead_letters_ended",
+        removed,
+        kept,
+        "{removed} dead letters past keep_dead were removed, {kept} stay, as they cannot be read or somebody is at them"
     );
 }
 

@@ -261,7 +261,7 @@ pub fn account_stopped(account: &AccountId) {
 /// Mail waits for an account that is not configured.
 pub fn stranded(account: &AccountId, messages: u64) {
     warn!(event = "stranded", %account, messages,
-        "{messages} queued for {account}, which is not configured, and will not leave. hint: configure it again, or save them with: mailferry queue export");
+        "{messages} messages for {account}, which is no account: nobody will send them. hint: configure it again, or give its mail to another: mailferry queue move --account {account} --to MAILBOX");
 }
 
 /// At a stop, an answer after the final dot was not waited for any longer.

@@ -159,3 +159,17 @@ pub fn hand_over_interrupted(id: QueueId) {
     tracing::warn!(event = "hand_over_interrupted", %id,
         "{id} was being handed over when mailferry ended: the smart host may have it, and it may arrive twice");
 }
+
+/// Rows whose time is over cannot be read, and are not thrown away unread.
+pub fn unreadable_kept(count: u64) {
+    tracing::warn!(
+        event = "queue_unreadable_kept",
+        count,
+        "{count} delivered messages past their time cannot be read and stay; those behind them went"
+    );
+}
+
+/// An admin's command changed messages. `how` is `held`, `removed` and the like.
+pub fn changed(how: &str, count: u64) {
+    tracing::info!(event = "queue_changed", how, count, "an admin's command: {count} messages {how}");
+}

@@ -108,6 +108,13 @@ name!(
     ClientName
 );
 
+impl AccountId {
+    /// The account that a person names: the case of letters and spaces around it mean nothing.
+    pub fn named(text: &str) -> Self {
+        Self(text.trim().to_lowercase())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

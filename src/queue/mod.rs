@@ -8,11 +8,15 @@
 mod body;
 mod clock;
 mod disk;
+mod keep;
+mod ledger;
 mod space;
 pub mod sqlite;
 
 pub use body::{Body, BodyReader, Draft, SMALL_BYTES};
 pub use clock::Clock;
+pub use keep::KeepDead;
+pub use ledger::{ChangeStep, Changing, Finished, Listing, Page};
 
 use crate::mail::{
     AccountId, Attempt, Envelope, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, State, WallTime,
@@ -232,12 +236,14 @@ pub struct Filter {
     pub address: Option<String>,
     /// Only received at or after this.
     pub since: Option<WallTime>,
-    /// At most this many, oldest first; 0: no limit.
+    /// Only up to this id: what was begun later is not meant.
+    pub up_to: Option<QueueId>,
+    /// At most this many of those that all the above names, oldest first; 0: no limit.
     pub limit: usize,
 }
 
 /// What an admin does to messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Due now; a dead letter is queued again with its failed recipients pending, no attempts spent, its age anew.
     Retry,
@@ -247,6 +253,9 @@ pub enum Change {
     Release,
     /// Gone for good, content and row.
     Remove,
+    /// Leaves through this account from now on: queued, held and dead ones, in the state they are in, in a turn of
+    /// the new account. Each client's mail stays in order of arrival.
+    Move(AccountId),
 }
 
 /// How many messages of an account are in a state.
@@ -329,11 +338,12 @@ pub trait Queue: Send + Sync + 'static {
     /// Rings whenever a message of the account may have become due by something else than time.
     fn arrivals(&self, account: &AccountId) -> Arc<Notify>;
 
-    /// Messages as an admin asks for them, oldest first, without content.
+    /// The next page of the messages that the filter names, oldest first, behind `after`. Looks at a bounded number
+    /// of messages, so a page may be short, or empty, and not the last; see `Listing`.
     ///
     /// # Errors
-    /// `Broken`, `Closed`.
-    fn list(&self, filter: Filter) -> Done<Vec<QueuedMessage>>;
+    /// `Broken`, `Closed`. A message that cannot be read is no error of the page; it is named in it.
+    fn list(&self, filter: Filter, after: Option<QueueId>) -> Done<Page>;
 
     /// One message with its recorded attempts, oldest first.
     ///
@@ -347,12 +357,19 @@ pub trait Queue: Send + Sync + 'static {
     /// `Broken`, `Closed`.
     fn body(&self, id: QueueId) -> Done<Option<Body>>;
 
-    /// Changes every message the filter names and its state allows; returns their ids. A message that is being
-    /// sent at this moment is passed over.
+    /// The next step of a change to every message that the filter names and whose state allows it, oldest first,
+    /// behind `after`: one small transaction, between commits; see `Changing`. A message that is being sent at this
+    /// moment is passed over and named.
     ///
     /// # Errors
-    /// Any; then nothing is changed.
-    fn change(&self, filter: Filter, change: Change, now: RelayTime) -> Done<Vec<QueueId>>;
+    /// Any; then this step has changed nothing, and the steps before it stay done.
+    fn change(
+        &self,
+        filter: Filter,
+        change: Change,
+        now: RelayTime,
+        after: Option<QueueId>,
+    ) -> Done<ChangeStep>;
 
     /// Counts by account and state, without walking the messages.
     ///
@@ -378,12 +395,19 @@ pub trait Queue: Send + Sync + 'static {
     /// Any.
     fn set_note(&self, name: &str, value: Option<String>) -> Done<()>;
 
-    /// Removes history older than `keep_history` and dead letters older than `keep_dead`, in small steps that do
-    /// not hold up commits. Returns how many of each.
+    /// Messages that were delivered or given up before a moment, oldest first, behind `after`; some hundred at
+    /// most, and fewer than that at the end only.
     ///
     /// # Errors
-    /// Any.
-    fn prune(&self, delivered_before: WallTime, dead_before: WallTime) -> Done<(u64, u64)>;
+    /// `Broken`, `Closed`.
+    fn finished(&self, state: State, before: RelayTime, after: Option<Finished>) -> Done<Vec<Finished>>;
+
+    /// Forgets messages delivered before a moment, in small steps that do not hold up commits, passing over what
+    /// cannot be read. Returns how many.
+    ///
+    /// # Errors
+    /// Any; the steps before it stay done.
+    fn prune(&self, delivered_before: RelayTime) -> Done<u64>;
 
     /// Bytes free for new messages, after `min_free_space`.
     fn free_bytes(&self) -> u64;

@@ -72,6 +72,8 @@ pub struct Site {
     pub accounts: String,
     /// The lines of `[retry]`.
     pub retry: String,
+    /// Further lines of `[queue]`.
+    pub queue_more: String,
     /// Further sections.
     pub more: String,
     /// Where devices connect.
@@ -95,6 +97,7 @@ impl Site {
             retry: "delays = [\"50 ms\", \"100 ms\"]\naccount_delays = [\"20 ms\", \"40 ms\"]\n\
                     hold_delays = [\"1 h\"]\n"
                 .to_owned(),
+            queue_more: String::new(),
             more: String::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             listen_more: String::new(),
@@ -117,10 +120,10 @@ impl Site {
     /// Writes the configuration; returns its path.
     pub fn write(&self) -> PathBuf {
         let file = self.path("mailferry.toml");
-        let Self { clients, accounts, retry, more, listen, listen_more, .. } = self;
+        let Self { clients, accounts, retry, queue_more, more, listen, listen_more, .. } = self;
         let text = format!(
             "hostname = \"relay.contoso.local\"\n[[listen]]\naddress = \"{listen}\"\n{listen_more}{clients}{accounts}\
-             [retry]\n{retry}[queue]\ndirectory = \"queue\"\nmin_free_space = \"1 MiB\"\n\
+             [retry]\n{retry}[queue]\ndirectory = \"queue\"\nmin_free_space = \"1 MiB\"\n{queue_more}\
              [control]\nsocket = \"control.sock\"\n{more}"
         );
         std::fs::write(&file, text).unwrap();

@@ -2,11 +2,11 @@
 #![allow(dead_code, unreachable_pub, reason = "shared by several tests, none of which needs all of it")]
 
 use futures_util::future::{BoxFuture, FutureExt};
-use mailferry::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, WallTime};
+use mailferry::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, State};
 use mailferry::queue::sqlite::SqliteQueue;
 use mailferry::queue::{
-    Body, Change, Clock, Done, Draft, Filter, Intake, Lease, Next, Notice, Queue, QueueError, Settings,
-    Settlement, Stored, Total,
+    Body, Change, ChangeStep, Clock, Done, Draft, Filter, Finished, Intake, Lease, Next, Notice, Page, Queue,
+    QueueError, Settings, Settlement, Stored, Total,
 };
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, Semaphore};
@@ -92,8 +92,8 @@ impl Queue for WatchedQueue {
     fn arrivals(&self, account: &AccountId) -> Arc<Notify> {
         self.real.arrivals(account)
     }
-    fn list(&self, filter: Filter) -> Done<Vec<QueuedMessage>> {
-        self.real.list(filter)
+    fn list(&self, filter: Filter, after: Option<QueueId>) -> Done<Page> {
+        self.real.list(filter, after)
     }
     fn show(&self, id: QueueId) -> Done<Option<(QueuedMessage, Vec<Attempt>)>> {
         self.real.show(id)
@@ -101,8 +101,14 @@ impl Queue for WatchedQueue {
     fn body(&self, id: QueueId) -> Done<Option<Body>> {
         self.real.body(id)
     }
-    fn change(&self, filter: Filter, change: Change, now: RelayTime) -> Done<Vec<QueueId>> {
-        self.real.change(filter, change, now)
+    fn change(
+        &self,
+        filter: Filter,
+        change: Change,
+        now: RelayTime,
+        after: Option<QueueId>,
+    ) -> Done<ChangeStep> {
+        self.real.change(filter, change, now, after)
     }
     fn totals(&self) -> Done<Vec<Total>> {
         self.real.totals()
@@ -116,8 +122,11 @@ impl Queue for WatchedQueue {
     fn set_note(&self, name: &str, value: Option<String>) -> Done<()> {
         self.real.set_note(name, value)
     }
-    fn prune(&self, delivered_before: WallTime, dead_before: WallTime) -> Done<(u64, u64)> {
-        self.real.prune(delivered_before, dead_before)
+    fn finished(&self, state: State, before: RelayTime, after: Option<Finished>) -> Done<Vec<Finished>> {
+        self.real.finished(state, before, after)
+    }
+    fn prune(&self, delivered_before: RelayTime) -> Done<u64> {
+        self.real.prune(delivered_before)
     }
     fn free_bytes(&self) -> u64 {
         self.real.free_bytes()

@@ -3,12 +3,12 @@
 //! Invariant: as of `report`: RFC 3339, units in names, peer text escaped. An empty selection changes nothing
 //! unless the request says that all are meant.
 
-use super::At;
+use super::{AccountState, At};
 use crate::mail::{
     AccountId, Attempt, Escaped, Progress, QueueId, QueuedMessage, RelayTime, ReversePath, Stage, State,
     WallTime,
 };
-use crate::queue::{Change, Filter};
+use crate::queue::{ChangeStep, Filter, Page};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -139,6 +139,35 @@ impl From<Attempt> for Try {
     }
 }
 
+/// Some of the messages that were asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Oldest first.
+    pub messages: Vec<Message>,
+    /// Messages that may have been meant and cannot be read.
+    pub unreadable: Vec<QueueId>,
+}
+
+impl Listed {
+    /// `clock` as of `Message::of`.
+    pub fn of(page: &Page, clock: Option<(RelayTime, WallTime)>) -> Self {
+        let messages = page.messages.iter().map(|m| Message::of(m, clock)).collect();
+        Self { messages, unreadable: page.unreadable.clone() }
+    }
+}
+
+/// A line of an answer that comes in parts. The last is `End` or `Failed`; an answer without either was cut short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line<T> {
+    /// A part.
+    Part(T),
+    /// That was all.
+    End,
+    /// There is more, and it could not be had: why, in one line. What the parts say stands.
+    Failed(String),
+}
+
 /// Which messages are meant; as a query and as JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -174,27 +203,36 @@ impl Select {
     /// As the queue asks.
     ///
     /// # Errors
-    /// An id that is none.
+    /// An id that is none; a name or an address that is empty, as an unset variable of a script is: it would name
+    /// everything, or nothing.
     pub fn filter(&self) -> Result<Filter, String> {
-        let ids = self
-            .ids
-            .split(',')
-            .filter(|id| !id.is_empty())
-            .map(|id| id.parse::<QueueId>().map_err(|e| format!("\"{}\": {e}", Escaped(id.as_bytes()))));
+        for (what, text) in [("account", &self.account), ("client", &self.client), ("address", &self.address)]
+        {
+            if text.as_ref().is_some_and(|text| text.trim().is_empty()) {
+                return Err(format!("the {what} is empty"));
+            }
+        }
+        let id = |id: &str| id.parse::<QueueId>().map_err(|e| format!("\"{}\": {e}", Escaped(id.as_bytes())));
+        let ids = if self.ids.is_empty() {
+            vec![]
+        } else {
+            self.ids.split(',').map(id).collect::<Result<_, _>>()?
+        };
         Ok(Filter {
-            ids: ids.collect::<Result<_, _>>()?,
+            ids,
             state: self.state,
-            account: self.account.as_ref().map(|a| AccountId::new(a.to_lowercase())),
+            account: self.account.as_deref().map(AccountId::named),
             client: self.client.clone(),
             address: self.address.clone(),
             since: self.since.map(|at| at.0),
+            up_to: None,
             limit: self.limit,
         })
     }
 }
 
 /// What an admin does to messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Due now; dead letters are queued again.
@@ -205,17 +243,8 @@ pub enum Action {
     Release,
     /// Gone for good.
     Remove,
-}
-
-impl From<Action> for Change {
-    fn from(action: Action) -> Self {
-        match action {
-            Action::Retry => Self::Retry,
-            Action::Hold => Self::Hold,
-            Action::Release => Self::Release,
-            Action::Remove => Self::Remove,
-        }
-    }
+    /// Through this account from now on.
+    Move(String),
 }
 
 /// The body of `POST /queue/change`.
@@ -230,11 +259,41 @@ pub struct ChangeRequest {
     pub all: bool,
 }
 
-/// What was changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a part of a change came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
-    /// These messages.
+    /// These messages were changed.
     pub ids: Vec<QueueId>,
+    /// These were meant and are being sent at this moment: not changed.
+    pub being_sent: Vec<QueueId>,
+    /// These may have been meant and cannot be read.
+    pub unreadable: Vec<QueueId>,
+    /// What comes of all that was changed, an account each; only in the last part, and only where it matters.
+    pub prospects: Vec<Prospect>,
+}
+
+impl From<ChangeStep> for Changed {
+    fn from(step: ChangeStep) -> Self {
+        Self {
+            ids: step.changed.into_iter().map(|(id, _)| id).collect(),
+            being_sent: step.being_sent,
+            unreadable: step.unreadable,
+            prospects: vec![],
+        }
+    }
+}
+
+/// Whether an account sends what was given to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prospect {
+    /// Which.
+    pub account: String,
+    /// So many messages.
+    pub messages: u64,
+    /// Whether mail flows; none: there is no such account, and nobody will send them.
+    pub state: Option<AccountState>,
+    /// Why it does not, or slower; one escaped line, empty when it does.
+    pub reason: String,
 }
 
 /// Every answer that is not a success.
@@ -247,6 +306,19 @@ pub struct Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_text_is_refused_for_it_would_name_everything() {
+        let empty = || Some(String::new());
+        for select in [
+            Select { address: empty(), ..Select::default() },
+            Select { client: Some("  ".to_owned()), ..Select::default() },
+            Select { account: empty(), ..Select::default() },
+            Select { ids: ",".to_owned(), ..Select::default() },
+        ] {
+            assert!(select.filter().is_err(), "{select:?}");
+        }
+    }
 
     #[test]
     fn an_empty_selection_is_everything_and_a_bad_id_is_told() {

@@ -206,9 +206,9 @@ async fn a_rescue_reads_what_can_be_read_and_changes_nothing() {
     database[page..page + PAGE].fill(0xff);
     database[..100].fill(0);
     std::fs::write(damaged.join(DATABASE), &database).unwrap();
-    let lost = rescue(&damaged, &rescued).unwrap();
+    let Rescued { queue, lost } = rescue(&damaged, &rescued).unwrap();
     assert_eq!(lost, []);
     assert_eq!(std::fs::read(damaged.join(DATABASE)).unwrap(), database);
-    let queue = open(&rescued);
+    let queue = open(&queue);
     assert_eq!(send_all(&queue).await.into_keys().collect::<Vec<_>>(), ids);
 }

@@ -28,6 +28,7 @@
 mod damage;
 mod handover;
 mod held_over;
+mod ledger;
 mod rebuild;
 mod row;
 mod salvage;
@@ -41,18 +42,18 @@ mod upkeep;
 mod writer;
 
 use crate::files;
-use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, WallTime};
+use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, State, WallTime};
 use crate::queue::body::Sealed;
 use crate::queue::disk::Disk;
 use crate::queue::{
-    Body, Change, Clock, Done, Draft, Filter, Intake, Lease, LeaseGuard, Next, Notice, OpenError, Queue,
-    QueueError, SMALL_BYTES, Settings, Settlement, Stored, Total,
+    Body, Change, ChangeStep, Clock, Done, Draft, Filter, Finished, Intake, Lease, LeaseGuard, Next, Notice,
+    OpenError, Page, Queue, QueueError, SMALL_BYTES, Settings, Settlement, Stored, Total,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use handover::HandOvers;
-pub use rebuild::rescue;
-use row::{DEAD, DELIVERED, Entry, HELD, QUEUED};
+pub use rebuild::{Rescued, rescue};
+use row::Entry;
 use rusqlite::{Connection, OptionalExtension, params};
 use schema::Use;
 use std::collections::{HashMap, HashSet};
@@ -63,7 +64,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::time::Instant;
 use store::Frames;
 use tokio::sync::{Notify, oneshot, watch};
-use transaction::{Op, PRUNED_AT_ONCE};
+use transaction::Op;
 use turns::Turns;
 
 const DATABASE: &str = "queue.db";
@@ -550,17 +551,9 @@ impl Queue for SqliteQueue {
         self.shared.arrivals(account)
     }
 
-    fn list(&self, filter: Filter) -> Done<Vec<QueuedMessage>> {
+    fn list(&self, filter: Filter, after: Option<QueueId>) -> Done<Page> {
         let shared = Arc::clone(&self.shared);
-        // May be long, so it has a connection of its own and leases do not wait for it.
-        Box::pin(blocking(move || {
-            if *shared.closed.borrow() {
-                return Err(QueueError::Closed);
-            }
-            let _reading = shared.lists.read().unwrap_or_else(PoisonError::into_inner);
-            let conn = schema::connect(&shared.directory.join(DATABASE), Use::Read)?;
-            row::select(&conn, &filter, &[QUEUED, HELD, DEAD, DELIVERED])
-        }))
+        Box::pin(blocking(move || ledger::list(&shared, &filter, after)))
     }
 
     fn show(&self, id: QueueId) -> Done<Option<(QueuedMessage, Vec<Attempt>)>> {
@@ -576,9 +569,15 @@ impl Queue for SqliteQueue {
         })
     }
 
-    fn change(&self, filter: Filter, change: Change, now: RelayTime) -> Done<Vec<QueueId>> {
-        let ops = Arc::clone(&self.ops);
-        Box::pin(async move { ops.ask(|reply| Op::Change { filter, change, now, reply }).await })
+    fn change(
+        &self,
+        filter: Filter,
+        change: Change,
+        now: RelayTime,
+        after: Option<QueueId>,
+    ) -> Done<ChangeStep> {
+        let (shared, ops) = (Arc::clone(&self.shared), Arc::clone(&self.ops));
+        Box::pin(ledger::change(shared, ops, filter, change, now, after))
     }
 
     fn totals(&self) -> Done<Vec<Total>> {
@@ -641,23 +640,14 @@ impl Queue for SqliteQueue {
         })
     }
 
-    fn prune(&self, delivered_before: WallTime, dead_before: WallTime) -> Done<(u64, u64)> {
-        let ops = Arc::clone(&self.ops);
-        Box::pin(async move {
-            let mut pruned = [0, 0];
-            for (count, (state, before)) in
-                pruned.iter_mut().zip([(DELIVERED, delivered_before), (DEAD, dead_before)])
-            {
-                loop {
-                    let step = ops.ask(|reply| Op::Prune { state, before, reply }).await?;
-                    *count += step;
-                    if step < u64::from(PRUNED_AT_ONCE) {
-                        break;
-                    }
-                }
-            }
-            Ok((pruned[0], pruned[1]))
-        })
+    fn finished(&self, state: State, before: RelayTime, after: Option<Finished>) -> Done<Vec<Finished>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(blocking(move || ledger::finished(&shared, state, before, after)))
+    }
+
+    fn prune(&self, delivered_before: RelayTime) -> Done<u64> {
+        let (shared, ops) = (Arc::clone(&self.shared), Arc::clone(&self.ops));
+        Box::pin(ledger::prune(shared, ops, delivered_before))
     }
 
     fn free_bytes(&self) -> u64 {

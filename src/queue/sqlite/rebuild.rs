@@ -107,22 +107,36 @@ fn remove_database(file: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a sound queue in `to`, an empty directory, of whatever can be read of the one in `from`, which is only read:
-/// it may be damaged in any way, and may even be in use. A content without its message, or a part of one, is left
-/// beside as `ID.eml` and `ID.part.eml`. Returns the messages that are named somewhere and could not be read.
+/// What was rescued.
+#[derive(Debug)]
+pub struct Rescued {
+    /// The directory of a sound queue with all that could be read.
+    pub queue: PathBuf,
+    /// Named somewhere, and not to be read.
+    pub lost: Vec<QueueId>,
+}
+
+/// Makes a sound queue below `to` of whatever can be read of the one in `from`, which is only read: it may be damaged
+/// in any way, and may even be in use. A content without its message, or a part of one, is left in `to` as `ID.eml` or
+/// `ID.part.eml`.
 ///
 /// # Errors
 /// `to` cannot be written; there is no database in `from`.
-pub fn rescue(from: &Path, to: &Path) -> Result<Vec<QueueId>, QueueError> {
+pub fn rescue(from: &Path, to: &Path) -> Result<Rescued, QueueError> {
     let salvage = Salvage::open(from)?;
     files::make_directory(to)?;
-    let disk = Disk::open(to, 0)?;
+    let queue = to.join("queue");
+    files::open_or_make_directory(&queue)?;
+    let disk = Disk::open(&queue, 0)?;
     for entry in std::fs::read_dir(from.join("bodies")).into_iter().flatten().flatten() {
         // One that cannot be read is told by its message, which has no content then.
-        let _ = std::fs::copy(entry.path(), to.join("bodies").join(entry.file_name()));
+        if let Ok(mut body) = files::open(&entry.path()) {
+            let mut copy = files::create_for_owner(&queue.join("bodies").join(entry.file_name()))?;
+            let _ = io::copy(&mut body, &mut copy);
+        }
     }
-    let found = copy(&salvage, &to.join(DATABASE), &disk, to)?;
-    Ok(found.lost.into_iter().collect())
+    let found = copy(&salvage, &queue.join(DATABASE), &disk, to)?;
+    Ok(Rescued { queue, lost: found.lost.into_iter().collect() })
 }
 
 /// Links the damaged files aside, so that they stay when their names are taken.
@@ -221,7 +235,7 @@ fn insert(conn: &Connection, row: Row, kept: &Path) -> Result<(), QueueError> {
     }
 }
 
-const MESSAGE_COLUMNS: usize = 19;
+const MESSAGE_COLUMNS: usize = 20;
 
 fn named(conn: &Connection, id: QueueId) -> Result<(), QueueError> {
     conn.prepare_cached("INSERT OR IGNORE INTO named VALUES (?1)")?.execute([id.number()])?;
@@ -241,6 +255,10 @@ fn count(conn: &Connection) -> Result<(), QueueError> {
             [WallTime::now().as_ms()],
         )?;
     }
+    // Rows of an earlier version count as finished now, as at an upgrade.
+    conn.execute_batch(
+        "UPDATE message SET finished = (SELECT relay_ms FROM clock) WHERE state >= 2 AND finished IS NULL",
+    )?;
     Ok(())
 }
 

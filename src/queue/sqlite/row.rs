@@ -1,11 +1,8 @@
 //! Between rows and values.
 
-use crate::mail::{
-    AccountId, Attempt, ClientName, Mailbox, QueueId, QueuedMessage, RelayTime, State, WallTime,
-};
-use crate::queue::{Body, Filter, Intake, QueueError, disk::Disk, pending};
+use crate::mail::{AccountId, Attempt, ClientName, QueueId, QueuedMessage, RelayTime, State, WallTime};
+use crate::queue::{Body, Intake, QueueError, disk::Disk, pending};
 use rusqlite::ffi::{SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
-use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row};
 use std::net::IpAddr;
 
@@ -152,78 +149,23 @@ fn message(row: &Row<'_>) -> Result<QueuedMessage, QueueError> {
 }
 
 pub(super) fn load(conn: &Connection, id: QueueId) -> Result<Option<QueuedMessage>, QueueError> {
-    let mut statement = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE id = ?1"))?;
-    let mut rows = statement.query([id.number()])?;
-    rows.next()?.map(message).transpose()
+    find(conn, id)?.transpose()
 }
 
 /// The row as it is; the inner error is the row's own, and reading another may go well.
 pub(super) fn read(conn: &Connection, id: QueueId) -> Result<Result<QueuedMessage, QueueError>, QueueError> {
+    let gone = || QueueError::Damaged(format!("{id} is in an index and not in its table"));
+    find(conn, id)?.ok_or_else(gone)
+}
+
+/// The row, if there is one; the inner error is its own.
+pub(super) fn find(
+    conn: &Connection,
+    id: QueueId,
+) -> rusqlite::Result<Option<Result<QueuedMessage, QueueError>>> {
     let mut statement = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE id = ?1"))?;
     let mut rows = statement.query([id.number()])?;
-    match rows.next()? {
-        Some(row) => Ok(message(row)),
-        None => Err(QueueError::Damaged(format!("{id} is in an index and not in its table"))),
-    }
-}
-
-/// What the filter names, oldest first, among messages in one of `states`.
-pub(super) fn select(
-    conn: &Connection,
-    filter: &Filter,
-    states: &[i64],
-) -> Result<Vec<QueuedMessage>, QueueError> {
-    let mut sql = format!("SELECT {COLUMNS} FROM message WHERE state IN (SELECT value FROM json_each(?))");
-    let mut values = vec![Value::from(to_json(&states))];
-    let mut and = |condition: &str, mut new: Vec<Value>| {
-        sql.push_str(" AND ");
-        sql.push_str(condition);
-        values.append(&mut new);
-    };
-    if !filter.ids.is_empty() {
-        let ids: Vec<i64> = filter.ids.iter().map(|id| id.number()).collect();
-        and("id IN (SELECT value FROM json_each(?))", vec![to_json(&ids).into()]);
-    }
-    if let Some(state) = filter.state {
-        and("state = ?", vec![state_code(state).into()]);
-    }
-    if let Some(account) = &filter.account {
-        and("account = ?", vec![account.as_str().to_owned().into()]);
-    }
-    if let Some(client) = &filter.client {
-        and("(client = ? OR peer = ?)", vec![client.clone().into(), client.clone().into()]);
-    }
-    if let Some(since) = filter.since {
-        and("received_at >= ?", vec![since.as_ms().into()]);
-    }
-    sql.push_str(" ORDER BY id");
-    let mut statement = conn.prepare(&sql)?;
-    let mut rows = statement.query(rusqlite::params_from_iter(values))?;
-    let address = filter.address.as_ref().map(|a| a.to_lowercase());
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let message = match message(row) {
-            Ok(message) => message,
-            Err(why) => {
-                // One damaged row must not hide all the others.
-                crate::events::queue::row_unreadable(QueueId::from_number(row.get(0)?), &why);
-                continue;
-            }
-        };
-        if address.as_ref().is_none_or(|part| has_address(&message, part)) {
-            found.push(message);
-        }
-        if found.len() == filter.limit {
-            break;
-        }
-    }
-    Ok(found)
-}
-
-/// Not in SQL: the recipients' JSON holds replies too, and those quote addresses.
-fn has_address(message: &QueuedMessage, part: &str) -> bool {
-    let is_in = |mailbox: &Mailbox| mailbox.to_string().to_lowercase().contains(part);
-    message.reverse_path.mailbox().is_some_and(is_in) || message.recipients.iter().any(|r| is_in(&r.mailbox))
+    Ok(rows.next()?.map(message))
 }
 
 pub(super) fn attempts(conn: &Connection, id: QueueId) -> Result<Vec<Attempt>, QueueError> {

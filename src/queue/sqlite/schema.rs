@@ -11,7 +11,10 @@ use std::time::Duration;
 /// `message` and `body` are apart so that settling a message rewrites a small row. `ready` and `deferred` hold
 /// only what waits, so that leasing does not see history. `message_state` gives the oldest of a state.
 /// Recipients are JSON: a message with one recipient is one row.
-const MIGRATIONS: [&str; 2] = [FIRST, DIGESTS];
+///
+/// `finished` is `finished_at` on the relay's clock; rows of version 1 count as finished at the upgrade. They get it
+/// as the column's default, so that a large history is not written anew, which would take room a full disk has not.
+const MIGRATIONS: [&str; 3] = [FIRST, FINISHED, DIGESTS];
 
 const FIRST: &str = "
     CREATE TABLE message (
@@ -53,11 +56,20 @@ const FIRST: &str = "
         wall_ms INTEGER NOT NULL, last_id INTEGER NOT NULL) STRICT;
 ";
 
+const FINISHED: &str = "
+    ALTER TABLE message ADD COLUMN finished INTEGER DEFAULT :relay_ms;
+    DROP INDEX finished;
+    CREATE INDEX finished ON message (state, finished) WHERE state >= 2;
+";
+
 /// Over what must not change unseen on a disk; NULL where an earlier version wrote none.
 const DIGESTS: &str = "
     ALTER TABLE message ADD COLUMN digest INTEGER;
     ALTER TABLE body ADD COLUMN digest INTEGER;
 ";
+
+/// In a step: the relay's clock as it was when the queue was last open.
+const RELAY_MS: &str = ":relay_ms";
 
 /// The version this program writes.
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]
@@ -108,7 +120,58 @@ pub(super) fn version(conn: &Connection) -> rusqlite::Result<i64> {
 pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<()> {
     let from = usize::try_from(version(conn)?).unwrap_or(0);
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(from) {
+        let relay_ms: i64 = match step {
+            0 => 0,
+            _ => conn.query_row("SELECT coalesce(max(relay_ms), 0) FROM clock", [], |row| row.get(0))?,
+        };
+        let sql = sql.replace(RELAY_MS, &relay_ms.to_string());
         conn.execute_batch(&format!("BEGIN IMMEDIATE; {sql} PRAGMA user_version = {}; COMMIT;", step + 1))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{RelayTime, State};
+    use crate::queue::sqlite::SqliteQueue;
+    use crate::queue::{Queue, Settings};
+
+    /// A queue as version 0.1 left it: its clock at `relay_ms`, and a message in every state.
+    fn of_version_1(directory: &Path, relay_ms: i64) {
+        let conn = Connection::open(directory.join("queue.db")).unwrap();
+        conn.execute_batch(&format!("BEGIN; {} PRAGMA user_version = 1; COMMIT;", MIGRATIONS[0])).unwrap();
+        conn.execute("INSERT INTO clock VALUES (1, ?1, 0, 9)", [relay_ms]).unwrap();
+        for (state, finished_at) in [(0, None), (1, None), (2, Some(5)), (3, Some(5))] {
+            conn.execute(
+                "INSERT INTO message VALUES (?1, 'scanner@contoso.com', ?1, 0, 1, 0, 0, 0, 1, ?2, 10, 0, 'printers', '',
+                    '\"null\"', '[]', '', NULL)",
+                rusqlite::params![state, finished_at],
+            )
+            .unwrap();
+            conn.execute("INSERT INTO total VALUES ('scanner@contoso.com', ?1, 1, 10)", [state]).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_version_1_had_finished_counts_as_finished_at_the_upgrade() {
+        let tmp = tempfile::tempdir().unwrap();
+        of_version_1(tmp.path(), 1_000_000);
+        let settings = Settings { directory: tmp.path().to_owned(), min_free_space_bytes: 0 };
+        let (queue, clock) = SqliteQueue::open(&settings).unwrap();
+        assert!(clock.now() >= RelayTime::from_ms(1_000_000));
+        let finished = async |state, before| {
+            let found = queue.finished(state, RelayTime::from_ms(before), None).await.unwrap();
+            found.iter().map(|f| (f.id.number(), f.at.as_ms())).collect::<Vec<_>>()
+        };
+        for (state, id) in [(State::Dead, 2), (State::Delivered, 3)] {
+            assert_eq!(finished(state, 1_000_000).await, []);
+            assert_eq!(finished(state, 1_000_001).await, [(id, 1_000_000)]);
+        }
+        assert_eq!(queue.prune(RelayTime::from_ms(1_000_000)).await.unwrap(), 0);
+        assert_eq!(queue.prune(RelayTime::from_ms(1_000_001)).await.unwrap(), 1);
+        queue.close().await;
+        let (queue, _) = SqliteQueue::open(&settings).unwrap();
+        assert_eq!(queue.totals().await.unwrap().len(), 3, "and the next start changes nothing more");
+    }
 }

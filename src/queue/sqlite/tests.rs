@@ -1,13 +1,38 @@
 //! The table of `sqlite`, a test a row, and what a failing or full disk does.
 
 use super::*;
-use crate::mail::{ClientName, Envelope, Progress, Recipient, Reply, ReversePath, State};
-use crate::queue::Destination;
+use crate::mail::{ClientName, Envelope, Progress, QueuedMessage, Recipient, Reply, ReversePath};
 use crate::queue::disk::Step;
+use crate::queue::{Changing, Destination, Listing};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 pub(super) const LARGE: usize = 100_000;
+
+/// All at once, where there are few.
+impl SqliteQueue {
+    pub(super) async fn list(self: &Arc<Self>, filter: Filter) -> Result<Vec<QueuedMessage>, QueueError> {
+        let (mut listing, mut all) = (Listing::new(Arc::clone(self) as Arc<dyn Queue>, filter), vec![]);
+        while let Some(page) = listing.next().await {
+            all.append(&mut page?.messages);
+        }
+        Ok(all)
+    }
+
+    pub(super) async fn change(
+        self: &Arc<Self>,
+        filter: Filter,
+        change: Change,
+        now: RelayTime,
+    ) -> Result<Vec<QueueId>, QueueError> {
+        let mut changing = Changing::new(Arc::clone(self) as Arc<dyn Queue>, filter, change, now);
+        let mut all = vec![];
+        while let Some(step) = changing.next().await {
+            all.extend(step?.changed.into_iter().map(|(id, _)| id));
+        }
+        Ok(all)
+    }
+}
 
 pub(super) fn settings(directory: &Path) -> Settings {
     Settings { directory: directory.to_owned(), min_free_space_bytes: 0 }
@@ -587,4 +612,163 @@ async fn a_row_that_cannot_be_read_is_an_alarm_and_holds_up_nobody() {
     let listed = queue.list(Filter::default()).await.unwrap();
     assert_eq!(listed.iter().map(|m| m.id).collect::<Vec<_>>(), [whole]);
     assert_eq!(queue.totals().await.unwrap()[0].messages, 2, "it is still there");
+}
+
+async fn post(queue: &SqliteQueue, count: usize, len: usize) -> Vec<QueueId> {
+    let notices = (0..count).map(|_| Notice { intake: intake(queue.next_id()), content: vec![7; len] });
+    queue.post(notices.collect()).await.unwrap().iter().map(Stored::id).collect()
+}
+
+fn changing(queue: &Arc<SqliteQueue>, change: Change) -> Changing {
+    Changing::new(Arc::clone(queue) as Arc<dyn Queue>, Filter::default(), change, RelayTime::default())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_goes_in_small_steps_and_one_that_fails_leaves_the_beginning_done() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    let ids = post(&queue, 300, 10).await;
+    let mut hold = changing(&queue, Change::Hold);
+    let first = hold.next().await.unwrap().unwrap();
+    let held: Vec<QueueId> = first.changed.iter().map(|(id, _)| *id).collect();
+    assert!(held.len() < ids.len() && held == ids[..held.len()], "in order of arrival");
+    fail(&queue, Step::Commit, io::ErrorKind::Other, usize::MAX);
+    assert!(hold.next().await.unwrap().is_err());
+    assert!(hold.next().await.is_none(), "it goes no further");
+    *queue.shared.disk.hook.lock().unwrap() = None;
+    let is = |state| Filter { state: Some(state), ..Filter::default() };
+    assert_eq!(queue.list(is(State::Held)).await.unwrap().len(), held.len());
+    let totals = queue.totals().await.unwrap();
+    let of = |state| totals.iter().find(|t| t.state == state).unwrap().messages as usize;
+    assert_eq!((of(State::Held), of(State::Queued)), (held.len(), ids.len() - held.len()));
+    let rest = queue.change(Filter::default(), Change::Hold, RelayTime::default()).await.unwrap();
+    assert_eq!(rest, ids[held.len()..], "saying it again does the rest");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_frees_little_at_once_however_large_the_messages_are() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    post(&queue, 100, 60_000).await;
+    let mut remove = changing(&queue, Change::Remove);
+    let mut removed = 0;
+    while let Some(step) = remove.next().await {
+        let step = step.unwrap();
+        assert!(step.changed.len() <= 18, "{}", step.changed.len());
+        removed += step.changed.len();
+    }
+    assert_eq!(removed, 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_arrives_while_a_command_runs_is_not_meant_by_it() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    post(&queue, 200, 10).await;
+    let mut remove = changing(&queue, Change::Remove);
+    remove.next().await.unwrap().unwrap();
+    let late = commit(&queue, 10).await.unwrap();
+    while let Some(step) = remove.next().await {
+        step.unwrap();
+    }
+    let left: Vec<_> = queue.list(Filter::default()).await.unwrap().iter().map(|m| m.id).collect();
+    assert_eq!(left, [late]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_commands_at_once_change_each_message_once() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    post(&queue, 500, 10).await;
+    let run = || async {
+        let (mut remove, mut changed, mut being_sent) = (changing(&queue, Change::Remove), 0, 0);
+        while let Some(step) = remove.next().await {
+            let step = step.unwrap();
+            changed += step.changed.len();
+            being_sent += step.being_sent.len();
+        }
+        (changed, being_sent)
+    };
+    let ((a, a_sent), (b, b_sent)) = tokio::join!(run(), run());
+    assert_eq!((a + b, a_sent + b_sent), (500, 0), "and neither takes the other's for being sent");
+    assert!(queue.totals().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_cannot_be_read_do_not_stop_pruning() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    let mut ids = vec![];
+    for _ in 0..3 {
+        ids.append(&mut post(&queue, 400, 10).await);
+    }
+    let conn = Connection::open(tmp.path().join(DATABASE)).unwrap();
+    // A thousand and more that cannot be read, at the front, in the middle and at the same moment; two that can.
+    conn.execute_batch("UPDATE message SET state = 3, due = 0, recipients = '[{', finished = id / 500")
+        .unwrap();
+    for whole in [ids[1], ids[1_199]] {
+        conn.execute("UPDATE message SET recipients = '[]', digest = NULL WHERE id = ?1", [whole.number()]).unwrap();
+    }
+    assert_eq!(queue.prune(RelayTime::from_ms(i64::MAX)).await.unwrap(), 2);
+    let left: i64 = conn.query_row("SELECT count(*) FROM message", [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 1_198, "what cannot be read is not thrown away unread");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_of_one_moment_is_pruned_whole() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    for _ in 0..3 {
+        post(&queue, 400, 10).await;
+    }
+    let conn = Connection::open(tmp.path().join(DATABASE)).unwrap();
+    conn.execute_batch("UPDATE message SET state = 3, due = 0, finished = 7").unwrap();
+    assert_eq!(queue.prune(RelayTime::from_ms(7)).await.unwrap(), 0);
+    assert_eq!(queue.prune(RelayTime::from_ms(8)).await.unwrap(), 1_200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_goes_on_without_its_index_and_past_what_cannot_be_read() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    let ids = post(&queue, 600, 10).await;
+    let conn = Connection::open(tmp.path().join(DATABASE)).unwrap();
+    conn.execute("UPDATE message SET recipients = '[{' WHERE id = ?1", [ids[3].number()]).unwrap();
+    for is_damaged in [false, true] {
+        if is_damaged {
+            conn.execute_batch("DROP INDEX message_state").unwrap();
+        }
+        let mut listing = Listing::new(Arc::clone(&queue) as Arc<dyn Queue>, Filter::default());
+        let (mut listed, mut unreadable) = (vec![], vec![]);
+        while let Some(page) = listing.next().await {
+            let mut page = page.unwrap();
+            listed.extend(page.messages.iter().map(|m| m.id));
+            unreadable.append(&mut page.unreadable);
+        }
+        assert_eq!((listed.len(), unreadable), (599, vec![ids[3]]));
+        assert!(listed.is_sorted());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_with_many_recipients_makes_a_page_of_its_own() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    for _ in 0..5 {
+        let mut intake = intake(queue.next_id());
+        intake.envelope.recipients =
+            (0..1_500).map(|n| format!("r{n}@contoso.com").parse().unwrap()).collect();
+        queue.post(vec![Notice { intake, content: vec![] }]).await.unwrap();
+    }
+    let (mut pages, mut after) = (0, None);
+    loop {
+        let page = Queue::list(queue.as_ref(), Filter::default(), after).await.unwrap();
+        assert!(page.messages.len() <= 2, "{}", page.messages.len());
+        pages += 1;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, 3);
 }

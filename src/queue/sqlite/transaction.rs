@@ -3,11 +3,11 @@
 //! Invariant: nothing here is visible or answered before `COMMIT` returned; the counters of `total` and the turns
 //! change in the same transaction as the rows they speak of.
 
-use super::row::{DEAD, DELIVERED, Entry, HELD, QUEUED, digest, load, read, select, state_code, to_json};
+use super::row::{DEAD, DELIVERED, Entry, QUEUED, digest, load, state_code, to_json};
 use super::{Shared, turns::Turns};
 use crate::mail::{AccountId, Attempt, Progress, QueueId, QueuedMessage, RelayTime, Stage, State, WallTime};
 use crate::queue::body::Sealed;
-use crate::queue::{Change, Destination, Filter, Lease, QueueError, Settlement, Stored};
+use crate::queue::{Change, ChangeStep, Destination, Filter, Lease, QueueError, Settlement, Stored};
 use bytes::Bytes;
 use rusqlite::{Connection, params};
 use std::collections::{HashMap, HashSet};
@@ -21,8 +21,6 @@ const BUCKET_MS: i64 = 600_000;
 const BUCKETS_KEPT_MS: i64 = 48 * 3_600_000;
 /// Deferred messages made ready at once: a lease waits for it.
 const PROMOTED_AT_ONCE: i64 = 16;
-/// Rows pruned at once: commits wait for it.
-pub(super) const PRUNED_AT_ONCE: u32 = 500;
 /// Of many attempts, the first and the last are kept.
 const FIRST_ATTEMPTS: i64 = 10;
 const LAST_ATTEMPTS: i64 = 40;
@@ -46,21 +44,18 @@ pub(super) enum Op {
         notices: Vec<(Entry, Bytes)>,
         reply: oneshot::Sender<Result<(), (Box<Lease>, QueueError)>>,
     },
+    /// A step: those of these few that the filter still names.
     Change {
+        ids: Vec<QueueId>,
         filter: Filter,
         change: Change,
         now: RelayTime,
-        reply: Reply<Vec<QueueId>>,
+        reply: Reply<ChangeStep>,
     },
     Note {
         name: String,
         value: Option<String>,
         reply: Reply<()>,
-    },
-    Prune {
-        state: i64,
-        before: WallTime,
-        reply: Reply<u64>,
     },
     Promote {
         account: AccountId,
@@ -78,7 +73,7 @@ pub(super) enum Op {
 pub(super) enum Outcome {
     Done,
     Ids(Vec<QueueId>),
-    Count(u64),
+    Changed(ChangeStep),
 }
 
 impl Op {
@@ -115,9 +110,9 @@ impl Op {
                 }
                 Err(e) => drop(reply.send(Err((lease, e)))),
             },
-            Self::Change { reply, .. } => drop(reply.send(ids(result))),
-            Self::Prune { reply, .. } => {
-                drop(reply.send(result.map(|o| if let Outcome::Count(n) = o { n } else { 0 })));
+            Self::Change { reply, .. } => {
+                let step = |o| if let Outcome::Changed(step) = o { step } else { ChangeStep::default() };
+                drop(reply.send(result.map(step)));
             }
             Self::Note { reply, .. } | Self::Promote { reply, .. } | Self::Mend { reply } => {
                 drop(reply.send(result.map(|_| ())));
@@ -129,8 +124,8 @@ impl Op {
 
 /// The transaction under way, and what is to be done once it is durable.
 pub(super) struct Transaction<'a> {
-    conn: &'a Connection,
-    shared: &'a Shared,
+    pub(super) conn: &'a Connection,
+    pub(super) shared: &'a Shared,
     totals: HashMap<(AccountId, i64), (i64, i64)>,
     /// Accounts with mail that may be due now.
     pub(super) arrivals: HashSet<AccountId>,
@@ -139,7 +134,7 @@ pub(super) struct Transaction<'a> {
     /// Messages kept from being leased meanwhile.
     pub(super) reserved: Vec<QueueId>,
     /// The ids given so far must not be forgotten with the rows.
-    saves_clock: bool,
+    pub(super) saves_clock: bool,
 }
 
 impl<'a> Transaction<'a> {
@@ -172,12 +167,13 @@ impl<'a> Transaction<'a> {
                 self.insert_all(notices)?;
                 Ok(Outcome::Done)
             }
-            Op::Change { filter, change, now, .. } => self.change(filter, *change, *now).map(Outcome::Ids),
+            Op::Change { ids, filter, change, now, .. } => {
+                self.change(ids, filter, change, *now).map(Outcome::Changed)
+            }
             Op::Note { name, value: Some(value), .. } => {
                 self.run("INSERT OR REPLACE INTO note VALUES (?1, ?2)", params![name, value])
             }
             Op::Note { name, value: None, .. } => self.run("DELETE FROM note WHERE name = ?1", params![name]),
-            Op::Prune { state, before, .. } => self.prune(*state, *before).map(Outcome::Count),
             Op::Promote { account, now, .. } => self.run(
                 "UPDATE message SET due = 1 WHERE id IN (
                     SELECT id FROM message INDEXED BY deferred WHERE state = 0 AND due = 0 AND account = ?1
@@ -188,6 +184,8 @@ impl<'a> Transaction<'a> {
             Op::Tick => {
                 self.saves_clock = true;
                 Turns::prune(self.conn)?;
+                let horizon = self.shared.clock.now().as_ms() - BUCKETS_KEPT_MS;
+                self.run("DELETE FROM delivered WHERE last_ms < ?1", [horizon])?;
                 Ok(Outcome::Done)
             }
         }
@@ -212,18 +210,18 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    fn run(&self, sql: &str, params: impl rusqlite::Params) -> Result<Outcome, QueueError> {
+    pub(super) fn run(&self, sql: &str, params: impl rusqlite::Params) -> Result<Outcome, QueueError> {
         self.conn.prepare_cached(sql)?.execute(params)?;
         Ok(Outcome::Done)
     }
 
-    fn count(&mut self, account: &AccountId, state: i64, messages: i64, size: i64) {
+    pub(super) fn count(&mut self, account: &AccountId, state: i64, messages: i64, size: i64) {
         let total = self.totals.entry((account.clone(), state)).or_default();
         total.0 += messages;
         total.1 += size;
     }
 
-    fn moved(&mut self, message: &QueuedMessage, to: i64) {
+    pub(super) fn moved(&mut self, message: &QueuedMessage, to: i64) {
         let size = i64::try_from(message.size_bytes).unwrap_or(i64::MAX);
         self.count(&message.account, state_code(message.state), -1, -size);
         self.count(&message.account, to, 1, size);
@@ -237,7 +235,9 @@ impl<'a> Transaction<'a> {
         let turn = self.shared.turns().next(&e.account, &e.client, &e.peer);
         self.conn
             .prepare_cached(
-                "INSERT INTO message VALUES (?1, ?2, 0, 1, ?3, ?4, 0, ?4, ?5, NULL, ?6, 0, ?7, ?8, ?9, ?10, '', ?11, ?12)",
+                "INSERT INTO message (id, account, state, due, turn, next_attempt, attempts, queued_since, received_at,
+                    size_bytes, outcome_unknown, client, peer, reverse_path, recipients, last_said, charset, finished, digest)
+                 VALUES (?1, ?2, 0, 1, ?3, ?4, 0, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, '', ?11, NULL, ?12)",
             )?
             .execute(params![
                 e.id.number(),
@@ -265,10 +265,15 @@ impl<'a> Transaction<'a> {
     }
 
     fn settle(&mut self, message: &QueuedMessage, s: &Settlement) -> Result<(), QueueError> {
-        let (to, next_attempt, finished_at) = match s.to {
-            Destination::Queued(at) => (QUEUED, at, None),
-            Destination::Dead => (DEAD, message.next_attempt, Some(WallTime::now().as_ms())),
-            Destination::Delivered => (DELIVERED, message.next_attempt, Some(WallTime::now().as_ms())),
+        let (to, next_attempt) = match s.to {
+            Destination::Queued(at) => (QUEUED, at),
+            Destination::Dead => (DEAD, message.next_attempt),
+            Destination::Delivered => (DELIVERED, message.next_attempt),
+        };
+        // For people, and for deciding when its time is over.
+        let (finished_at, finished) = match to {
+            QUEUED => (None, None),
+            _ => (Some(WallTime::now().as_ms()), Some(s.now.as_ms())),
         };
         let recipients = to_json(&s.recipients);
         let changed = self
@@ -276,7 +281,7 @@ impl<'a> Transaction<'a> {
             .prepare_cached(
                 "UPDATE message SET recipients = ?2, attempts = ?3, state = ?4, due = ?5, next_attempt = ?6,
                  finished_at = ?7, last_said = coalesce(?8, last_said),
-                 outcome_unknown = max(outcome_unknown, ?9), digest = ?10
+                 outcome_unknown = max(outcome_unknown, ?9), finished = ?10, digest = ?11
                  WHERE id = ?1 AND state = 0",
             )?
             .execute(params![
@@ -289,6 +294,7 @@ impl<'a> Transaction<'a> {
                 finished_at,
                 s.attempt.as_ref().map(|a| &a.said),
                 s.outcome_unknown,
+                finished,
                 digest(message.id, &to_json(&message.reverse_path), &recipients)
             ])?;
         if changed != 1 {
@@ -341,7 +347,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// The content goes; its file, once this is durable.
-    fn empty(&mut self, id: QueueId) -> Result<(), QueueError> {
+    pub(super) fn empty(&mut self, id: QueueId) -> Result<(), QueueError> {
         let mut in_file = self
             .conn
             .prepare_cached("SELECT 1 FROM body INDEXED BY body_in_file WHERE id = ?1 AND content IS NULL")?;
@@ -350,110 +356,6 @@ impl<'a> Transaction<'a> {
         }
         self.run("DELETE FROM body WHERE id = ?1", [id.number()])?;
         Ok(())
-    }
-
-    fn change(
-        &mut self,
-        filter: &Filter,
-        change: Change,
-        now: RelayTime,
-    ) -> Result<Vec<QueueId>, QueueError> {
-        let states: &[i64] = match change {
-            Change::Retry => &[QUEUED, DEAD],
-            Change::Hold => &[QUEUED],
-            Change::Release => &[HELD],
-            // History is not what somebody means who empties a queue, unless they say so.
-            Change::Remove if filter.state == Some(State::Delivered) => &[DELIVERED],
-            Change::Remove => &[QUEUED, HELD, DEAD],
-        };
-        let mut changed = Vec::new();
-        for message in select(self.conn, filter, states)? {
-            let id = message.id;
-            if !self.shared.leased().insert(id) {
-                continue;
-            }
-            self.reserved.push(id);
-            match change {
-                Change::Retry if message.state == State::Dead => self.revive(&message, now)?,
-                Change::Retry => {
-                    self.conn
-                        .prepare_cached(
-                            "UPDATE message SET due = 1, next_attempt = min(next_attempt, ?2) WHERE id = ?1",
-                        )?
-                        .execute([id.number(), now.as_ms()])?;
-                }
-                Change::Hold => self.set_state(&message, HELD, false)?,
-                Change::Release => self.set_state(&message, QUEUED, message.next_attempt <= now)?,
-                Change::Remove => self.remove(&message)?,
-            }
-            if matches!(change, Change::Retry | Change::Release) {
-                self.arrivals.insert(message.account.clone());
-            }
-            changed.push(id);
-        }
-        Ok(changed)
-    }
-
-    fn set_state(&mut self, message: &QueuedMessage, to: i64, due: bool) -> Result<(), QueueError> {
-        self.conn
-            .prepare_cached("UPDATE message SET state = ?2, due = ?3 WHERE id = ?1")?
-            .execute(params![message.id.number(), to, due])?;
-        self.moved(message, to);
-        Ok(())
-    }
-
-    fn revive(&mut self, message: &QueuedMessage, now: RelayTime) -> Result<(), QueueError> {
-        let mut recipients = message.recipients.clone();
-        for recipient in &mut recipients {
-            if matches!(recipient.progress, Progress::Failed(_)) {
-                recipient.progress = Progress::Pending;
-            }
-        }
-        let peer = message.peer.map(|p| p.to_string()).unwrap_or_default();
-        let turn = self.shared.turns().next(&message.account, message.client.as_str(), &peer);
-        let recipients = to_json(&recipients);
-        let digest = digest(message.id, &to_json(&message.reverse_path), &recipients);
-        self.conn
-            .prepare_cached(
-                "UPDATE message SET state = 0, due = 1, turn = ?2, next_attempt = ?3, queued_since = ?3, attempts = 0,
-                 finished_at = NULL, recipients = ?4, digest = ?5 WHERE id = ?1",
-            )?
-            .execute(params![message.id.number(), turn, now.as_ms(), recipients, digest])?;
-        self.moved(message, QUEUED);
-        Ok(())
-    }
-
-    fn remove(&mut self, message: &QueuedMessage) -> Result<(), QueueError> {
-        let id = message.id.number();
-        self.empty(message.id)?;
-        self.run("DELETE FROM attempt WHERE id = ?1", [id])?;
-        self.run("DELETE FROM message WHERE id = ?1", [id])?;
-        let size = i64::try_from(message.size_bytes).unwrap_or(i64::MAX);
-        self.count(&message.account, state_code(message.state), -1, -size);
-        self.saves_clock = true;
-        Ok(())
-    }
-
-    fn prune(&mut self, state: i64, before: WallTime) -> Result<u64, QueueError> {
-        let ids: Vec<i64> = self
-            .conn
-            .prepare_cached(
-                "SELECT id FROM message INDEXED BY finished
-                 WHERE finished_at IS NOT NULL AND state = ?1 AND finished_at < ?2 LIMIT ?3",
-            )?
-            .query_map(params![state, before.as_ms(), PRUNED_AT_ONCE], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        let mut removed = 0;
-        for id in ids {
-            // What cannot be read is not thrown away unread.
-            if let Ok(message) = read(self.conn, QueueId::from_number(id))? {
-                self.remove(&message)?;
-                removed += 1;
-            }
-        }
-        let horizon = self.shared.clock.now().as_ms() - BUCKETS_KEPT_MS;
-        self.run("DELETE FROM delivered WHERE last_ms < ?1", [horizon])?;
-        Ok(removed)
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! The formats are those of <https://www.sqlite.org/fileformat2.html>.
 
+use crate::files;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -135,8 +136,8 @@ impl Log {
 
 impl Pages {
     pub(super) fn open(database: &Path, log: &Path) -> io::Result<Self> {
-        let database = File::open(database)?;
-        let log = File::open(log).ok();
+        let database = files::open(database)?;
+        let log = files::open(log).ok();
         let Log { frames, count, damaged } = log.as_ref().map(Log::read).unwrap_or_default();
         let len = Number::try_from(database.metadata()?.len() / PAGE as u64).unwrap_or(Number::MAX);
         // What SQLite wrote upon damage may name any number of pages; there are no more than these.

@@ -1,0 +1,336 @@
+//! `mailferry queue`: looking at messages and acting on them, however many there are.
+//!
+//! Invariant: parts are printed as they come and none is kept; what is said to have been done was done, also when
+//! the rest was not. Must not know: where the messages are.
+
+use super::export::{export, prepare};
+use super::owner::Owner;
+use super::source::Source;
+use super::{Acting, Failure, QueueCommand, as_json, exit, out, out_part, print, say};
+use crate::control::report::{
+    AccountState, Action, ChangeRequest, Changed, Prospect, Select, count, move_hint,
+};
+use crate::mail::{AccountId, QueueId};
+use crate::queue::sqlite::{Rescued, SqliteQueue, rescue as rescue_queue};
+use crate::queue::{Queue, QueueError, Settings};
+use jiff::tz::TimeZone;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// So many ids are named where they may be many.
+const NAMED: usize = 20;
+
+pub(super) async fn run(source: &Source, command: QueueCommand, owner: &Owner) -> Result<(), Failure> {
+    match command {
+        QueueCommand::List { select, json } => list(source, &select.select()?, &select.ids, json).await,
+        QueueCommand::Show { id, json } => {
+            let shown = source.show(id).await?;
+            out(&if json { as_json(&shown)? } else { print::shown(&shown, &TimeZone::system()) })
+        }
+        QueueCommand::Retry(acting) => act(source, Action::Retry, &acting).await,
+        QueueCommand::Hold(acting) => act(source, Action::Hold, &acting).await,
+        QueueCommand::Release(acting) => act(source, Action::Release, &acting).await,
+        QueueCommand::Remove(acting) => act(source, Action::Remove, &acting).await,
+        QueueCommand::Move { acting, to } => act(source, Action::Move(to), &acting).await,
+        QueueCommand::Rescue { .. } => unreachable!("a rescue opens no queue"),
+        QueueCommand::Export { select, to } => {
+            export_all(source, &select.select()?, &select.ids, &to, owner).await
+        }
+    }
+}
+
+/// What was asked for by its id and has not come up yet, and what came up and cannot be read.
+struct Outstanding {
+    named: BTreeSet<QueueId>,
+    unreadable: Vec<QueueId>,
+}
+
+impl Outstanding {
+    fn new(named: &[QueueId]) -> Self {
+        Self { named: named.iter().copied().collect(), unreadable: vec![] }
+    }
+
+    fn came_up(&mut self, id: QueueId) {
+        self.named.remove(&id);
+    }
+
+    fn cannot_be_read(&mut self, ids: &[QueueId]) {
+        ids.iter().for_each(|id| self.came_up(*id));
+        self.unreadable.extend(ids);
+    }
+
+    /// At the end of a question. What was named and is there was not meant, by another option.
+    async fn end(&mut self, source: &Source) -> Result<(), Failure> {
+        if !self.named.is_empty() {
+            let names = self.named.iter().map(QueueId::to_string).collect::<Vec<_>>().join(",");
+            let mut there = source.listing(&Select { ids: names, ..Select::default() }).await?;
+            while let Some(part) = there.next().await {
+                let part = part?;
+                part.messages.iter().for_each(|m| self.came_up(m.id));
+                self.cannot_be_read(&part.unreadable);
+            }
+        }
+        if !self.unreadable.is_empty() {
+            let hint = "the others are whole; keep a copy of the queue directory, and see the disk's health";
+            return Err(Failure::new(exit::IO, format!("cannot be read: {}", ids(&self.unreadable)), hint));
+        }
+        if self.named.is_empty() {
+            return Ok(());
+        }
+        let missing: Vec<QueueId> = self.named.iter().copied().collect();
+        let hint = "it may have been delivered and forgotten; see: mailferry queue list";
+        Err(Failure::new(exit::NO_INPUT, format!("no such message: {}", ids(&missing)), hint))
+    }
+}
+
+async fn list(source: &Source, select: &Select, named: &[QueueId], json: bool) -> Result<(), Failure> {
+    let zone = TimeZone::system();
+    let (mut listing, mut outstanding) = (source.listing(select).await?, Outstanding::new(named));
+    let mut is_first = true;
+    while let Some(part) = listing.next().await {
+        let part = part?;
+        outstanding.cannot_be_read(&part.unreadable);
+        part.messages.iter().for_each(|m| outstanding.came_up(m.id));
+        if part.messages.is_empty() {
+            continue;
+        }
+        let mut text = String::new();
+        if json {
+            // One array, as if it were written at once.
+            for message in &part.messages {
+                text += if std::mem::take(&mut is_first) { "[\n  " } else { ",\n  " };
+                text += &as_json(message)?.trim_end().replace('\n', "\n  ");
+            }
+        } else {
+            if std::mem::take(&mut is_first) {
+                text += &print::list_head();
+            }
+            text += &print::list(&part.messages, &zone);
+        }
+        if out_part(&text)?.is_break() {
+            return Ok(());
+        }
+    }
+    out(match (json, is_first) {
+        (true, true) => "[]\n",
+        (true, false) => "\n]\n",
+        (false, true) => "no messages\n",
+        (false, false) => "",
+    })?;
+    outstanding.end(source).await
+}
+
+async fn export_all(
+    source: &Source,
+    select: &Select,
+    named: &[QueueId],
+    to: &Path,
+    owner: &Owner,
+) -> Result<(), Failure> {
+    prepare(to, owner)?;
+    let (mut listing, mut outstanding) = (source.listing(select).await?, Outstanding::new(named));
+    let mut written = 0;
+    while let Some(part) = listing.next().await {
+        let part = part.map_err(|f| broken_off(written, "written", f))?;
+        outstanding.cannot_be_read(&part.unreadable);
+        for message in &part.messages {
+            outstanding.came_up(message.id);
+            let done = export(source, message, to, owner).await;
+            written += u64::from(done.map_err(|f| broken_off(written, "written", f))?);
+        }
+    }
+    out(&format!("{} written to {}\n", count(written, "message"), to.display()))?;
+    outstanding.end(source).await
+}
+
+/// Not by opening the queue, which may be damaged in any way, or in use: by making a sound one of what can be read.
+pub(super) async fn rescue(from: &Path, to: &Path) -> Result<(), Failure> {
+    let unreadable = |e: QueueError| {
+        let hint =
+            "name the directory that queue.db is in with --from, and an empty one on a sound disk with --to";
+        Failure::new(exit::IO, format!("cannot rescue {}: {e}", from.display()), hint)
+    };
+    let Rescued { queue: sound, lost } = rescue_queue(from, to).map_err(unreadable)?;
+    let settings = Settings { directory: sound.clone(), min_free_space_bytes: 0 };
+    let (queue, clock) =
+        SqliteQueue::open(&settings).map_err(|e| Failure::new(exit::IO, e.to_string(), ""))?;
+    let queue: Arc<dyn Queue> = queue;
+    let source = Source::Directory { queue, clock, accounts: None };
+    let written = export_all(&source, &Select::default(), &[], to, &Owner::nobody_else()).await;
+    source.close().await;
+    written?;
+    std::fs::remove_dir_all(&sound).map_err(|e| {
+        Failure::new(exit::IO, format!("cannot remove {}: {e}", sound.display()), "remove it by hand")
+    })?;
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let what = format!("named somewhere and not to be read: {}", ids(&lost));
+    Err(Failure::new(exit::IO, what, "what is left of them is in files named ID.eml and ID.part.eml"))
+}
+
+/// A failure in the middle says how far it came.
+fn broken_off(done: u64, did: &str, failure: Failure) -> Failure {
+    if done == 0 {
+        return failure;
+    }
+    let message = format!("{}: {did}, then: {}", count(done, "message"), failure.message);
+    let hint = match failure.hint.as_str() {
+        "" => "what is done stays done; say it again for the rest".to_owned(),
+        hint => format!("what is done stays done; {hint}"),
+    };
+    Failure::new(failure.code, message, hint)
+}
+
+async fn act(source: &Source, action: Action, acting: &Acting) -> Result<(), Failure> {
+    let select = acting.select.select()?;
+    if select.is_everything() && !acting.all {
+        let hint = "name them by id, --state, --client, --address or --since, or say --all";
+        return Err(Failure::new(exit::USAGE, "which messages?", hint));
+    }
+    let mut outstanding = Outstanding::new(&acting.select.ids);
+    let (mut changed, mut being_sent, mut prospects) = (0, vec![], vec![]);
+    let request = ChangeRequest { select, action: action.clone(), all: acting.all };
+    let mut changing = source.changing(&request).await?;
+    while let Some(part) = changing.next().await {
+        let mut part: Changed = part.map_err(|f| broken_off(changed, did(&action), f))?;
+        changed += u64::try_from(part.ids.len()).unwrap_or(u64::MAX);
+        part.ids.iter().for_each(|id| outstanding.came_up(*id));
+        being_sent.append(&mut part.being_sent);
+        prospects.append(&mut part.prospects);
+        outstanding.cannot_be_read(&part.unreadable);
+    }
+    let accounts = match prospects.iter().any(|p: &Prospect| p.state.is_none()) {
+        true => source.accounts().await?,
+        false => vec![],
+    };
+    let told = tell(&action, changed, &prospects, source.is_running(), &accounts);
+    told.lines.iter().try_for_each(|line| out(line))?;
+    told.notes.iter().for_each(|(what, hint)| say(what, hint));
+    being_sent.retain(|id| !outstanding.named.contains(id));
+    if !being_sent.is_empty() {
+        let hint = "they are settled in a moment; say it again for what is left then";
+        say(&format!("not changed, as they are being sent at this moment: {}", ids(&being_sent)), hint);
+    }
+    let left: Vec<QueueId> = outstanding.named.iter().copied().collect();
+    outstanding.end(source).await?;
+    if !left.is_empty() {
+        let hint =
+            "it is being sent at this moment, or its state does not allow it; see: mailferry queue show";
+        return Err(Failure::new(exit::TRY_LATER, format!("not changed: {}", ids(&left)), hint));
+    }
+    told.ended
+}
+
+fn did(action: &Action) -> &'static str {
+    match action {
+        Action::Retry => "due",
+        Action::Hold => "held",
+        Action::Release => "released",
+        Action::Remove => "removed",
+        Action::Move(_) => "moved",
+    }
+}
+
+/// What is said about a change.
+struct Telling {
+    lines: Vec<String>,
+    /// Each with what to do about it.
+    notes: Vec<(String, String)>,
+    ended: Result<(), Failure>,
+}
+
+/// `accounts` are those that mail can be given to.
+fn tell(
+    action: &Action,
+    changed: u64,
+    prospects: &[Prospect],
+    is_running: bool,
+    accounts: &[AccountId],
+) -> Telling {
+    let mut telling = Telling { lines: vec![], notes: vec![], ended: Ok(()) };
+    match action {
+        Action::Retry => retried(&mut telling, changed, prospects, is_running, accounts),
+        _ => {
+            let to = match action {
+                Action::Move(to) => format!(" to {}", AccountId::named(to)),
+                _ => String::new(),
+            };
+            telling.lines.push(format!("{}: {}{to}\n", count(changed, "message"), did(action)));
+            for p in prospects {
+                telling.notes.extend(obstacle(p, accounts));
+            }
+        }
+    }
+    telling
+}
+
+/// Only what somebody sends is said to be tried.
+fn retried(
+    telling: &mut Telling,
+    changed: u64,
+    prospects: &[Prospect],
+    is_running: bool,
+    accounts: &[AccountId],
+) {
+    let (mut now, mut told) = (0, 0);
+    for p in prospects {
+        let (n, account) = (count(p.messages, "message"), &p.account);
+        told += p.messages;
+        match (p.state, obstacle(p, accounts)) {
+            (None, Some((what, hint))) => {
+                telling.lines.push(format!("{n}: not tried, as nobody sends for {account}\n"));
+                telling.ended = Err(Failure::new(exit::NO_INPUT, what, hint));
+            }
+            (Some(AccountState::Paused), note) => {
+                telling.lines.push(format!("{n}: to be tried when {account} is no longer paused\n"));
+                telling.notes.extend(note);
+            }
+            (Some(AccountState::Open), _) if !p.reason.is_empty() && is_running => {
+                telling.lines.push(format!("{n}: to be tried as {account} may go on: {}\n", p.reason));
+            }
+            (_, note) => {
+                now += p.messages;
+                telling.notes.extend(note);
+            }
+        }
+    }
+    now += changed.saturating_sub(told);
+    if now > 0 || telling.lines.is_empty() {
+        let when = if is_running { "to be tried now" } else { "to be tried when mailferry runs" };
+        telling.lines.insert(0, format!("{}: {when}\n", count(now, "message")));
+    }
+}
+
+/// Why the mail of an account does not leave at once, and what to do.
+fn obstacle(p: &Prospect, accounts: &[AccountId]) -> Option<(String, String)> {
+    let account = &p.account;
+    match p.state {
+        None => Some((
+            format!("there is no account {account}: nobody will send its mail"),
+            format!("configure it again, or {}", move_hint(account, accounts)),
+        )),
+        Some(AccountState::Paused) => Some((
+            format!("{account} is paused"),
+            format!("send again with: mailferry account resume {account}"),
+        )),
+        Some(AccountState::Held) => Some((
+            format!("{account} cannot send: {}", p.reason),
+            "one message is tried, and the others follow when that works; see: mailferry status".to_owned(),
+        )),
+        Some(AccountState::BackingOff) => Some((
+            format!("{account} waits for the smart host: {}", p.reason),
+            "one message is tried, and the others follow when that works".to_owned(),
+        )),
+        Some(AccountState::Open) => None,
+    }
+}
+
+fn ids(ids: &[QueueId]) -> String {
+    let named = ids.iter().take(NAMED).map(QueueId::to_string).collect::<Vec<_>>().join(" ");
+    match ids.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}

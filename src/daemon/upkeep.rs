@@ -1,0 +1,288 @@
+//! What ends by age: history that is forgotten, and dead letters where the admin has set an end.
+//!
+//! Invariant: ages go by the relay's clock. A dead letter goes only after its end was told ahead, when its content
+//! could be read, and with its envelope and the digest of its content in the log. Must not know: how the queue
+//! stores, how long anything is kept by default.
+
+use crate::control::report::Ending;
+use crate::events;
+use crate::mail::{QueueId, RelayTime, State, WallTime};
+use crate::queue::{Body, Change, Clock, Filter, KeepDead, Queue, QueueError};
+use aws_lc_rs::digest::{Context, SHA256};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Between two rounds; a shorter `keep_dead` has shorter ones.
+const EVERY: Duration = Duration::from_secs(3600);
+const AT_LEAST: Duration = Duration::from_secs(1);
+/// As long as dead letters are about to end, that is told so often.
+const TOLD_EVERY: Duration = Duration::from_secs(86_400);
+
+/// How long what is finished is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Keep {
+    pub(super) history: Duration,
+    /// None: for ever.
+    pub(super) dead: Option<Duration>,
+}
+
+/// Works until `stop` resolves.
+pub(super) async fn run(
+    queue: Arc<dyn Queue>,
+    clock: Clock,
+    mut keep: watch::Receiver<Keep>,
+    stop: impl Future<Output = ()>,
+) {
+    let mut stop = std::pin::pin!(stop);
+    let mut told_at = None;
+    loop {
+        let kept = *keep.borrow_and_update();
+        tokio::select! {
+            done = round(queue.as_ref(), clock.now(), kept, &mut told_at) => {
+                if let Err(error) = done {
+                    events::daemon::prune_failed(&error.to_string());
+                }
+            }
+            () = &mut stop => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(kept.dead.unwrap_or(EVERY).clamp(AT_LEAST, EVERY)) => {}
+            // Whoever sets them is gone only after this.
+            Ok(()) = keep.changed() => {}
+            () = &mut stop => return,
+        }
+    }
+}
+
+async fn round(
+    queue: &dyn Queue,
+    now: RelayTime,
+    keep: Keep,
+    told_at: &mut Option<RelayTime>,
+) -> Result<(), QueueError> {
+    let dead = KeepDead::set(queue, keep.dead, now).await?;
+    let history_ms = i64::try_from(keep.history.as_millis()).unwrap_or(i64::MAX);
+    let forgotten = queue.prune(RelayTime::from_ms(now.as_ms().saturating_sub(history_ms))).await?;
+    if forgotten > 0 {
+        events::daemon::history_forgotten(forgotten);
+    }
+    if let Some(before) = dead.and_then(|dead| dead.ended(now)) {
+        end_dead_letters(queue, before, now).await?;
+    }
+    let is_new = told_at.is_none_or(|at| now.since(at) >= TOLD_EVERY);
+    match Ending::look(queue, now, WallTime::now()).await? {
+        Some(ending) if is_new => {
+            events::daemon::dead_letters_end(ending.messages, ending.and_more, ending.first);
+            *told_at = Some(now);
+        }
+        Some(_) => {}
+        // The next one that comes near is told at once.
+        None => *told_at = None,
+    }
+    Ok(())
+}
+
+async fn end_dead_letters(queue: &dyn Queue, before: RelayTime, now: RelayTime) -> Result<(), QueueError> {
+    let (mut removed, mut kept, mut after) = (0, 0, None);
+    loop {
+        let page = queue.finished(State::Dead, before, after).await?;
+        let Some(last) = page.last().copied() else { break };
+        for dead in page {
+            if end(queue, dead.id, now).await? {
+                removed += 1;
+            } else {
+                kept += 1;
+            }
+        }
+        after = Some(last);
+    }
+    if removed > 0 || kept > 0 {
+        events::daemon::dead_letters_ended(removed, kept);
+    }
+    Ok(())
+}
+
+/// Removes one; false: it stays, as it cannot be read, or somebody is at it.
+async fn end(queue: &dyn Queue, id: QueueId, now: RelayTime) -> Result<bool, QueueError> {
+    let message = match queue.show(id).await {
+        Ok(Some((message, _))) if message.state == State::Dead => message,
+        Ok(_) => return Ok(false),
+        Err(QueueError::Closed) => return Err(QueueError::Closed),
+        Err(why) => {
+            events::queue::row_unreadable(id, &why);
+            return Ok(false);
+        }
+    };
+    let digest = match queue.body(id).await? {
+        Some(body) => sha256(&body).await,
+        None => Err(std::io::ErrorKind::NotFound.into()),
+    };
+    let digest = match digest {
+        Ok(digest) => digest,
+        Err(error) => {
+            events::queue::content_missing(id, &error);
+            return Ok(false);
+        }
+    };
+    // Before it goes, so that no crash makes of it a removal that nobody was told of.
+    events::daemon::dead_letter_ends(&message, &digest);
+    let filter = Filter { ids: vec![id], state: Some(State::Dead), ..Filter::default() };
+    let is_removed = !queue.change(filter, Change::Remove, now, None).await?.changed.is_empty();
+    if !is_removed {
+        events::daemon::dead_letter_stays(id);
+    }
+    Ok(is_removed)
+}
+
+/// Of head and content, in hexadecimal: what `sha256sum` says of an exported `.eml`.
+async fn sha256(body: &Body) -> std::io::Result<String> {
+    let mut context = Context::new(&SHA256);
+    context.update(body.head());
+    let mut reader = body.open().await?;
+    while let Some(chunk) = reader.chunk().await? {
+        context.update(&chunk);
+    }
+    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{AccountId, ClientName, Envelope, Progress, Recipient, Reply, ReversePath};
+    use crate::queue::sqlite::SqliteQueue;
+    use crate::queue::{Destination, Intake, Next, Notice, Settings, Settlement};
+    use std::path::Path;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn day(n: u32) -> RelayTime {
+        RelayTime::default() + DAY * n
+    }
+
+    fn open(directory: &Path) -> Arc<SqliteQueue> {
+        let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
+        SqliteQueue::open(&settings).unwrap().0
+    }
+
+    /// A message that came to an end on this day.
+    async fn finish(queue: &SqliteQueue, to: Destination, on: u32) -> QueueId {
+        let id = queue.next_id();
+        let account = AccountId::new("scanner@contoso.com");
+        let intake = Intake {
+            id,
+            account: account.clone(),
+            envelope: Envelope {
+                reverse_path: ReversePath::Null,
+                recipients: vec!["anna@contoso.com".parse().unwrap()],
+                client: ClientName::new("printers"),
+                peer: None,
+            },
+            head: b"Subject: scan\r\n\r\n".to_vec(),
+            charset: None,
+            received_at: WallTime::now(),
+            now: RelayTime::default(),
+        };
+        queue.post(vec![Notice { intake, content: b"abc".to_vec() }]).await.unwrap();
+        let Next::Message(lease) = queue.lease(&account, RelayTime::default(), vec![]).await.unwrap() else {
+            unreachable!("it was stored")
+        };
+        let progress = Progress::Delivered(Reply::new(250, "OK"));
+        let of = |r: &Recipient| Recipient { progress: progress.clone(), ..r.clone() };
+        let settlement = Settlement {
+            now: day(on),
+            recipients: lease.message.recipients.iter().map(of).collect(),
+            attempts: 1,
+            to,
+            attempt: None,
+            outcome_unknown: false,
+            notices: vec![],
+        };
+        queue.settle(lease, settlement).await.map_err(|(_, e)| e).unwrap();
+        id
+    }
+
+    async fn left(queue: &SqliteQueue) -> Vec<QueueId> {
+        Queue::list(queue, Filter::default(), None).await.unwrap().messages.iter().map(|m| m.id).collect()
+    }
+
+    /// The upkeep of a day; whether dead letters are about to end.
+    async fn on(queue: &SqliteQueue, n: u32, dead: Option<Duration>) -> bool {
+        let mut told_at = None;
+        round(queue, day(n), Keep { history: DAY * 30, dead }, &mut told_at).await.unwrap();
+        told_at.is_some()
+    }
+
+    #[tokio::test]
+    async fn history_is_forgotten_in_time_and_dead_letters_are_not() {
+        let tmp = tempfile::tempdir().unwrap();
+        let queue = open(tmp.path());
+        let dead = finish(&queue, Destination::Dead, 0).await;
+        let delivered = finish(&queue, Destination::Delivered, 0).await;
+        assert!(!on(&queue, 30, None).await);
+        assert_eq!(left(&queue).await, [dead, delivered]);
+        assert!(!on(&queue, 10_000, None).await);
+        assert_eq!(left(&queue).await, [dead]);
+    }
+
+    #[tokio::test]
+    async fn a_dead_letter_ends_only_where_it_was_set_and_after_it_was_told() {
+        let tmp = tempfile::tempdir().unwrap();
+        let queue = open(tmp.path());
+        let ids = [finish(&queue, Destination::Dead, 0).await, finish(&queue, Destination::Dead, 20).await];
+        let keep = Some(DAY * 30);
+        for (now, is_told, expected) in [
+            (1, false, &ids[..]),
+            (22, false, &ids[..]),
+            (23, true, &ids[..]),
+            (29, true, &ids[..]),
+            (30, false, &ids[1..]),
+            (43, true, &ids[1..]),
+            (50, false, &[]),
+        ] {
+            assert_eq!(on(&queue, now, keep).await, is_told, "day {now}");
+            assert_eq!(left(&queue).await, expected, "day {now}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_that_is_set_anew_leaves_old_dead_letters_a_week() {
+        let tmp = tempfile::tempdir().unwrap();
+        let queue = open(tmp.path());
+        let dead = finish(&queue, Destination::Dead, 0).await;
+        assert!(!on(&queue, 400, None).await);
+        assert!(on(&queue, 401, Some(DAY * 30)).await, "told at once");
+        // Shorter again, and the week begins anew; a restart does not know less.
+        queue.close().await;
+        let queue = open(tmp.path());
+        assert!(on(&queue, 407, Some(DAY * 20)).await);
+        assert!(on(&queue, 413, Some(DAY * 20)).await);
+        assert_eq!(left(&queue).await, [dead]);
+        assert!(!on(&queue, 414, Some(DAY * 20)).await);
+        assert_eq!(left(&queue).await, []);
+    }
+
+    #[tokio::test]
+    async fn a_dead_letter_that_cannot_be_read_stays_and_holds_up_no_other() {
+        let tmp = tempfile::tempdir().unwrap();
+        let queue = open(tmp.path());
+        let mut ids = vec![];
+        for _ in 0..3 {
+            ids.push(finish(&queue, Destination::Dead, 0).await);
+        }
+        let conn = rusqlite::Connection::open(tmp.path().join("queue.db")).unwrap();
+        conn.execute("UPDATE message SET recipients = '[{' WHERE id = ?1", [ids[0].number()]).unwrap();
+        conn.execute("DELETE FROM body WHERE id = ?1", [ids[1].number()]).unwrap();
+        on(&queue, 1, Some(DAY)).await;
+        on(&queue, 2, Some(DAY)).await;
+        let dead = queue.finished(State::Dead, day(9), None).await.unwrap();
+        assert_eq!(dead.iter().map(|d| d.id).collect::<Vec<_>>(), ids[..2]);
+    }
+
+    #[tokio::test]
+    async fn the_digest_is_that_of_the_exported_message() {
+        let body = Body::in_memory(b"Subject: scan\r\n\r\n".to_vec(), b"abc".to_vec());
+        let expected = "d53d5feff1d30941bd339bf7538329199b26d181228e35ed0c563bd9480c66e7";
+        assert_eq!(sha256(&body).await.unwrap(), expected);
+    }
+}
