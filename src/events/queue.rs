@@ -147,6 +147,15 @@ pub fn rebuilt(messages: u64, lost: usize, unreadable_pages: usize, kept: &Path)
          and remove {} when you have looked", kept.display());
 }
 
+/// The indexes were made again from their tables.
+pub fn reindexed() {
+    tracing::error!(
+        event = "queue_reindexed",
+        "the queue's database is damaged, and there is no room for a new one: its indexes were made again; hint: free \
+         space, and check the disk's health"
+    );
+}
+
 /// No new database could be made; what works goes on.
 pub fn rebuild_failed(error: &dyn Display) {
     tracing::error!(event = "queue_rebuild_failed", %error,

@@ -285,6 +285,9 @@ pub enum QueueError {
     /// What is stored cannot be read or is not what was written: it concerns only what it was asked for.
     #[error("the queue is damaged: {0}")]
     Damaged(String),
+    /// The disk does not give back what is stored. It may yet: nothing is wrong with what stands there.
+    #[error("the queue cannot be read: {0}")]
+    Unreadable(String),
     /// Shutting down.
     #[error("the queue is closed")]
     Closed,

@@ -355,9 +355,10 @@ impl Transaction<'_> {
     }
 
     fn set_state(&mut self, message: &QueuedMessage, to: i64, due: bool) -> Result<(), QueueError> {
+        let digest = row::digest_of(message, &message.account, to, &to_json(&message.recipients));
         self.run(
-            "UPDATE message SET state = ?2, due = ?3 WHERE id = ?1",
-            params![message.id.number(), to, due],
+            "UPDATE message SET state = ?2, due = ?3, digest = ?4 WHERE id = ?1",
+            params![message.id.number(), to, due, digest],
         )?;
         self.moved(message, to);
         Ok(())
@@ -371,7 +372,7 @@ impl Transaction<'_> {
         }
         let turn = self.turn(&message.account, message);
         let recipients = to_json(&recipients);
-        let digest = row::digest(message.id, &to_json(&message.reverse_path), &recipients);
+        let digest = row::digest_of(message, &message.account, QUEUED, &recipients);
         self.run(
             "UPDATE message SET state = 0, due = 1, turn = ?2, next_attempt = ?3, queued_since = ?3, attempts = 0,
              finished_at = NULL, finished = NULL, recipients = ?4, digest = ?5 WHERE id = ?1",
@@ -383,9 +384,10 @@ impl Transaction<'_> {
 
     fn hand_over(&mut self, message: &QueuedMessage, to: &AccountId) -> Result<(), QueueError> {
         let turn = self.turn(to, message);
+        let digest = row::digest_of(message, to, state_code(message.state), &to_json(&message.recipients));
         self.run(
-            "UPDATE message SET account = ?2, turn = ?3 WHERE id = ?1",
-            params![message.id.number(), to.as_str(), turn],
+            "UPDATE message SET account = ?2, turn = ?3, digest = ?4 WHERE id = ?1",
+            params![message.id.number(), to.as_str(), turn, digest],
         )?;
         let (state, size) =
             (state_code(message.state), i64::try_from(message.size_bytes).unwrap_or(i64::MAX));

@@ -52,6 +52,7 @@ use crate::queue::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use handover::HandOvers;
+use rebuild::Damage;
 pub use rebuild::{Rescued, rescue};
 use row::Entry;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -182,7 +183,19 @@ impl Shared {
                     shared.ring(&of);
                 });
                 let message = match row::read(conn, id) {
-                    Ok(Ok(message)) => message,
+                    Ok(Ok(message)) if message.state == State::Queued => message,
+                    Ok(Ok(_)) if !is_mended => {
+                        return Err(QueueError::Damaged(format!("{id} is in an index of another state")));
+                    }
+                    Ok(Ok(message)) => {
+                        let state = message.state;
+                        crate::events::queue::row_unreadable(
+                            id,
+                            &format!("an index has it, and it is {state:?}"),
+                        );
+                        guard.set_aside();
+                        continue;
+                    }
                     Err(why) if !is_mended => return Err(why),
                     Ok(Err(why)) | Err(why) => {
                         // It stays where it is until the next start, and those behind it get their turn.
@@ -383,17 +396,21 @@ fn start_on_sound_ground(
         store::empty_log(&conn, frames)?;
         Ok((conn, found))
     };
-    // An unreadable log is the salvage's business; what SQLite would drop of it, too.
-    let is_whole = store::write_anew(&store::log_file(directory)).is_ok();
-    let has_hole = salvage::Salvage::open(directory).is_ok_and(|s| s.damaged_frames() > 0);
-    if is_whole && !has_hole {
+    let seen = rebuild::readable(directory)?;
+    let damage = if seen.log_is_sound() {
+        store::write_anew(&store::log_file(directory))?;
         match open() {
+            Err(error @ (QueueError::Damaged(_) | QueueError::Unreadable(_))) => Damage::of(&error),
             // What SQLite wrote upon damage can fail in any way.
-            Err(QueueError::Damaged(_) | QueueError::Broken(_)) => {}
+            Err(QueueError::Broken(_)) if !seen.is_sound() => Some(Damage::Wrong),
             other => return other,
         }
-    }
-    rebuild::replace(directory, disk)?;
+    } else {
+        // SQLite would drop what stands behind the damage.
+        Some(Damage::Wrong)
+    };
+    drop(seen);
+    rebuild::replace(directory, disk, damage.unwrap_or(Damage::Wrong))?;
     open()
 }
 
@@ -513,8 +530,8 @@ impl Queue for SqliteQueue {
             };
             let mut is_mended = false;
             let mut first = pick(true, false).await;
-            if matches!(first, Err(QueueError::Damaged(_))) {
-                ops.ask(|reply| Op::Mend { reply }).await?;
+            if let Some(damage) = first.as_ref().err().and_then(Damage::of) {
+                ops.ask(|reply| Op::Mend { damage, reply }).await?;
                 is_mended = true;
                 first = pick(true, true).await;
             }

@@ -5,7 +5,8 @@
 //! meanwhile: the last one to close a file removes the log of whatever has its name then.
 //! Must not know: what damaged it.
 
-use super::salvage::{Row, Salvage};
+use super::row::{DEAD, digest};
+use super::salvage::{Row, Salvage, Soundness};
 use super::schema;
 use super::store::log_file;
 use super::{DATABASE, Shared};
@@ -25,9 +26,33 @@ use std::time::{Duration, Instant};
 const REBUILT: &str = "queue.db.rebuilt";
 const UNFINISHED: &str = "queue.db.new";
 /// A disk that damages more than this in an hour is not mended by copying.
-const TRIES: usize = 4;
+const TRIES: usize = 20;
 const HOUR: Duration = Duration::from_secs(3600);
 const MARGIN_BYTES: u64 = 16 << 20;
+
+/// A disk in trouble is waited for so long; what cannot be read then is a bad sector, if it is not more than a few.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(250);
+const BAD_SECTORS: usize = 16;
+
+/// What was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// What stands there is not what was written.
+    Wrong,
+    /// It cannot be read.
+    Unreadable,
+}
+
+impl Damage {
+    pub(super) fn of(error: &QueueError) -> Option<Self> {
+        match error {
+            QueueError::Damaged(_) => Some(Self::Wrong),
+            QueueError::Unreadable(_) => Some(Self::Unreadable),
+            QueueError::Full(_) | QueueError::Broken(_) | QueueError::Closed => None,
+        }
+    }
+}
 
 /// When it was last done.
 #[derive(Debug, Default)]
@@ -49,31 +74,65 @@ impl Mended {
 }
 
 /// Replaces the database under a running queue. The writer's own connection is closed already.
-pub(super) fn rebuild(shared: &Shared) -> Result<(), QueueError> {
+pub(super) fn rebuild(shared: &Shared, damage: Damage) -> Result<(), QueueError> {
     let _lists = shared.lists.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut reader = super::lock_of(&shared.reader);
     let mut checkpointer = super::lock_of(&shared.checkpointer);
     *reader = None;
     *checkpointer = None;
-    replace(&shared.directory, &shared.disk)
+    replace(&shared.directory, &shared.disk, damage)
 }
 
-/// Replaces the database that nobody has open.
-pub(super) fn replace(directory: &Path, disk: &Disk) -> Result<(), QueueError> {
+/// Replaces the database that nobody has open, unless it only could not be read for a moment.
+pub(super) fn replace(directory: &Path, disk: &Disk, damage: Damage) -> Result<(), QueueError> {
+    let salvage = readable(directory)?;
+    if damage == Damage::Unreadable && salvage.rows(|_| {}) == Soundness::default() && salvage.log_is_sound()
+    {
+        return Ok(());
+    }
     let kept = keep_damaged(directory)?;
-    crate::events::queue::damage_found(&kept);
-    let salvage = Salvage::open(directory)?;
+    let replaced = replace_with(&salvage, directory, disk, &kept);
+    if replaced.is_err() {
+        // The damaged one is still in its place, and a disk that is tried again and again must not fill with copies.
+        let _ = std::fs::remove_dir_all(&kept);
+    }
+    replaced
+}
+
+/// Waits for the disk. A database is never replaced by what a disk in trouble happens to give.
+pub(super) fn readable(directory: &Path) -> Result<Salvage, QueueError> {
+    let began = Instant::now();
+    loop {
+        let found = Salvage::open(directory).map(|salvage| {
+            let pages = salvage.rows(|_| {}).unreadable;
+            (salvage.unreadable_frames() + pages, salvage)
+        });
+        let is_over = began.elapsed() >= PATIENCE;
+        match found {
+            Ok((0, salvage)) => return Ok(salvage),
+            Ok((n, salvage)) if is_over && n <= BAD_SECTORS => return Ok(salvage),
+            Ok((n, _)) if is_over => return Err(QueueError::Unreadable(format!("{n} pages cannot be read"))),
+            Err(e) if is_over => return Err(QueueError::Unreadable(e.to_string())),
+            _ => std::thread::sleep(PAUSE),
+        }
+    }
+}
+
+fn replace_with(salvage: &Salvage, directory: &Path, disk: &Disk, kept: &Path) -> Result<(), QueueError> {
+    crate::events::queue::damage_found(kept);
     let unfinished = directory.join(UNFINISHED);
     remove_database(&unfinished)?;
-    let found = copy(&salvage, &unfinished, disk, &kept)?;
+    let found = copy(salvage, &unfinished, disk, kept)?;
     File::open(&unfinished)?.sync_all()?;
     std::fs::rename(&unfinished, directory.join(REBUILT))?;
     files::sync_directory(directory)?;
     finish(directory)?;
     for id in &found.lost {
-        crate::events::queue::message_lost(*id, &kept);
+        crate::events::queue::message_lost(*id, kept);
     }
-    crate::events::queue::rebuilt(found.messages, found.lost.len(), found.unreadable_pages, &kept);
+    let lost: String = found.lost.iter().map(|id| format!("{id}\n")).collect();
+    files::replace(&kept.join("lost"), lost.as_bytes())?;
+    crate::events::queue::rebuilt(found.messages, found.lost.len(), found.pages, kept);
     Ok(())
 }
 
@@ -161,7 +220,7 @@ fn keep_damaged(directory: &Path) -> io::Result<PathBuf> {
 #[derive(Default)]
 struct Found {
     messages: u64,
-    unreadable_pages: usize,
+    pages: usize,
     lost: BTreeSet<QueueId>,
 }
 
@@ -175,7 +234,7 @@ fn copy(salvage: &Salvage, to: &Path, disk: &Disk, kept: &Path) -> Result<Found,
     conn.execute_batch("BEGIN IMMEDIATE; CREATE TEMP TABLE named (id INTEGER PRIMARY KEY);")?;
     let mut found = Found::default();
     let mut failed = None;
-    found.unreadable_pages = salvage.rows(|row| {
+    let soundness = salvage.rows(|row| {
         if failed.is_none()
             && let Err(e) = insert(&conn, row, kept)
         {
@@ -185,15 +244,20 @@ fn copy(salvage: &Salvage, to: &Path, disk: &Disk, kept: &Path) -> Result<Found,
     if let Some(error) = failed {
         return Err(error);
     }
+    found.pages = soundness.unreadable + soundness.damaged;
     for id in disk.ids()? {
         conn.prepare_cached("INSERT OR IGNORE INTO named VALUES (?1)")?.execute([id.number()])?;
     }
-    count(&conn)?;
+    clock(&conn)?;
     let mut lost = conn.prepare("SELECT id FROM named WHERE id NOT IN (SELECT id FROM message)")?;
     let ids = lost.query_map([], |row| row.get(0).map(QueueId::from_number))?;
     found.lost = ids.collect::<Result<_, _>>()?;
     drop(lost);
     keep_contents(&conn, &found.lost, kept)?;
+    if !salvage.log_is_sound() {
+        give_up_undone(&conn, disk)?;
+    }
+    count(&conn)?;
     found.messages = conn.query_row("SELECT count(*) FROM message", [], |row| row.get::<_, u32>(0))?.into();
     conn.execute_batch("DROP TABLE named; COMMIT; PRAGMA journal_mode = WAL;")?;
     conn.close().map_err(|(_, e)| e)?;
@@ -242,12 +306,39 @@ fn named(conn: &Connection, id: QueueId) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// What is derived from the rows; and the clock, which must not fall back behind them.
-fn count(conn: &Connection) -> Result<(), QueueError> {
-    conn.execute_batch(
-        "INSERT INTO total SELECT account, state, count(*), sum(size_bytes) FROM message GROUP BY account, state;
-         DELETE FROM attempt WHERE id NOT IN (SELECT id FROM message);",
+/// A lost frame of the log can undo the half of a settlement: the row waits, and its content went with the delivery.
+/// Sending nothing would tell its sender that it failed; so it is a dead letter that says what is known.
+fn give_up_undone(conn: &Connection, disk: &Disk) -> Result<(), QueueError> {
+    let said = "its content is gone with a damaged part of the queue's log: it was probably delivered";
+    let mut bare = conn.prepare(
+        "SELECT id, account, reverse_path, recipients FROM message
+         WHERE state < 2 AND id NOT IN (SELECT id FROM body)",
     )?;
+    let mut rows = bare.query([])?;
+    while let Some(row) = rows.next()? {
+        let id = QueueId::from_number(row.get(0)?);
+        if disk.path(id).exists() {
+            continue;
+        }
+        let (account, path, recipients): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        conn.prepare_cached(
+            "UPDATE message SET state = 2, due = 0, last_said = ?2, digest = ?3, finished_at = ?4,
+             finished = (SELECT relay_ms FROM clock) WHERE id = ?1",
+        )?
+        .execute(rusqlite::params![
+            id.number(),
+            said,
+            digest(id, &account, DEAD, &path, &recipients),
+            WallTime::now().as_ms()
+        ])?;
+        crate::events::queue::content_missing(id, &said);
+    }
+    Ok(())
+}
+
+/// The clock, which must not fall back behind the rows. Rows of an earlier version count as finished now, as at an
+/// upgrade.
+fn clock(conn: &Connection) -> Result<(), QueueError> {
     let has_clock: bool = conn.query_row("SELECT EXISTS (SELECT 1 FROM clock)", [], |row| row.get(0))?;
     if !has_clock {
         conn.execute(
@@ -255,9 +346,17 @@ fn count(conn: &Connection) -> Result<(), QueueError> {
             [WallTime::now().as_ms()],
         )?;
     }
-    // Rows of an earlier version count as finished now, as at an upgrade.
     conn.execute_batch(
         "UPDATE message SET finished = (SELECT relay_ms FROM clock) WHERE state >= 2 AND finished IS NULL",
+    )?;
+    Ok(())
+}
+
+/// What is derived from the rows.
+fn count(conn: &Connection) -> Result<(), QueueError> {
+    conn.execute_batch(
+        "INSERT INTO total SELECT account, state, count(*), sum(size_bytes) FROM message GROUP BY account, state;
+         DELETE FROM attempt WHERE id NOT IN (SELECT id FROM message);",
     )?;
     Ok(())
 }

@@ -34,17 +34,14 @@ pub(super) fn state(code: i64) -> Result<State, QueueError> {
 impl From<rusqlite::Error> for QueueError {
     fn from(e: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase, SystemIoFailure};
-        let is_read = |extended: i32| {
-            matches!(
-                extended,
-                SQLITE_IOERR_READ | SQLITE_IOERR_SHORT_READ | SQLITE_IOERR_DATA | SQLITE_IOERR_CORRUPTFS
-            )
-        };
+        let is_read = |extended: i32| matches!(extended, SQLITE_IOERR_READ | SQLITE_IOERR_CORRUPTFS);
+        let is_damage = |extended: i32| matches!(extended, SQLITE_IOERR_SHORT_READ | SQLITE_IOERR_DATA);
         match &e {
             rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
                 DiskFull => Self::Full(e.to_string()),
                 DatabaseCorrupt | NotADatabase => Self::Damaged(e.to_string()),
-                SystemIoFailure if is_read(failure.extended_code) => Self::Damaged(e.to_string()),
+                SystemIoFailure if is_read(failure.extended_code) => Self::Unreadable(e.to_string()),
+                SystemIoFailure if is_damage(failure.extended_code) => Self::Damaged(e.to_string()),
                 _ => Self::Broken(e.to_string()),
             },
             // A value of another type or out of its range: no statement of ours writes one.
@@ -90,7 +87,7 @@ impl Entry {
         let reverse_path = to_json(&intake.envelope.reverse_path);
         let recipients = to_json(&pending(&intake.envelope.recipients));
         Self {
-            digest: digest(intake.id, &reverse_path, &recipients),
+            digest: digest(intake.id, intake.account.as_str(), QUEUED, &reverse_path, &recipients),
             body_digest,
             id: intake.id,
             account: intake.account,
@@ -107,14 +104,22 @@ impl Entry {
     }
 }
 
-/// Whom a message is from and for. A changed byte there would be mail in the wrong hands, so a row that does not
-/// fit is not believed; SQLite itself looks only at how pages hang together.
-pub(super) fn digest(id: QueueId, reverse_path: &str, recipients: &str) -> u32 {
+/// Whom a message is from and for, who sends it and whether it is to be sent. A changed byte there would be mail in
+/// the wrong hands, or forgotten, so a row that does not fit is not believed; SQLite itself looks only at how pages hang
+/// together.
+pub(super) fn digest(id: QueueId, account: &str, state: i64, reverse_path: &str, recipients: &str) -> u32 {
     let mut digest = crc32fast::Hasher::new();
     digest.update(&id.number().to_le_bytes());
+    digest.update(&state.to_le_bytes());
+    digest.update(account.as_bytes());
     digest.update(reverse_path.as_bytes());
     digest.update(recipients.as_bytes());
     digest.finalize()
+}
+
+/// The digest of a message as it will be.
+pub(super) fn digest_of(message: &QueuedMessage, account: &AccountId, state: i64, recipients: &str) -> u32 {
+    digest(message.id, account.as_str(), state, &to_json(&message.reverse_path), recipients)
 }
 
 const COLUMNS: &str = "id, account, client, peer, reverse_path, recipients, size_bytes, received_at, queued_since, \
@@ -123,9 +128,10 @@ const COLUMNS: &str = "id, account, client, peer, reverse_path, recipients, size
 fn message(row: &Row<'_>) -> Result<QueuedMessage, QueueError> {
     let id = QueueId::from_number(row.get(0)?);
     let text = |column| row.get_ref(column).map(|v| v.as_str().unwrap_or_default());
-    let (reverse_path, recipients) = (text(4)?, text(5)?);
+    let (account, reverse_path, recipients) = (text(1)?, text(4)?, text(5)?);
+    let now = digest(id, account, row.get(11)?, reverse_path, recipients);
     // A row of an earlier version has none.
-    if row.get::<_, Option<u32>>(16)?.is_some_and(|written| written != digest(id, reverse_path, recipients)) {
+    if row.get::<_, Option<u32>>(16)?.is_some_and(|written| written != now) {
         return Err(QueueError::Damaged(format!("the envelope of {id} is not what was written")));
     }
     Ok(QueuedMessage {

@@ -707,7 +707,8 @@ async fn rows_that_cannot_be_read_do_not_stop_pruning() {
     conn.execute_batch("UPDATE message SET state = 3, due = 0, recipients = '[{', finished = id / 500")
         .unwrap();
     for whole in [ids[1], ids[1_199]] {
-        conn.execute("UPDATE message SET recipients = '[]', digest = NULL WHERE id = ?1", [whole.number()]).unwrap();
+        conn.execute("UPDATE message SET recipients = '[]', digest = NULL WHERE id = ?1", [whole.number()])
+            .unwrap();
     }
     assert_eq!(queue.prune(RelayTime::from_ms(i64::MAX)).await.unwrap(), 2);
     let left: i64 = conn.query_row("SELECT count(*) FROM message", [], |row| row.get(0)).unwrap();

@@ -3,7 +3,8 @@
 //! Invariant: nothing here is visible or answered before `COMMIT` returned; the counters of `total` and the turns
 //! change in the same transaction as the rows they speak of.
 
-use super::row::{DEAD, DELIVERED, Entry, QUEUED, digest, load, state_code, to_json};
+use super::rebuild::Damage;
+use super::row::{DEAD, DELIVERED, Entry, QUEUED, digest_of, load, state_code, to_json};
 use super::{Shared, turns::Turns};
 use crate::mail::{AccountId, Attempt, Progress, QueueId, QueuedMessage, RelayTime, Stage, State, WallTime};
 use crate::queue::body::Sealed;
@@ -64,6 +65,7 @@ pub(super) enum Op {
     },
     /// Damage was met while reading.
     Mend {
+        damage: Damage,
         reply: Reply<()>,
     },
     Tick,
@@ -72,6 +74,8 @@ pub(super) enum Op {
 /// What one operation came to.
 pub(super) enum Outcome {
     Done,
+    /// What it concerns is not there any more.
+    Gone,
     Ids(Vec<QueueId>),
     Changed(ChangeStep),
 }
@@ -104,6 +108,11 @@ impl Op {
             }
             Self::Post { reply, .. } => drop(reply.send(ids(result).map(stored))),
             Self::Settle { lease, reply, .. } => match result {
+                // An index may still name it: it must not be handed out again.
+                Ok(Outcome::Gone) => {
+                    lease.set_aside();
+                    drop(reply.send(Ok(())));
+                }
                 Ok(_) => {
                     drop(lease);
                     drop(reply.send(Ok(())));
@@ -114,7 +123,7 @@ impl Op {
                 let step = |o| if let Outcome::Changed(step) = o { step } else { ChangeStep::default() };
                 drop(reply.send(result.map(step)));
             }
-            Self::Note { reply, .. } | Self::Promote { reply, .. } | Self::Mend { reply } => {
+            Self::Note { reply, .. } | Self::Promote { reply, .. } | Self::Mend { reply, .. } => {
                 drop(reply.send(result.map(|_| ())));
             }
             Self::Tick => {}
@@ -163,9 +172,9 @@ impl<'a> Transaction<'a> {
                 Ok(Outcome::Ids(notices.iter().map(|(e, _)| e.id).collect()))
             }
             Op::Settle { lease, settlement, notices, .. } => {
-                self.settle(&lease.message, settlement)?;
+                let is_there = self.settle(&lease.message, settlement)?;
                 self.insert_all(notices)?;
-                Ok(Outcome::Done)
+                Ok(if is_there { Outcome::Done } else { Outcome::Gone })
             }
             Op::Change { ids, filter, change, now, .. } => {
                 self.change(ids, filter, change, *now).map(Outcome::Changed)
@@ -233,11 +242,13 @@ impl<'a> Transaction<'a> {
 
     fn insert(&mut self, e: &Entry, content: Option<&[u8]>) -> Result<(), QueueError> {
         let turn = self.shared.turns().next(&e.account, &e.client, &e.peer);
-        self.conn
+        let inserted = self
+            .conn
             .prepare_cached(
                 "INSERT INTO message (id, account, state, due, turn, next_attempt, attempts, queued_since, received_at,
                     size_bytes, outcome_unknown, client, peer, reverse_path, recipients, last_said, charset, finished, digest)
-                 VALUES (?1, ?2, 0, 1, ?3, ?4, 0, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, '', ?11, NULL, ?12)",
+                 VALUES (?1, ?2, 0, 1, ?3, ?4, 0, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, '', ?11, NULL, ?12)
+                 ON CONFLICT (id) DO NOTHING",
             )?
             .execute(params![
                 e.id.number(),
@@ -253,6 +264,10 @@ impl<'a> Transaction<'a> {
                 e.charset,
                 e.digest
             ])?;
+        if inserted == 0 {
+            // Ids are never given twice: a transaction that was said to have failed had come to the disk.
+            return Ok(());
+        }
         self.conn.prepare_cached("INSERT INTO body VALUES (?1, ?2, ?3, ?4)")?.execute(params![
             e.id.number(),
             e.head,
@@ -264,7 +279,8 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    fn settle(&mut self, message: &QueuedMessage, s: &Settlement) -> Result<(), QueueError> {
+    /// `false`: there is no such row any more.
+    fn settle(&mut self, message: &QueuedMessage, s: &Settlement) -> Result<bool, QueueError> {
         let (to, next_attempt) = match s.to {
             Destination::Queued(at) => (QUEUED, at),
             Destination::Dead => (DEAD, message.next_attempt),
@@ -295,13 +311,13 @@ impl<'a> Transaction<'a> {
                 s.attempt.as_ref().map(|a| &a.said),
                 s.outcome_unknown,
                 finished,
-                digest(message.id, &to_json(&message.reverse_path), &recipients)
+                digest_of(message, &message.account, to, &recipients)
             ])?;
         if changed != 1 {
             // Lost to damage, or taken away by another program: there is nothing to record it in, and nothing that
             // could be sent again. It must not keep the others of its batch from theirs.
             crate::events::queue::settled_without_row(message.id);
-            return Ok(());
+            return Ok(false);
         }
         if let Some(attempt) = &s.attempt {
             self.record(message.id, attempt)?;
@@ -327,7 +343,7 @@ impl<'a> Transaction<'a> {
                     delivered
                 ])?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn record(&self, id: QueueId, attempt: &Attempt) -> Result<(), QueueError> {
@@ -369,7 +385,9 @@ pub(super) fn apply_settlement(
     conn.execute_batch("BEGIN IMMEDIATE")?;
     let mut transaction = Transaction::new(conn, shared, false);
     let applied = match load(conn, id) {
-        Ok(Some(message)) if message.state == State::Queued => transaction.settle(&message, settlement),
+        Ok(Some(message)) if message.state == State::Queued => {
+            transaction.settle(&message, settlement).map(drop)
+        }
         Ok(_) => Ok(()),
         Err(error) => Err(error),
     };

@@ -5,7 +5,7 @@
 //! the database does not take is kept beside it. A disk that does not confirm even that is given up, before anything
 //! more is acknowledged.
 
-use super::rebuild::{self, Mended};
+use super::rebuild::{self, Damage, Mended};
 use super::store;
 use super::transaction::{Op, Outcome, Transaction};
 use super::upkeep::Chore;
@@ -104,7 +104,7 @@ impl Writer {
     fn batch(&mut self, mut batch: Vec<Op>) {
         let mends = |op: &Op| matches!(op, Op::Mend { .. });
         if batch.iter().any(mends) {
-            self.mend();
+            self.mend(damage(&batch).unwrap_or(Damage::Wrong));
             let (asked, rest) = batch.into_iter().partition::<Vec<_>, _>(mends);
             asked.into_iter().for_each(|op| op.answer(Ok(Outcome::Done)));
             batch = rest;
@@ -143,8 +143,8 @@ impl Writer {
 
     /// What failed together is tried once more on a log without a hole, then each by itself.
     fn again(&mut self, batch: Vec<Op>, error: &QueueError) {
-        if matches!(error, QueueError::Damaged(_)) {
-            self.mend();
+        if let Some(damage) = Damage::of(error) {
+            self.mend(damage);
         }
         match self.attempt(&batch) {
             Ok(outcomes) => return answer(batch, outcomes),
@@ -204,14 +204,29 @@ impl Writer {
     }
 
     /// Makes a new database of what can be read of this one, where that can help.
-    fn mend(&mut self) {
+    fn mend(&mut self, damage: Damage) {
         if !self.mended.may_try(&self.shared) {
-            return;
+            return self.reindex();
         }
         // Every connection of ours goes: the last one to close a file takes its log along, by name.
         self.conn = None;
-        match rebuild::rebuild(&self.shared) {
+        match rebuild::rebuild(&self.shared, damage) {
             Ok(()) => self.is_behind = true,
+            Err(error) => {
+                crate::events::queue::rebuild_failed(&error);
+                // It has been waited for already.
+                if let QueueError::Unreadable(why) = error {
+                    self.shared.disk.give_up(&format!("the queue cannot be read: {why}"));
+                }
+            }
+        }
+    }
+
+    /// What needs no second database: an index is made again from its table.
+    fn reindex(&mut self) {
+        let Some(conn) = &self.conn else { return };
+        match conn.execute_batch("REINDEX") {
+            Ok(()) => crate::events::queue::reindexed(),
             Err(error) => crate::events::queue::rebuild_failed(&error),
         }
     }
@@ -237,7 +252,7 @@ impl Writer {
             return Err(error);
         }
         // What SQLite wrote upon damage can fail in any way; a disk that fails lets no new database be made, either.
-        self.mend();
+        self.mend(Damage::of(&error).unwrap_or(Damage::Wrong));
         let opened = store::open(&self.shared.directory, &self.shared.frames);
         if let Err(QueueError::Broken(why)) = &opened {
             self.shared.disk.give_up(&format!("the log cannot be written anew: {why}"));
@@ -292,7 +307,7 @@ impl Writer {
         if let QueueError::Broken(_) = &error {
             self.failed_in_a_row += 1;
             self.shared.disk.transactions_failed(self.failed_in_a_row, &error);
-        } else if let QueueError::Damaged(_) = &error {
+        } else if Damage::of(&error).is_some() {
             crate::events::queue::transaction_failed(&error);
         }
         error
@@ -390,7 +405,8 @@ impl Writer {
     fn distrust(&mut self, error: &QueueError) {
         crate::events::queue::checkpoint_failed(error);
         match error {
-            QueueError::Damaged(_) => self.mend(),
+            QueueError::Damaged(_) => self.mend(Damage::Wrong),
+            QueueError::Unreadable(_) => self.mend(Damage::Unreadable),
             QueueError::Full(_) | QueueError::Closed => {}
             QueueError::Broken(_) => {
                 self.failed_in_a_row += 1;
@@ -426,6 +442,10 @@ impl Writer {
         }
         self.shared.frames.get() < frames || self.empty_log()
     }
+}
+
+fn damage(batch: &[Op]) -> Option<Damage> {
+    batch.iter().find_map(|op| if let Op::Mend { damage, .. } = op { Some(*damage) } else { None })
 }
 
 fn answer(batch: Vec<Op>, outcomes: Vec<Outcome>) {

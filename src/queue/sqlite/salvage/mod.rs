@@ -50,6 +50,15 @@ pub(super) enum Row {
     Named(QueueId),
 }
 
+/// How many pages are not what they should be.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Soundness {
+    /// The disk does not give them back.
+    pub(super) unreadable: usize,
+    /// What stands there is not what was written.
+    pub(super) damaged: usize,
+}
+
 /// A damaged queue.
 pub(super) struct Salvage {
     pages: Pages,
@@ -65,22 +74,32 @@ impl Salvage {
         Ok(Self { pages, live })
     }
 
-    /// Frames of the log that a start by SQLite would stop at, with committed mail behind them.
-    pub(super) fn damaged_frames(&self) -> usize {
-        self.pages.damaged_frames
+    /// Whether SQLite finds in the log what is in it: no header or frame is damaged that committed mail stands behind.
+    pub(super) fn log_is_sound(&self) -> bool {
+        self.pages.damaged_frames == 0 && self.pages.unreadable_frames == 0
     }
 
-    /// Gives every row that can be read, in no order; returns how many pages could not be.
-    pub(super) fn rows(&self, mut give: impl FnMut(Row)) -> usize {
-        let mut unreadable = 0;
+    /// Whether nothing is seen to be wrong: neither with the pages nor with how many SQLite believes there are.
+    pub(super) fn is_sound(&self) -> bool {
+        self.log_is_sound() && self.pages.is_counted && self.rows(|_| {}) == Soundness::default()
+    }
+
+    /// Frames of the log that the disk does not give back.
+    pub(super) fn unreadable_frames(&self) -> usize {
+        self.pages.unreadable_frames
+    }
+
+    /// Gives every row that can be read, in no order; returns what could not be.
+    pub(super) fn rows(&self, mut give: impl FnMut(Row)) -> Soundness {
+        let mut found = Soundness::default();
         for number in (1..=self.pages.count).filter(|n| self.live[*n as usize]) {
             let Ok(page) = self.pages.read(number) else {
-                unreadable += 1;
+                found.unreadable += 1;
                 continue;
             };
             let (Some(kind), Some(cells)) = (record::kind(&page, number), record::cells(&page, number))
             else {
-                unreadable += 1;
+                found.damaged += 1;
                 continue;
             };
             if kind == TABLE_INTERIOR {
@@ -90,6 +109,7 @@ impl Salvage {
             for at in cells {
                 match record::cell(&self.pages, &page, kind, at) {
                     Some(cell) => {
+                        is_sound = is_sound && cell.is_whole;
                         if let Some(row) = classify(cell) {
                             give(row);
                         }
@@ -97,9 +117,9 @@ impl Salvage {
                     None => is_sound = false,
                 }
             }
-            unreadable += usize::from(!is_sound);
+            found.damaged += usize::from(!is_sound);
         }
-        unreadable
+        found
     }
 }
 

@@ -18,8 +18,6 @@ pub(super) const PAGE: usize = 4096;
 const LOG_HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 const FRAME: usize = FRAME_HEADER + PAGE;
-/// So many unsound frames in a row are the end: what the log held before it began anew.
-const SUSPECTS: usize = 64;
 const MAGIC: u32 = 0x377f_0682;
 
 /// What the map calls the pages that records overflow to.
@@ -37,10 +35,14 @@ pub(super) struct Pages {
     frames: HashMap<Number, u64>,
     /// How many pages there are.
     pub(super) count: Number,
+    /// There are as many as the log says.
+    pub(super) is_counted: bool,
     /// What the map says each page is; 0 where the map is lost.
     pub(super) kinds: Vec<u8>,
     /// Frames of the log that are not what was written, with sound ones behind them.
     pub(super) damaged_frames: usize,
+    /// Frames that the disk does not give back.
+    pub(super) unreadable_frames: usize,
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
@@ -73,60 +75,100 @@ struct Log {
     frames: HashMap<Number, u64>,
     count: Option<Number>,
     damaged: usize,
+    unreadable: usize,
+}
+
+/// A transaction of the log, and how many frames are missing from it.
+#[derive(Default)]
+struct Part {
+    frames: HashMap<Number, u64>,
+    missing: usize,
+}
+
+/// What the frames of a log have in common, and how their sums are made.
+#[derive(Clone, Copy)]
+struct Generation {
+    salts: [u8; 8],
+    is_big_endian: bool,
+}
+
+impl Generation {
+    /// Of the header; or, where that is damaged, of the first two frames that fit together.
+    fn of(file: &File) -> Option<(Self, Option<Sum>)> {
+        let mut header = [0; LOG_HEADER];
+        let is_read = file.read_exact_at(&mut header, 0).is_ok();
+        let is_big_endian = word(&header, 0) & 1 == 1;
+        let sum = Sum(0, 0).over(&header[..24], is_big_endian);
+        let written = Sum(word(&header, 24), word(&header, 28));
+        if is_read && word(&header, 0) & !1 == MAGIC && sum == written {
+            let salts = header[16..24].try_into().expect("8 bytes");
+            return Some((Self { salts, is_big_endian }, Some(sum)));
+        }
+        let (mut first, mut second) = (vec![0; FRAME], vec![0; FRAME]);
+        file.read_exact_at(&mut first, LOG_HEADER as u64).ok()?;
+        file.read_exact_at(&mut second, (LOG_HEADER + FRAME) as u64).ok()?;
+        let salts = first[8..16].try_into().expect("8 bytes");
+        [cfg!(target_endian = "big"), cfg!(target_endian = "little")].into_iter().find_map(|is_big_endian| {
+            let generation = Self { salts, is_big_endian };
+            let sum = Sum(word(&first, 16), word(&first, 20));
+            (word(&first, 0) != 0 && generation.fits(&second, Some(sum))).then_some((generation, None))
+        })
+    }
+
+    fn fits(&self, frame: &[u8], sum: Option<Sum>) -> bool {
+        let written = Sum(word(frame, 16), word(frame, 20));
+        let over =
+            |s: Sum| s.over(&frame[..8], self.is_big_endian).over(&frame[FRAME_HEADER..], self.is_big_endian);
+        frame[8..16] == self.salts && sum.is_none_or(|s| over(s) == written)
+    }
 }
 
 impl Log {
     fn read(file: &File) -> Self {
         let mut log = Self::default();
-        let mut header = [0; LOG_HEADER];
-        if file.read_exact_at(&mut header, 0).is_err() || word(&header, 0) & !1 != MAGIC {
-            return log;
-        }
-        let is_big_endian = word(&header, 0) & 1 == 1;
-        let mut sum = Some(Sum(0, 0).over(&header[..24], is_big_endian));
-        if sum != Some(Sum(word(&header, 24), word(&header, 28))) {
-            return log;
-        }
         let len = file.metadata().map_or(0, |m| m.len());
-        let (mut pending, mut suspects) = (HashMap::new(), 0);
+        let Some((generation, mut sum)) = Generation::of(file) else { return log };
+        if sum.is_none() {
+            // SQLite takes the whole log for nothing.
+            log.damaged += 1;
+        }
+        let mut part = Part::default();
         // A transaction with a hole in it. The log is synced before the next one is begun, so a hole with another
         // transaction behind it is damage; one at the very end is a write that a crash cut short.
-        let mut held: Option<(HashMap<Number, u64>, Number, usize)> = None;
+        let mut held: Option<Part> = None;
         let mut frame = vec![0; FRAME];
         let mut at = LOG_HEADER as u64;
-        while at + FRAME as u64 <= len && suspects <= SUSPECTS {
+        while at + FRAME as u64 <= len {
             let here = at;
             at += FRAME as u64;
-            if file.read_exact_at(&mut frame, here).is_err() {
+            if let Err(e) = file.read_exact_at(&mut frame, here) {
                 // What it would have said of the next one is lost along with it.
-                (suspects, sum) = (suspects + 1, None);
+                log.unreadable += usize::from(e.kind() != io::ErrorKind::UnexpectedEof);
+                (part.missing, sum) = (part.missing + 1, None);
                 continue;
             }
-            let salts_fit = frame[8..16] == header[16..24];
-            let written = Sum(word(&frame, 16), word(&frame, 20));
-            let is_sound = salts_fit
-                && sum.is_none_or(|s| {
-                    s.over(&frame[..8], is_big_endian).over(&frame[FRAME_HEADER..], is_big_endian) == written
-                });
+            let is_sound = generation.fits(&frame, sum);
             // A changed page leaves the sum in its frame's header right for the next one.
-            sum = salts_fit.then_some(written);
+            let salts_fit = frame[8..16] == generation.salts;
+            sum = salts_fit.then(|| Sum(word(&frame, 16), word(&frame, 20)));
             if !is_sound {
-                suspects += 1;
+                part.missing += 1;
                 continue;
             }
-            pending.insert(word(&frame, 0), here + FRAME_HEADER as u64);
+            part.frames.insert(word(&frame, 0), here + FRAME_HEADER as u64);
             let count = word(&frame, 4);
             if count == 0 {
                 continue;
             }
-            if let Some((frames, _, damaged)) = held.take() {
-                log.frames.extend(frames);
-                log.damaged += damaged;
+            if let Some(held) = held.take() {
+                log.frames.extend(held.frames);
+                log.damaged += held.missing;
             }
-            if suspects > 0 {
-                held = Some((std::mem::take(&mut pending), count, std::mem::take(&mut suspects)));
+            let whole = std::mem::take(&mut part);
+            if whole.missing > 0 {
+                held = Some(whole);
             } else {
-                log.frames.extend(pending.drain());
+                log.frames.extend(whole.frames);
                 log.count = Some(count);
             }
         }
@@ -138,12 +180,22 @@ impl Pages {
     pub(super) fn open(database: &Path, log: &Path) -> io::Result<Self> {
         let database = files::open(database)?;
         let log = files::open(log).ok();
-        let Log { frames, count, damaged } = log.as_ref().map(Log::read).unwrap_or_default();
+        let Log { frames, count, damaged, unreadable } = log.as_ref().map(Log::read).unwrap_or_default();
         let len = Number::try_from(database.metadata()?.len() / PAGE as u64).unwrap_or(Number::MAX);
         // What SQLite wrote upon damage may name any number of pages; there are no more than these.
         let most = len.saturating_add(Number::try_from(frames.len()).unwrap_or(Number::MAX));
+        let is_counted = count.is_none_or(|n| n <= most);
         let count = count.unwrap_or(len).min(most);
-        Ok(Self { database, log, frames, count, kinds: Vec::new(), damaged_frames: damaged })
+        Ok(Self {
+            database,
+            log,
+            frames,
+            count,
+            kinds: Vec::new(),
+            is_counted,
+            damaged_frames: damaged,
+            unreadable_frames: unreadable,
+        })
     }
 
     /// Whether a record may go on there: a damaged pointer leads anywhere.
