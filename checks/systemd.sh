@@ -188,6 +188,7 @@ fact 5 "the journal has each fact with its fields" \
 fact 5 "no line of the journal has the password" "! journalctl -o json | grep sandbox-password"
 inside useradd --system --groups mailferry member
 inside useradd --system stranger
+fact 5 "status says that it is the sandbox" "mailferry status | grep '^SANDBOX'"
 fact 5 "a member of the group may ask" "setpriv --reuid member --regid member --init-groups mailferry status"
 fact 5 "a stranger may not" "setpriv --reuid stranger --regid stranger --init-groups mailferry status; [ \$? = 77 ]"
 
@@ -206,6 +207,19 @@ fact 10 "killed, it is started again" "$(property NRestarts 1) && $(property Sub
 sed -i -e 's|^#messages_per_minute = 25|messages_per_minute = 10000|' "$root/etc/mailferry/mailferry.toml"
 fact 5 "a good file is taken at a reload" "systemctl reload mailferry && sleep 0.5 && journalctl -u mailferry MAILFERRY_EVENT=reloaded | grep reloaded"
 fact 60 "nothing is lost over stop, kill and reload" "$(of_state delivered '= 62')"
+
+install -m 0644 "$root/var/lib/mailferry/sandbox/sandbox-ca.pem" "$root/root/ca.crt"
+sed -i -e '0,/^#ca_file/ s|^#ca_file|ca_file|' "$root/etc/mailferry/mailferry.toml"
+inside systemctl restart mailferry 2> /dev/null
+fact 20 "a file that is not there at the start is waited for" \
+    "systemctl show mailferry -p NRestarts --value | grep -v '^[01]\$' && journalctl -u mailferry | grep 'ca.crt: no such file'"
+install -m 0644 "$root/root/ca.crt" "$root/etc/mailferry/ca.crt"
+fact 15 "and once it is, the relay runs" "$(property SubState running)"
+echo "oops" >> "$root/etc/mailferry/mailferry.toml"
+inside systemctl restart mailferry 2> /dev/null
+fact 15 "a configuration that is wrong is not tried again" "$(property ExecMainStatus 78) && $(property SubState failed)"
+sed -i '$d' "$root/etc/mailferry/mailferry.toml"
+inside systemctl restart mailferry
 
 drop_in watchdog 'WatchdogSec=3s'
 inside systemctl restart mailferry
