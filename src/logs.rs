@@ -71,6 +71,18 @@ pub fn prepare(format: Format) -> std::io::Result<Log> {
     }))
 }
 
+/// Sends what goes wrong to stderr, for a command that opens the queue by itself: it may have to mend it, or find mail
+/// that nobody claims, and must not do so in silence.
+pub fn warnings() {
+    let layer = tracing_subscriber::fmt::layer()
+        .with_target(false)
+        .without_time()
+        .with_ansi(false)
+        .with_writer(std::io::stderr);
+    // In a test, another subscriber may have come first.
+    drop(tracing_subscriber::registry().with(EnvFilter::new("mailferry=warn")).with(layer).try_init());
+}
+
 impl Log {
     /// Sends log lines there from now on, from `info` on; `MAILFERRY_LOG` of the first time takes a filter as in
     /// `debug`.

@@ -449,6 +449,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 
 /// The queue of a relay that does not run, with the clock it remembers (`retry` stamps messages with it).
 fn open_queue(queue: &config::Queue) -> anyhow::Result<(Arc<dyn Queue>, Clock)> {
+    crate::logs::warnings();
     let (queue, clock) = SqliteQueue::open(&daemon::queue_settings(queue))?;
     Ok((queue, clock))
 }

@@ -153,6 +153,7 @@ pub(super) async fn rescue(from: &Path, to: &Path) -> Result<(), Failure> {
     };
     let Rescued { queue: sound, lost } = rescue_queue(from, to).map_err(unreadable)?;
     let settings = Settings { directory: sound.clone(), min_free_space_bytes: 0 };
+    crate::logs::warnings();
     let (queue, clock) =
         SqliteQueue::open(&settings).map_err(|e| Failure::new(exit::IO, e.to_string(), ""))?;
     let queue: Arc<dyn Queue> = queue;

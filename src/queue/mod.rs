@@ -65,6 +65,17 @@ pub enum OpenError {
         /// The system's words.
         error: std::io::Error,
     },
+    /// There was a queue, and its database is gone or somebody else's: nothing is made in its place.
+    #[error(
+        "{} {what}, in a directory that was used before\nhint: put the right queue.db back; or, to begin anew, move {} away: mail in it is not in the new queue",
+        .file.display(), .file.parent().unwrap_or(std::path::Path::new(".")).display()
+    )]
+    NotOurs {
+        /// The database.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// SQLite does not take the file.
     #[error(
         "cannot open the queue database {}: {error}\nhint: if the file is damaged, keep a copy and try `sqlite3 queue.db .recover`",

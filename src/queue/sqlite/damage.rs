@@ -170,6 +170,121 @@ async fn a_damaged_frame_of_the_log_does_not_take_the_later_ones_along() {
     assert!(lost.iter().rev().skip(8).all(|n| *n == 0) || step > 1, "{lost:?}");
 }
 
+/// One bit, and SQLite takes the whole log for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_header_of_the_log_costs_nothing() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (live, killed, damaged) =
+        (tmp.path().join("live"), tmp.path().join("killed"), tmp.path().join("damaged"));
+    let queue = open(&live);
+    let mut ids = Vec::new();
+    for _ in 0..12 {
+        ids.push(commit(&queue, 300).await.unwrap());
+    }
+    copy(&live, &killed);
+    queue.close().await;
+    let log = std::fs::read(killed.join("queue.db-wal")).unwrap();
+    for (at, len) in [(0, 1), (5, 1), (17, 1), (25, 1), (0, 32)] {
+        let mut bytes = log.clone();
+        bytes[at..at + len].iter_mut().for_each(|b| *b ^= 0x10);
+        clone(&killed, &damaged);
+        std::fs::write(damaged.join("queue.db-wal"), &bytes).unwrap();
+        let queue = open(&damaged);
+        let sent = send_all(&queue).await;
+        queue.close().await;
+        assert_eq!(sent.into_keys().collect::<Vec<_>>(), ids, "{len} bytes at {at}");
+    }
+}
+
+/// A row that an index names and that is not as it was written: it is neither sent again and again, nor forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_of_a_row_sets_that_message_aside_and_names_it() {
+    let changes = [
+        "state = 1",
+        "state = 2",
+        "state = 3",
+        "state = 7",
+        "account = 'other@contoso.com'",
+        "recipients = replace(recipients, 'anna', 'bnna')",
+        "reverse_path = '\"x@contoso.com\"'",
+    ];
+    for change in changes {
+        let tmp = tempfile::tempdir().unwrap();
+        let queue = open(tmp.path());
+        let (flipped, whole) = (commit(&queue, 300).await.unwrap(), commit(&queue, 300).await.unwrap());
+        queue.close().await;
+        let database = Connection::open(tmp.path().join(DATABASE)).unwrap();
+        // As a disk does it, past SQLite: the indexes are made again only so that they can be read.
+        let indexes: Vec<(String, String)> = {
+            let mut all = database
+                .prepare("SELECT name, sql FROM sqlite_schema WHERE tbl_name = 'message' AND type = 'index'")
+                .unwrap();
+            all.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap().map(Result::unwrap).collect()
+        };
+        for (name, _) in &indexes {
+            database.execute_batch(&format!("DROP INDEX {name}")).unwrap();
+        }
+        database.execute(&format!("UPDATE message SET {change} WHERE id = ?1"), [flipped.number()]).unwrap();
+        for (_, sql) in &indexes {
+            database.execute_batch(sql).unwrap();
+        }
+        drop(database);
+        let named = crate::events::queue::ROWS_UNREADABLE.get();
+        let queue = open(tmp.path());
+        let sent = send_all(&queue).await;
+        let seen = queue.list(Filter::default()).await.unwrap();
+        queue.close().await;
+        assert_eq!(sent, BTreeMap::from([(whole, 1)]), "{change}");
+        assert!(crate::events::queue::ROWS_UNREADABLE.get() > named, "{change}");
+        assert!(!seen.iter().any(|m| m.id == flipped), "{change}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_names_what_is_sent_already_sends_nothing_twice() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    let id = commit(&queue, 300).await.unwrap();
+    let leased = lease(&queue).await.unwrap();
+    settle(&queue, leased).await.map_err(|(_, e)| e).unwrap();
+    queue.close().await;
+    let database = Connection::open(tmp.path().join(DATABASE)).unwrap();
+    // The index as it was before.
+    database
+        .execute_batch(
+            "DROP INDEX ready; CREATE INDEX ready ON message (account, turn) WHERE state = 3;
+             PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = replace(sql, 'state = 3', 'state = 0 AND due = 1') WHERE name = 'ready';",
+        )
+        .unwrap();
+    drop(database);
+    let queue = open(tmp.path());
+    assert!(lease(&queue).await.is_none(), "{id}");
+}
+
+/// Beside what a queue leaves, a database that is gone or another's is not begun anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_gone_is_not_taken_for_a_first_start() {
+    let tmp = tempfile::tempdir().unwrap();
+    let directory = tmp.path().join("queue");
+    for (is_large, what) in [(false, "removed"), (true, "removed"), (false, "empty"), (true, "foreign")] {
+        let _ = std::fs::remove_dir_all(&directory);
+        let queue = open(&directory);
+        commit(&queue, if is_large { LARGE } else { 300 }).await.unwrap();
+        queue.close().await;
+        let file = directory.join(DATABASE);
+        std::fs::remove_file(&file).unwrap();
+        match what {
+            "empty" => std::fs::write(&file, "").unwrap(),
+            "foreign" => Connection::open(&file).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap(),
+            _ => {}
+        }
+        let refused = SqliteQueue::open(&settings(&directory)).unwrap_err();
+        assert!(matches!(refused, OpenError::NotOurs { .. }), "{what}: {refused}");
+        assert!(refused.to_string().contains("hint: "), "{what}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_under_a_running_queue_is_mended_under_it() {
     let tmp = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-const NAME: &str = "handovers";
+pub(super) const NAME: &str = "handovers";
 const PLACE: usize = 8;
 
 pub(super) struct HandOvers {

@@ -7,7 +7,7 @@
 use super::row::{self, HELD, QUEUED, state_code, to_json};
 use super::schema::{self, Use};
 use super::transaction::{Op, Transaction};
-use super::{DATABASE, Ops, Shared, blocking};
+use super::{DATABASE, Ops, Shared, blocking, mending};
 use crate::mail::{AccountId, Progress, QueueId, QueuedMessage, Recipient, RelayTime, State};
 use crate::queue::{Change, ChangeStep, Filter, Finished, Page, QueueError, SMALL_BYTES};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -64,11 +64,11 @@ pub(super) async fn change(
     now: RelayTime,
     after: Option<QueueId>,
 ) -> Result<ChangeStep, QueueError> {
-    let chosen = {
-        let (filter, change) = (filter.clone(), change.clone());
+    let choose = || {
+        let (shared, filter, change) = (Arc::clone(&shared), filter.clone(), change.clone());
         blocking(move || look(&shared, |conn| page(conn, &filter, after, STEP, Some(&change))))
     };
-    let Page { messages, unreadable, next } = chosen.await?;
+    let Page { messages, unreadable, next } = mending(&ops, choose).await?;
     let ids: Vec<QueueId> = messages.iter().map(|m| m.id).collect();
     let filter = Filter { ids: vec![], ..filter };
     let done = match ids.as_slice() {

@@ -305,6 +305,7 @@ impl SqliteQueue {
         let lock = lock(directory)?;
         let disk = Arc::new(Disk::open(directory, settings.min_free_space_bytes).map_err(unusable)?);
         rebuild::finish(directory).map_err(unusable)?;
+        refuse_another(directory, &file)?;
         // SQLite would make it readable for everybody, and its log with it.
         files::open_or_create(&file).map_err(unusable)?;
         let frames = Frames::default();
@@ -356,11 +357,28 @@ impl SqliteQueue {
 
     fn read<T: Send + 'static>(
         &self,
-        f: impl FnOnce(&Connection, &Shared) -> Result<T, QueueError> + Send + 'static,
+        f: impl Fn(&Connection, &Shared) -> Result<T, QueueError> + Send + Sync + 'static,
     ) -> Done<T> {
-        let shared = Arc::clone(&self.shared);
-        Box::pin(blocking(move || shared.read(|conn| f(conn, &shared))))
+        let (shared, ops, f) = (Arc::clone(&self.shared), Arc::clone(&self.ops), Arc::new(f));
+        Box::pin(async move {
+            let attempt = || {
+                let (shared, f) = (Arc::clone(&shared), Arc::clone(&f));
+                blocking(move || shared.read(|conn| f(conn, &shared)))
+            };
+            mending(&ops, attempt).await
+        })
     }
+}
+
+/// Reads, and once more after damage that was met has been mended.
+async fn mending<T, F: Future<Output = Result<T, QueueError>>>(
+    ops: &Ops,
+    attempt: impl Fn() -> F,
+) -> Result<T, QueueError> {
+    let first = attempt().await;
+    let Some(damage) = first.as_ref().err().and_then(Damage::of) else { return first };
+    ops.ask(|reply| Op::Mend { damage, reply }).await?;
+    attempt().await
 }
 
 async fn blocking<T: Send + 'static>(
@@ -377,6 +395,34 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_owned())),
         Err(std::fs::TryLockError::Error(e)) => Err(unusable(e)),
     }
+}
+
+/// A database that is empty beside what a queue leaves, or that another program wrote, is not begun anew: whatever was
+/// acknowledged is elsewhere, and somebody must hear of it.
+fn refuse_another(directory: &Path, file: &Path) -> Result<(), OpenError> {
+    let refused = |what| Err(OpenError::NotOurs { file: file.to_owned(), what });
+    let has_contents = || std::fs::read_dir(directory.join("bodies")).is_ok_and(|mut d| d.next().is_some());
+    // Made only when a queue has been opened whole.
+    let was_used = directory.join(handover::NAME).exists() || has_contents();
+    let len = std::fs::metadata(file).map_or(0, |m| m.len());
+    if len == 0 {
+        let log = std::fs::metadata(store::log_file(directory)).map_or(0, |m| m.len());
+        return if was_used || log > 0 { refused("is missing or empty") } else { Ok(()) };
+    }
+    let is_another = || -> rusqlite::Result<bool> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(file, flags)?;
+        let has = |what: &str| {
+            conn.query_row(&format!("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE {what})"), [], |r| {
+                r.get(0)
+            })
+        };
+        let ours = has("name = 'message'")? && has("name = 'body'")?;
+        let empty = !has("type = 'table'")?;
+        Ok(!ours && (!empty || was_used))
+    };
+    // One that cannot be read is damaged, which is another matter.
+    if is_another().unwrap_or(false) { refused("is another program's") } else { Ok(()) }
 }
 
 /// Opens the database on a log that is certainly on the disk; a damaged one is replaced by what can be read of it.
@@ -396,7 +442,7 @@ fn start_on_sound_ground(
         store::empty_log(&conn, frames)?;
         Ok((conn, found))
     };
-    let seen = rebuild::readable(directory)?;
+    let seen = rebuild::readable(directory, rebuild::Look::Log)?;
     let damage = if seen.log_is_sound() {
         store::write_anew(&store::log_file(directory))?;
         match open() {
@@ -569,8 +615,14 @@ impl Queue for SqliteQueue {
     }
 
     fn list(&self, filter: Filter, after: Option<QueueId>) -> Done<Page> {
-        let shared = Arc::clone(&self.shared);
-        Box::pin(blocking(move || ledger::list(&shared, &filter, after)))
+        let (shared, ops, filter) = (Arc::clone(&self.shared), Arc::clone(&self.ops), Arc::new(filter));
+        Box::pin(async move {
+            let attempt = || {
+                let (shared, filter) = (Arc::clone(&shared), Arc::clone(&filter));
+                blocking(move || ledger::list(&shared, &filter, after))
+            };
+            mending(&ops, attempt).await
+        })
     }
 
     fn show(&self, id: QueueId) -> Done<Option<(QueuedMessage, Vec<Attempt>)>> {
@@ -642,7 +694,7 @@ impl Queue for SqliteQueue {
         let name = name.to_owned();
         self.read(move |conn, _| {
             let mut statement = conn.prepare_cached("SELECT value FROM note WHERE name = ?1")?;
-            Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+            Ok(statement.query_row([&name], |row| row.get(0)).optional()?)
         })
     }
 

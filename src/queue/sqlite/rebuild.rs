@@ -44,6 +44,13 @@ pub(super) enum Damage {
     Unreadable,
 }
 
+/// How much is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    Log,
+    Whole,
+}
+
 impl Damage {
     pub(super) fn of(error: &QueueError) -> Option<Self> {
         match error {
@@ -85,7 +92,7 @@ pub(super) fn rebuild(shared: &Shared, damage: Damage) -> Result<(), QueueError>
 
 /// Replaces the database that nobody has open, unless it only could not be read for a moment.
 pub(super) fn replace(directory: &Path, disk: &Disk, damage: Damage) -> Result<(), QueueError> {
-    let salvage = readable(directory)?;
+    let salvage = readable(directory, Look::Whole)?;
     if damage == Damage::Unreadable && salvage.rows(|_| {}) == Soundness::default() && salvage.log_is_sound()
     {
         return Ok(());
@@ -99,12 +106,13 @@ pub(super) fn replace(directory: &Path, disk: &Disk, damage: Damage) -> Result<(
     replaced
 }
 
-/// Waits for the disk. A database is never replaced by what a disk in trouble happens to give.
-pub(super) fn readable(directory: &Path) -> Result<Salvage, QueueError> {
+/// Waits for the disk. A database is never replaced by what a disk in trouble happens to give; a start looks only at
+/// what it reads itself, the log, and not at every page.
+pub(super) fn readable(directory: &Path, look: Look) -> Result<Salvage, QueueError> {
     let began = Instant::now();
     loop {
         let found = Salvage::open(directory).map(|salvage| {
-            let pages = salvage.rows(|_| {}).unreadable;
+            let pages = if look == Look::Whole { salvage.rows(|_| {}).unreadable } else { 0 };
             (salvage.unreadable_frames() + pages, salvage)
         });
         let is_over = began.elapsed() >= PATIENCE;
