@@ -805,36 +805,33 @@ def pages_running(options):
 
 @scenario
 def damage_again_and_again(options):
-    """Six index pages, one after the other, in a relay that goes on running."""
-    sound = Sound(options, "stopped", count=150)
-
+    """The first page of what is to be sent next is damaged, seven times, in a relay that goes on running."""
     def work(rig):
         assert rig.start() is not None
         broken = []
-        rig.deliver()
         for n in range(7):
             rig.down()
-            time.sleep(0.5)
-            rig.send([SMALL] * 40)
-            time.sleep(2.5)  # the log is emptied
+            rig.send([SMALL] * 250)
+            time.sleep(3)  # the log is emptied
             database = os.path.join(rig.queue, "queue.db")
             data = open(database, "rb").read()
-            kinds = pages(data)
-            wanted = [p for p, k in kinds.items() if k == ("leaf", "ready")] or [
-                p for p, k in kinds.items() if k[1] == "ready"]
-            overwrite(database, (wanted[0] - 1) * PAGE, bytes(PAGE))
+            root = sqlite3.connect(f"file:{database}?immutable=1", uri=True).execute(
+                "SELECT rootpage FROM sqlite_master WHERE name = 'ready'").fetchone()[0]
+            first = root
+            while data[(first - 1) * PAGE] == 2:
+                at = (first - 1) * PAGE
+                first = word(data, at + struct.unpack_from(">H", data, at + 12)[0])
+            overwrite(database, (first - 1) * PAGE, bytes(PAGE))
             if rig.send([SMALL] * 2, timeout=10) < 2:
                 broken.append(f"intake after damage {n + 1}")
             rig.deliver(quiet=8)
-            if rig.journal.missing(rig.accepted):
-                broken.append(f"delivery after damage {n + 1}")
+            if left := len(rig.journal.missing(rig.accepted)):
+                broken.append(f"delivery after damage {n + 1}: {left} wait")
                 break
         kept = sum(os.path.getsize(p) for p in glob.glob(rig.queue + "/damaged/*/*"))
-        return {"broken": broken, "kept_mib": kept >> 20, "is_running": rig.is_running()}
+        return {"broken": broken, "kept_mib": kept >> 20, "is_running": rig.is_running(), "rebuilt": rig.events().get("queue_rebuilt")}
 
-    good = case(sound.copy("damage-again-and-again"), "ready, seven times", work)
-    sound.rig.close()
-    return good
+    return case(Rig(options, "damage-again-and-again"), "ready, seven times", work)
 
 
 # Failing calls
@@ -890,6 +887,46 @@ def lost_sync(options):
             break
         good &= case(Rig(options, "lost-sync"), f"{call} {name} count={count} ms={ms} errno={error}",
                      lambda rig: fail_and_cut(rig, [(call, name, 0, count, ms, error)]))
+    return good
+
+
+@scenario
+def reads(options):
+    """Reads fail for a moment, and heal: under a running relay, and at a start. Nothing was lost on the disk."""
+    sound = Sound(options, "killed", count=120)
+    good = True
+    for name in ("queue.db", "queue.db-wal", "queue.db*"):
+        for count, ms in ((1, 0), (3, 0), (-1, 200), (-1, 3000)):
+            for at_start in (False, True):
+                def work(rig):
+                    rig.down()
+                    if at_start:
+                        rig.fault(("read", name, 0, count, ms, EIO))
+                        ends = []
+                        for _ in range(8):
+                            if rig.start(faults=True, wait=10) is not None:
+                                break
+                            ends.append(rig.process.poll())
+                            time.sleep(0.5)
+                    else:
+                        assert rig.start(faults=True) is not None
+                        rig.send([SMALL, ROW] * 10)
+                        ends = []
+                        rig.fault(("read", name, 0, count, ms, EIO))
+                        rig.down(False)
+                        time.sleep(max(ms / 1000, 0.2))
+                    rig.fault()
+                    if not rig.is_running():
+                        ends.append(rig.process.poll())
+                        rig.start()
+                    rig.deliver()
+                    fired = sum(1 for _ in open(rig.fired)) if os.path.exists(rig.fired) else 0
+                    missing = len(rig.journal.missing(rig.accepted))
+                    return {"fired": fired, "ends": ends, "rebuilt": rig.events().get("queue_rebuilt"),
+                            "broken": [f"{missing} not delivered"] if missing else []}
+
+                good &= case(sound.copy("reads"), f"{name} count={count} ms={ms} {'at a start' if at_start else 'running'}", work)
+    sound.rig.close()
     return good
 
 
@@ -1133,9 +1170,7 @@ def space_removed(options):
             seen = {}
             watcher = threading.Thread(target=lambda: seen.update(zip(("log", "least"), watch(rig, disk, 12))))
             watcher.start()
-            code, _, error = rig.cli("queue", "remove", *(gone if half else ["--all"]), "--yes")
-            if code != 0:
-                code, _, error = rig.cli("queue", "remove", *(gone if half else ["--all"]))
+            code, _, error = rig.cli("queue", "remove", *(gone if half else ["--all"]))
             went = set(gone)
             rig.accepted = {i: to for i, to in rig.accepted.items() if rig.queue_ids[i] not in went}
             rig.refused.clear()
@@ -1166,7 +1201,7 @@ def space_taken_by_others(options):
             gone = [rig.queue_ids[i] for i in list(rig.accepted)[:700]]
             disk.fill(leave=2 << 20)
             for n in range(0, 700, 100):
-                rig.cli("queue", "remove", *gone[n:n + 100], "--yes")
+                rig.cli("queue", "remove", *gone[n:n + 100])
             rig.accepted = {i: to for i, to in rig.accepted.items() if rig.queue_ids[i] not in set(gone)}
         disk.fill()
         time.sleep(1.5)
@@ -1232,25 +1267,67 @@ def space_reader(options):
 
 @scenario
 def space_damaged(options):
-    """An index page is damaged on a disk without room for a second database."""
-    def work(rig, disk):
+    """An index page is damaged on a disk without room for a second database, stopped and running."""
+    def work(rig, disk, running):
+        rig.down()
         assert rig.start() is not None
         broken = []
-        fill_by_mail(rig)
-        rig.stop()
+        rig.send([20_000] * 1500, stop_at_refusal=True)
+        time.sleep(3)
+        if not running:
+            rig.stop()
         database = os.path.join(rig.queue, "queue.db")
         data = open(database, "rb").read()
-        page = [n for n, k in pages(data).items() if k[1] == "ready"][0]
+        page = [n for n, k in pages(data).items() if k == ("leaf", "ready")][0]
+        disk.fill(leave=12 << 20)
         overwrite(database, (page - 1) * PAGE, bytes(PAGE))
         rig.refused.clear()
-        more = {"started_s": rig.start(), **rig.sizes(), "free_mib": disk.free() >> 20}
-        if more["started_s"] is None:
+        more = {"db_mib": rig.sizes()["db_mib"], "free_mib": disk.free() >> 20}
+        if not running and rig.start() is None:
             broken.append("start")
-        rig.deliver(quiet=20)
-        more["free_then_mib"] = disk.free() >> 20
-        more["until_taken_s"] = resumes(rig, 10, broken, "after all was delivered")
-        return {**more, "broken": broken}
-    return on_small_disk(options, "ready zeroed", work)
+        rig.deliver(quiet=15)
+        more["delivered_without_room"] = len(rig.accepted) - len(rig.journal.missing(rig.accepted))
+        if more["delivered_without_room"] < len(rig.accepted) - 100:
+            broken.append("delivery")
+        disk.give_back()
+        if not rig.is_running():
+            more["exit"] = rig.process.poll()
+            rig.start()
+        rig.deliver(quiet=15)
+        more["until_taken_s"] = resumes(rig, 10, broken, "after there was room")
+        return {**more, "free_then_mib": disk.free() >> 20, "broken": broken}
+    return (on_small_disk(options, "ready zeroed, stopped", lambda r, d: work(r, d, False), min_free="1 MiB")
+            & on_small_disk(options, "ready zeroed, running", lambda r, d: work(r, d, True), min_free="1 MiB"))
+
+
+@scenario
+def reader_stays(options):
+    """A reader that stays on a large disk: the log's bound, while mail comes, and while a backlog is delivered."""
+    def work(rig):
+        assert rig.start() is not None
+        broken, log = [], 0
+        rig.down()
+        rig.send([SMALL] * 20)
+        reader = sqlite3.connect(os.path.join(rig.queue, "queue.db"), isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM message").fetchone()
+        for _ in range(160):
+            if rig.send([55_000] * 50, timeout=20, stop_at_refusal=True) < 50:
+                break
+            log = max(log, rig.sizes()["wal_mib"])
+        at_refusal = rig.sizes()["wal_mib"]
+        rig.deliver(quiet=10)
+        drained = rig.sizes()["wal_mib"]
+        if drained > 300:
+            broken.append(f"a log of {drained} MiB")
+        reader.execute("ROLLBACK")
+        reader.close()
+        heard = dict(rig.refused)
+        took = resumes(rig, 5, broken, "after the reader left")
+        time.sleep(4)
+        return {"at_refusal_mib": at_refusal, "drained_mib": drained, "heard": heard, "until_taken_s": took, "then": rig.sizes(),
+                "broken": broken}
+    return case(Rig(options, "reader-stays"), "smart host down, then up", work)
 
 
 def main():
