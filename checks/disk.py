@@ -11,7 +11,8 @@ stores more than where the pages are.
 
 Every case counts, and prints as a line of JSON: `accepted` (the client has read the 250), `delivered` (the smart
 host's journal has it whole), `lost` (neither delivered nor in the queue nor named in the log), `named` (not delivered,
-but the log or the queue says so), `stuck` (of these: queued, although nothing keeps it, and no word of it), `duplicates` (more than one answered copy of a message and recipient),
+but the log or the queue says so), `stuck` (of these: queued, although nothing keeps it, and no word of it),
+`duplicates` (more than one answered copy of a message and recipient),
 `phantoms` (delivered though the client was refused), `refused` (what clients heard). `broken` names
 the promises that did not hold. `--seconds` bounds the scenarios that draw at random; `--seed` repeats one.
 
@@ -66,7 +67,8 @@ class Rig:
         hosts = os.path.join(self.directory, "smart-host")
         os.mkdir(hosts)
         self.host = smart_host.SmartHost(argparse.Namespace(
-            user=crash_loop.MAILBOX, password=crash_loop.PASSWORD, fault=[], max_connections=0, directory=hosts, port=0))
+            user=crash_loop.MAILBOX, password=crash_loop.PASSWORD, fault=[], max_connections=0, directory=hosts,
+            port=0))
         threading.Thread(target=self.host.accept, daemon=True).start()
         self.journal = crash_loop.Journal(os.path.join(hosts, "journal"))
         self.port = free_port()
@@ -282,7 +284,8 @@ class Rig:
         broken = [n for n in ("lost", "stuck", "duplicates", "damaged") if figures[n]] + list(more.get("broken", ()))
         figures["broken"] = broken
         if broken:
-            figures |= {"events": self.events(), "ids": sorted(self.queue_ids.get(i, i) for i in lost or stuck or duplicates)[:4],
+            figures |= {"events": self.events(),
+                        "ids": sorted(self.queue_ids.get(i, i) for i in lost or stuck or duplicates)[:4],
                         "kept": self.directory if self.options.keep else None}
         return figures
 
@@ -585,7 +588,7 @@ def log_of_deliveries(options):
                 broken.append(f"{bounced} bounced though delivered")
             return {"sent_again": len(again), "given_up": given_up, "broken": broken}
 
-        kind = {13: "table leaf", 5: "table interior", 10: "index leaf", 2: "index interior"}.get(data[at + 24], "other")
+        kind = {13: "table leaf", 5: "table interior", 10: "index leaf", 2: "index interior"}[data[at + 24]]
         good &= case(rig, f"frame {frame} of {frames}, {kind}, page {word(data, at)}", work)
     sound.close()
     return good
@@ -617,8 +620,10 @@ def restarts_on_a_broken_disk(options):
     for call, name in (("sync", "queue.db-wal"), ("sync", "queue.db"), ("sync", "*"), ("write", "queue.db-wal"),
                        ("read", "queue.db")):
         def work(rig):
-            size = lambda: sum(os.stat(os.path.join(d, f)).st_blocks * 512 for d, _, names in os.walk(rig.queue) for f in names
-                               if os.stat(os.path.join(d, f)).st_nlink == 1 or "damaged" not in d)
+            def size():
+                files = [(d, os.stat(os.path.join(d, f))) for d, _, names in os.walk(rig.queue) for f in names]
+                return sum(s.st_blocks * 512 for d, s in files if s.st_nlink == 1 or "damaged" not in d)
+
             before = size()
             ends = []
             for _ in range(6):
@@ -638,7 +643,8 @@ def restarts_on_a_broken_disk(options):
             rig.deliver()
             if grown > 4096:
                 broken.append(f"{grown} KiB more after six starts")
-            return {"ends": ends, "grown_kib": grown, "kept": len(glob.glob(rig.queue + "/damaged/*")), "broken": broken}
+            kept = len(glob.glob(rig.queue + "/damaged/*"))
+            return {"ends": ends, "grown_kib": grown, "kept_copies": kept, "broken": broken}
 
         good &= case(sound.copy("restarts-on-a-broken-disk"), f"{call} {name}", work)
     sound.rig.close()
@@ -708,7 +714,8 @@ def bits(options):
             overwrite(os.path.join(rig.queue, "queue.db"), offset, bytes([data[offset] ^ 1 << bit]))
             return survive(rig, look=False, restarts=0)
 
-        good &= case(sound.copy("bits"), f"{' '.join(kinds[number])} page {number} byte {offset % PAGE} bit {bit}", work)
+        where = f"{' '.join(kinds[number])} page {number} byte {offset % PAGE} bit {bit}"
+        good &= case(sound.copy("bits"), where, work)
     sound.rig.close()
     return good
 
@@ -829,7 +836,8 @@ def damage_again_and_again(options):
                 broken.append(f"delivery after damage {n + 1}: {left} wait")
                 break
         kept = sum(os.path.getsize(p) for p in glob.glob(rig.queue + "/damaged/*/*"))
-        return {"broken": broken, "kept_mib": kept >> 20, "is_running": rig.is_running(), "rebuilt": rig.events().get("queue_rebuilt")}
+        return {"broken": broken, "kept_mib": kept >> 20, "is_running": rig.is_running(),
+                "rebuilt": rig.events().get("queue_rebuilt")}
 
     return case(Rig(options, "damage-again-and-again"), "ready, seven times", work)
 
@@ -925,7 +933,8 @@ def reads(options):
                     return {"fired": fired, "ends": ends, "rebuilt": rig.events().get("queue_rebuilt"),
                             "broken": [f"{missing} not delivered"] if missing else []}
 
-                good &= case(sound.copy("reads"), f"{name} count={count} ms={ms} {'at a start' if at_start else 'running'}", work)
+                when = "at a start" if at_start else "running"
+                good &= case(sound.copy("reads"), f"{name} count={count} ms={ms} {when}", work)
     sound.rig.close()
     return good
 
@@ -980,7 +989,8 @@ def lost_checkpoint(options):
                 del rig.journal.copies[key][1:]
             return {"excused": len(late)}
 
-        good &= case(Rig(options, "lost-checkpoint"), f"{call} {name} skip={skip} count={count} cut={cut_after:.1f}", work)
+        good &= case(Rig(options, "lost-checkpoint"), f"{call} {name} skip={skip} count={count} cut={cut_after:.1f}",
+                     work)
     return good
 
 
