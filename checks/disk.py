@@ -899,6 +899,39 @@ def lost_sync(options):
 
 
 @scenario
+def lost_bookkeeping(options):
+    """Deferred mail becomes due, the next sync fails once, 20 mails get their 250, the power is cut."""
+    good = True
+    smart_host.REPLIES["later"] = "450 4.2.1 The recipient's mailbox is busy"
+    later = smart_host.Fault("rcpt", "later", 0, float("inf"), 1)
+    for size in (SMALL, ROW, FILE):
+        for count in (1, 2):
+            def work(rig):
+                assert rig.start(shadow=True) is not None
+                rig.host.faults[:] = [later]
+                rig.send([SMALL] * 3)
+                # Tried once and deferred, by at least 0.5 s; what makes them due again needs no sync of its own.
+                time.sleep(0.4)
+                rig.fault(("sync", "queue.db-wal", 0, count, 0, EIO))
+                until = time.monotonic() + 8
+                while time.monotonic() < until and rig.is_running() and not (
+                        os.path.exists(rig.fired) and sum(1 for _ in open(rig.fired)) == count):
+                    time.sleep(0.01)
+                time.sleep(0.05)
+                taken = rig.send([size] * 20, timeout=10)
+                fired = sum(1 for _ in open(rig.fired)) if os.path.exists(rig.fired) else 0
+                rig.fault()
+                rig.power_cut()
+                if rig.start() is None:
+                    return {"broken": ["start after the cut"], "tail": rig.log_text()[-400:]}
+                rig.deliver()
+                return {"fired": fired, "after": taken}
+
+            good &= case(Rig(options, "lost-bookkeeping"), f"{count} failed, then 20 of {size} bytes", work)
+    return good
+
+
+@scenario
 def reads(options):
     """Reads fail for a moment, and heal: under a running relay, and at a start. Nothing was lost on the disk."""
     sound = Sound(options, "killed", count=120)
