@@ -11,7 +11,7 @@ use crate::mail::header::{fields, first};
 use crate::mail::{
     Cause, EnhancedStatus, Escaped, Failure, Mailbox, QueueId, QueuedMessage, ReversePath, WallTime,
 };
-use crate::policy::rewrite::{encode_head, text_field};
+use crate::policy::rewrite::{downgraded, encode_head, text_field};
 use std::fmt::Write as _;
 
 /// Of the original head, so much is returned.
@@ -269,7 +269,7 @@ impl Report<'_> {
 
     /// Clean and cut at a field.
     fn returned_head(&self) -> Vec<u8> {
-        let whole = encode_head(self.original_head, self.message.charset.as_deref());
+        let whole = downgraded(encode_head(self.original_head, self.message.charset.as_deref()));
         let mut out: Vec<u8> = Vec::new();
         for field in fields(&whole) {
             if out.len() + field.raw.len() > MAX_RETURNED_BYTES {

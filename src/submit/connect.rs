@@ -167,6 +167,7 @@ impl Connection {
         if !std::mem::replace(&mut self.orderly, false) {
             return Err(failed(Cause::Network("the connection is in disorder".to_owned())));
         }
+        let from = from.in_ascii();
         if !from.is_ascii() {
             self.orderly = true;
             return Err(failed(Cause::NoSmtpUtf8));
