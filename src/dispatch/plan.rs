@@ -587,7 +587,7 @@ impl Plan {
             advice: settled.advice,
             failure: settled.failure,
         });
-        if let (true, Some(failure)) = (self.unknown_in_a_row >= MAX_UNKNOWN, &sent.failure) {
+        if let (true, Some(failure)) = (unknown && self.unknown_in_a_row >= MAX_UNKNOWN, &sent.failure) {
             // Going on would make a duplicate of every message in the queue.
             let verdict = Verdict { blame: Blame::Account, ..judge(failure) };
             self.account_failed(&verdict, failure, at.now, at.jitter, todo);
