@@ -484,7 +484,8 @@ impl Plan {
 
     fn sent(&mut self, conn: ConnId, id: QueueId, sent: &Sent, at: Moment<'_>, todo: &mut Vec<Action>) {
         let message = self.leased.remove(&id).expect("a message is leased until it is settled");
-        self.throttle.end(self.in_flight.remove(&id).unwrap_or_default());
+        let recipients = self.in_flight.remove(&id).unwrap_or_default();
+        self.throttle.end(recipients);
         // One that is gone already closed while idle, and the order crossed its end.
         let (mut fresh, mut outage, mut beside_others) = (false, self.outages, self.conns.len() > 1);
         if let Some(c) = self.conns.get_mut(&conn) {
@@ -546,6 +547,8 @@ impl Plan {
         let unknown = sent.failure.as_ref().is_some_and(Failure::outcome_is_unknown);
         if unknown {
             self.unknown_in_a_row += 1;
+            // It may have counted them.
+            self.throttle.served(at.now, recipients);
         } else if !cut_short {
             self.unknown_in_a_row = 0;
             self.account_works(id, at.now, todo);

@@ -50,6 +50,8 @@ pub struct Report<'a> {
     pub failures: &'a [(&'a Mailbox, Option<&'a Failure>)],
     /// What to do about it, a paragraph each.
     pub advice: &'a [String],
+    /// Other recipients are still waited for.
+    pub goes_on: bool,
     /// The relay's own name.
     pub hostname: &'a str,
     /// From: the account's mailbox.
@@ -210,7 +212,12 @@ impl Report<'_> {
             }
         }
         if !matches!(self.kind, Kind::Delayed { .. }) {
-            let keeps = "The relay keeps the message. An administrator can have it sent again there, with:";
+            let keeps = if self.goes_on {
+                "The relay keeps the message and still tries other recipients. Once it has ended with them, an \
+                 administrator can have it sent again there, with:"
+            } else {
+                "The relay keeps the message. An administrator can have it sent again there, with:"
+            };
             paragraph(&mut out, "", keeps);
             let _ = write!(out, "    mailferry queue retry {}\r\n", self.message.id);
         }
@@ -417,6 +424,7 @@ mod tests {
             original_head: head,
             failures,
             advice: &["Check the address at the device.".to_owned(), "--odd".to_owned()],
+            goes_on: false,
             hostname: "relay.contoso.local",
             from: &mailbox("scanner@contoso.com"),
             to: &[mailbox("hp@contoso.com")],

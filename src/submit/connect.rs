@@ -183,8 +183,7 @@ impl Connection {
             }
             other => other.map_err(&failed)?,
         };
-        exchange(&mut self.channel, b"RSET\r\n", patience).await.map_err(&failed)?;
-        self.orderly = true;
+        self.orderly = exchange(&mut self.channel, b"RSET\r\n", patience).await.is_ok();
         Ok(reply)
     }
 
