@@ -6,7 +6,7 @@ use mailferry::mail::{
 };
 use mailferry::policy::rewrite::{Sender, rewrite_head};
 use mailferry::queue::Body;
-use mailferry::submit::encode::Wire;
+use mailferry::submit::encode::{Taken, Wire};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -57,7 +57,9 @@ fn scan(bytes: usize, line: usize, text: &str) -> Vec<u8> {
 }
 
 async fn send(body: &Body, message: &QueuedMessage, sender: &Sender) -> u64 {
-    let mut wire = Wire::prepare(body, message, sender, true).await.expect("it is in memory");
+    let mut wire = Wire::prepare(body, message, sender, Taken { eight_bit: true, utf8: true })
+        .await
+        .expect("it is in memory");
     let mut sent = 0;
     while let Some(chunk) = wire.chunk().await.expect("it is in memory") {
         sent += black_box(&chunk).len() as u64;

@@ -8,7 +8,7 @@ use mailferry::mail::{
 use mailferry::policy::rewrite::Sender;
 use mailferry::queue::Body;
 use mailferry::receive::stamp::{Stamp, complete};
-use mailferry::submit::encode::Wire;
+use mailferry::submit::encode::{Taken, Wire};
 
 struct Sample<'a> {
     charset: Option<&'a str>,
@@ -87,7 +87,9 @@ fn carry(raw: &[u8], sample: &Sample<'_>) -> Sent {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the sample is right");
         runtime.block_on(async {
             let mut wire =
-                Wire::prepare(&body, &message, &sender, sample.to_8bit).await.expect("the sample is right");
+                Wire::prepare(&body, &message, &sender, Taken { eight_bit: sample.to_8bit, utf8: true })
+                    .await
+                    .expect("the sample is right");
             let mut bytes = Vec::new();
             while let Some(chunk) = wire.chunk().await.expect("the sample is right") {
                 bytes.extend_from_slice(&chunk);

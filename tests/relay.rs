@@ -317,6 +317,7 @@ async fn a_recipient_refused_for_good_is_told_of_while_another_is_still_waited_f
         let text = String::from_utf8_lossy(&notice.data).into_owned();
         assert!(text.contains("Final-Recipient: rfc822; gone@contoso.com"), "{text}");
         assert!(!text.contains("busy@contoso.com"), "{text}");
+        assert!(text.contains("still tries other recipients"), "{text}");
     }
     host.behave();
     let dead = relay.admin.until(1, State::Dead).await.remove(0);

@@ -554,6 +554,48 @@ async fn addresses_that_need_smtputf8_are_refused_only_where_it_is_not_offered()
 }
 
 #[tokio::test]
+async fn without_smtputf8_nothing_beyond_ascii_leaves_and_whoever_can_be_reached_is() {
+    let own = Sender { mailbox: "scanner@b\u{fc}ro.example".parse().unwrap(), send_as: vec![] };
+    let to = ["a@x.example", "b@m\u{fc}nchen.example", "j\u{fc}rgen@x.example", "c@\u{4f8b}\u{3048}.example"];
+    let head = "From: scanner@b\u{fc}ro.example\r\nTo: B <b@m\u{fc}nchen.example>, J\u{fc}rgen <j\u{fc}rgen@x.example>\r\n\
+                Reply-To: k\u{f6}nig@m\u{fc}nchen.example\r\nSubject: Gr\u{fc}\u{df}e\r\n\r\n";
+    let body = || Body::in_memory(head.as_bytes().to_vec(), "Gr\u{fc}\u{df}e\r\n");
+    for (without, offers_utf8) in [("SMTPUTF8", false), ("8BITMIME", true), ("CHUNKING", true)] {
+        let (host, mut connection) = clear_host(|b| b.without(without)).await;
+        let sent = connection.send(&message(&to), &body(), &own, &Default::default()).await;
+        let no = "RCPT TO: an address needs SMTPUTF8, which the server does not offer";
+        let jurgen = if offers_utf8 { "taken" } else { no };
+        assert_eq!(outcomes(&sent), ["taken", "taken", jurgen, "taken"], "{without}");
+        let recorded = host.recorded();
+        let taken = &recorded.messages[0];
+        assert!(taken.mail.starts_with("<scanner@xn--bro-hoa.example>"), "{}", taken.mail);
+        assert_eq!(taken.mail.contains("SMTPUTF8"), offers_utf8, "{}", taken.mail);
+        assert_eq!(taken.recipients[1], "b@xn--mnchen-3ya.example");
+        assert_eq!(taken.recipients.last().unwrap(), "c@xn--r8jz45g.example");
+        let text = String::from_utf8(taken.data.clone()).unwrap();
+        let head = text.split("\r\n\r\n").next().unwrap();
+        assert!(head.contains("From: scanner@xn--bro-hoa.example\r\n"), "{head}");
+        assert!(head.contains("To: B <b@xn--mnchen-3ya.example>"), "{head}");
+        if offers_utf8 {
+            assert!(head.contains("<j\u{fc}rgen@x.example>"), "{head}");
+        } else {
+            assert!(head.is_ascii(), "{head}");
+            assert!(head.contains("j=C3=BCrgen=40x=2Eexample?=:;"), "it can be read: {head}");
+        }
+    }
+    // Nobody can be reached: no transaction, and the connection goes on.
+    let (host, mut connection) = clear_host(|b| b.without("SMTPUTF8")).await;
+    let sent = connection.send(&message(&to[2..3]), &body(), &own, &Default::default()).await;
+    assert!(sent.failure.is_none() && sent.usable && !host.recorded().text(1).contains("MAIL"), "{sent:?}");
+    // The mailbox itself cannot be said: the account's fault, not the message's.
+    let own = Sender { mailbox: "k\u{f6}nig@contoso.com".parse().unwrap(), send_as: vec![] };
+    let sent = connection.send(&message(&["a@x.example"]), &body(), &own, &Default::default()).await;
+    let verdict = judge(&sent.failure.unwrap());
+    assert_eq!((verdict.blame, verdict.action), (Blame::Account, Action::Hold));
+    assert!(sent.usable);
+}
+
+#[tokio::test]
 async fn a_large_body_arrives_whole() {
     for tls in [true, false] {
         let content: Vec<u8> =

@@ -4,13 +4,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use mailferry::mail::{
-    AccountId, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
-    State, WallTime,
+    AccountId, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State,
+    WallTime,
 };
 use mailferry::policy::rewrite::Sender;
 use mailferry::queue::Body;
 use mailferry::receive::stamp::{Stamp, complete};
-use mailferry::submit::encode::Wire;
+use mailferry::submit::encode::{Taken, Wire};
 use std::net::{IpAddr, Ipv4Addr};
 use tokio::runtime::{Builder, Runtime};
 
@@ -69,7 +69,10 @@ fn sent(head: &[u8], content: Vec<u8>, charset: Option<&str>, to_8bit: bool) -> 
     let (body, message) = (Body::in_memory(head.to_vec(), content), message(charset));
     RUNTIME.with(|runtime| {
         runtime.block_on(async {
-            let mut wire = Wire::prepare(&body, &message, &sender, to_8bit).await.expect("it is in memory");
+            let mut wire =
+                Wire::prepare(&body, &message, &sender, Taken { eight_bit: to_8bit, utf8: to_8bit })
+                    .await
+                    .expect("it is in memory");
             let mut bytes = vec![];
             while let Some(chunk) = wire.chunk().await.expect("it is in memory") {
                 assert!(!chunk.is_empty());

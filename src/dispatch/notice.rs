@@ -14,7 +14,7 @@ use crate::mail::{
 use crate::policy::advice::{About, Advice};
 use crate::policy::dsn::{self, AdminNotice, Kind, Report, Written};
 use crate::policy::verdict::{Action, judge};
-use crate::queue::{Intake, Lease, Notice, Queue, Settlement};
+use crate::queue::{Destination, Intake, Lease, Notice, Queue, Settlement};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -114,6 +114,7 @@ impl Writer<'_> {
                 original_head: lease.body.head(),
                 failures: &failures,
                 advice: &advice,
+                goes_on: matches!(settlement.to, Destination::Queued(_)),
                 hostname: &self.settings.hostname,
                 from: &self.account.sender.mailbox,
                 to: &to,

@@ -26,6 +26,8 @@ const AGE: Duration = Duration::from_secs(15 * 60);
 const RAISE: Duration = Duration::from_secs(600);
 /// How long after a failed read of the queue it is asked again.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
+/// A message sent in part lets others go first for no longer than this: in a week there is room for its next part.
+const YIELDS: Duration = Duration::from_secs(7 * 86_400);
 /// Lost answers in a row after which the account backs off.
 const MAX_UNKNOWN: u32 = 2;
 /// Messages remembered as having met the account's fault after the login.
@@ -185,6 +187,10 @@ pub(crate) struct Plan {
     /// Suspects of a past outage that another message's success ended: the next such fault is their own.
     marked: VecDeque<QueueId>,
     pass_over_suspects: bool,
+    /// Sent in part for want of room in the day, and when: others go first meanwhile, so that a message for thousands
+    /// does not keep everybody waiting.
+    in_part: BTreeMap<QueueId, RelayTime>,
+    pass_over_parts: bool,
     allowed: usize,
     raise_at: RelayTime,
     grow_after: RelayTime,
@@ -217,6 +223,8 @@ impl Plan {
             suspects: VecDeque::new(),
             marked: VecDeque::new(),
             pass_over_suspects: true,
+            in_part: BTreeMap::new(),
+            pass_over_parts: true,
             raise_at: RelayTime::default(),
             grow_after: RelayTime::default(),
             grow_failures: 0,
@@ -310,6 +318,7 @@ impl Plan {
             Event::Leased(message) => {
                 self.leasing = false;
                 self.rung_while_leasing = false;
+                self.pass_over_parts = true;
                 self.waiting.push_back(message.id);
                 self.leased.insert(message.id, message);
             }
@@ -319,6 +328,8 @@ impl Plan {
                     self.due = Due::Unknown;
                 } else if self.passing_over() {
                     self.pass_over_suspects = false;
+                } else if self.breaker.is_closed() && self.pass_over_parts && !self.in_part.is_empty() {
+                    self.pass_over_parts = false;
                 } else {
                     self.due = next.map_or(Due::Nothing, Due::NotBefore);
                 }
@@ -411,7 +422,9 @@ impl Plan {
             self.open(now, todo);
         }
         if self.waiting.len() < self.allowed.min(slots) {
-            self.lease(todo, vec![]);
+            self.in_part.retain(|_, at| now.since(*at) < YIELDS);
+            let except = if self.pass_over_parts { self.in_part.keys().copied().collect() } else { vec![] };
+            self.lease(todo, except);
         }
     }
 
@@ -458,7 +471,11 @@ impl Plan {
         let c = self.conns.get_mut(&conn).expect("the caller saw the connection");
         (c.state, c.outage, c.beside_others) = (Use::Busy(id), self.outages, beside_others);
         let mut to = in_turn(&self.leased[&id]);
-        to.truncate(usize::try_from(self.throttle.recipients_left(now)).unwrap_or(usize::MAX));
+        let room = usize::try_from(self.throttle.recipients_left(now)).unwrap_or(usize::MAX);
+        if to.len() > room {
+            to.truncate(room);
+            self.in_part.insert(id, now);
+        }
         let recipients = u32::try_from(to.len()).unwrap_or(u32::MAX);
         self.throttle.begin(now, recipients);
         self.in_flight.insert(id, recipients);
@@ -467,7 +484,8 @@ impl Plan {
 
     fn sent(&mut self, conn: ConnId, id: QueueId, sent: &Sent, at: Moment<'_>, todo: &mut Vec<Action>) {
         let message = self.leased.remove(&id).expect("a message is leased until it is settled");
-        self.throttle.end(self.in_flight.remove(&id).unwrap_or_default());
+        let recipients = self.in_flight.remove(&id).unwrap_or_default();
+        self.throttle.end(recipients);
         // One that is gone already closed while idle, and the order crossed its end.
         let (mut fresh, mut outage, mut beside_others) = (false, self.outages, self.conns.len() > 1);
         if let Some(c) = self.conns.get_mut(&conn) {
@@ -529,6 +547,8 @@ impl Plan {
         let unknown = sent.failure.as_ref().is_some_and(Failure::outcome_is_unknown);
         if unknown {
             self.unknown_in_a_row += 1;
+            // It may have counted them.
+            self.throttle.served(at.now, recipients);
         } else if !cut_short {
             self.unknown_in_a_row = 0;
             self.account_works(id, at.now, todo);
@@ -556,6 +576,9 @@ impl Plan {
                 Fact::Deferred { id, said, retry_in: next.since(at.now), attempts }
             }
         }));
+        if !matches!(settled.settlement.to, Destination::Queued(_)) {
+            self.in_part.remove(&id);
+        }
         if settled.settlement.to != Destination::Queued(at.now) {
             self.marked.retain(|m| *m != id);
         }
@@ -567,7 +590,7 @@ impl Plan {
             advice: settled.advice,
             failure: settled.failure,
         });
-        if let (true, Some(failure)) = (self.unknown_in_a_row >= MAX_UNKNOWN, &sent.failure) {
+        if let (true, Some(failure)) = (unknown && self.unknown_in_a_row >= MAX_UNKNOWN, &sent.failure) {
             // Going on would make a duplicate of every message in the queue.
             let verdict = Verdict { blame: Blame::Account, ..judge(failure) };
             self.account_failed(&verdict, failure, at.now, at.jitter, todo);

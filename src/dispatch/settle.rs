@@ -134,7 +134,16 @@ fn settle_as(
     } else {
         Destination::Delivered
     };
-    let said = deciding.as_ref().map_or(last_reply, ToString::to_string);
+    let mut said = deciding.as_ref().map_or(last_reply, ToString::to_string);
+    let given_up_before = recipients.iter().find_map(|r| match &r.progress {
+        Progress::Failed(failure) if to == Destination::Dead && deciding.is_none() => Some((r, failure)),
+        _ => None,
+    });
+    if let Some((recipient, failure)) = given_up_before {
+        // The last recipient was taken; why the message is none that was delivered stands with another.
+        said = format!("{said}; but not for {}: {failure}", recipient.mailbox);
+        advice = judge(failure).advice;
+    }
     Settled {
         settlement: Settlement {
             attempt: Some(Attempt {
@@ -486,6 +495,7 @@ pub(crate) mod tests {
         assert!(matches!(s.settlement.to, Destination::Queued(_)), "which has a time of its own");
         let s = settle(&m, &[ok()], None, at(now, &retry));
         assert_eq!((s.settlement.to, s.notify), (Destination::Dead, Notify::Nobody), "told of already");
+        assert_eq!(s.said, "250 2.0.0 OK; but not for busy@b.c: RCPT TO: 450 4.2.1 busy");
     }
 
     #[test]

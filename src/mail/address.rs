@@ -55,6 +55,16 @@ impl Mailbox {
         self.local.is_ascii() && self.domain.is_ascii()
     }
 
+    /// The same address in ASCII, its domain in A-labels (RFC 5890), as every server takes it; as it is where its
+    /// local part is beyond ASCII.
+    pub fn in_ascii(&self) -> Self {
+        if self.domain.is_ascii() || !self.local.is_ascii() {
+            return self.clone();
+        }
+        let domain = idna::domain_to_ascii(&self.domain).ok();
+        domain.and_then(|d| format!("{}@{d}", self.local).parse().ok()).unwrap_or_else(|| self.clone())
+    }
+
     /// The same mailbox as far as anybody but its own server may tell (Exchange ignores case).
     pub fn is_same(&self, other: &Self) -> bool {
         self.domain == other.domain && self.local.to_lowercase() == other.local.to_lowercase()
@@ -301,6 +311,26 @@ mod tests {
             );
         }
         assert_eq!("A@CONTOSO.com".parse::<Mailbox>().unwrap().to_string(), "A@contoso.com");
+    }
+
+    #[test]
+    fn a_domain_beyond_ascii_has_a_form_that_everybody_takes() {
+        for (address, ascii) in [
+            ("a@contoso.com", "a@contoso.com"),
+            ("A@München.example", "A@xn--mnchen-3ya.example"),
+            ("a@straße.example", "a@xn--strae-oqa.example"),
+            ("a@例え.テスト", "a@xn--r8jz45g.xn--zckzah"),
+            ("a@büro.xn--mnchen-3ya.example", "a@xn--bro-hoa.xn--mnchen-3ya.example"),
+            ("jürgen@münchen.example", "jürgen@münchen.example"),
+            ("\"a b\"@münchen.example", "\"a b\"@xn--mnchen-3ya.example"),
+            ("a@[192.0.2.1]", "a@[192.0.2.1]"),
+            ("a@print_server", "a@print_server"),
+        ] {
+            assert_eq!(address.parse::<Mailbox>().unwrap().in_ascii().to_string(), ascii, "{address}");
+        }
+        // Labels are counted as they are written; one that grows too long stays.
+        let long = format!("a@{}.example", "\u{4f8b}\u{3048}".repeat(10)).parse::<Mailbox>().unwrap();
+        assert!(long.in_ascii().is_ascii() || long.in_ascii() == long);
     }
 
     #[test]

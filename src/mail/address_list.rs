@@ -40,11 +40,12 @@ impl Entry {
     }
 }
 
-/// The words of `display <mailbox>`; a name that only repeats the address (`a@b <a@b>`) is left out.
+/// The words of `display <mailbox>`, in ASCII where it can be; a name that only repeats the address (`a@b <a@b>`) is left out.
 pub fn named(display: &str, quoted: bool, mailbox: &Mailbox) -> Vec<String> {
     let display = display.trim();
     let repeats = self::mailbox(display).is_ok_and(|m| m.is_same(mailbox));
     let mut words = if repeats { vec![] } else { phrase(display, quoted) };
+    let mailbox = mailbox.in_ascii();
     words.push(if words.is_empty() { mailbox.to_string() } else { format!("<{mailbox}>") });
     words
 }

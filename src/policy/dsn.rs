@@ -11,7 +11,7 @@ use crate::mail::header::{fields, first};
 use crate::mail::{
     Cause, EnhancedStatus, Escaped, Failure, Mailbox, QueueId, QueuedMessage, ReversePath, WallTime,
 };
-use crate::policy::rewrite::{encode_head, text_field};
+use crate::policy::rewrite::{downgraded, encode_head, text_field};
 use std::fmt::Write as _;
 
 /// Of the original head, so much is returned.
@@ -50,6 +50,8 @@ pub struct Report<'a> {
     pub failures: &'a [(&'a Mailbox, Option<&'a Failure>)],
     /// What to do about it, a paragraph each.
     pub advice: &'a [String],
+    /// Other recipients are still waited for.
+    pub goes_on: bool,
     /// The relay's own name.
     pub hostname: &'a str,
     /// From: the account's mailbox.
@@ -210,7 +212,12 @@ impl Report<'_> {
             }
         }
         if !matches!(self.kind, Kind::Delayed { .. }) {
-            let keeps = "The relay keeps the message. An administrator can have it sent again there, with:";
+            let keeps = if self.goes_on {
+                "The relay keeps the message and still tries other recipients. Once it has ended with them, an \
+                 administrator can have it sent again there, with:"
+            } else {
+                "The relay keeps the message. An administrator can have it sent again there, with:"
+            };
             paragraph(&mut out, "", keeps);
             let _ = write!(out, "    mailferry queue retry {}\r\n", self.message.id);
         }
@@ -269,7 +276,7 @@ impl Report<'_> {
 
     /// Clean and cut at a field.
     fn returned_head(&self) -> Vec<u8> {
-        let whole = encode_head(self.original_head, self.message.charset.as_deref());
+        let whole = downgraded(encode_head(self.original_head, self.message.charset.as_deref()));
         let mut out: Vec<u8> = Vec::new();
         for field in fields(&whole) {
             if out.len() + field.raw.len() > MAX_RETURNED_BYTES {
@@ -417,6 +424,7 @@ mod tests {
             original_head: head,
             failures,
             advice: &["Check the address at the device.".to_owned(), "--odd".to_owned()],
+            goes_on: false,
             hostname: "relay.contoso.local",
             from: &mailbox("scanner@contoso.com"),
             to: &[mailbox("hp@contoso.com")],

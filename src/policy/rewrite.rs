@@ -1,8 +1,8 @@
 //! Which sender leaves the relay, and a head that every smart host takes.
 //!
 //! Invariant: what `rewrite_head` returns has exactly one From, of addresses the account may send as; no line over
-//! 998 bytes, no NUL and no CR or LF but at line ends; nothing outside ASCII but addresses that need SMTPUTF8.
-//! The same input gives the same bytes, so every attempt sends the same head.
+//! 998 bytes, no NUL and no CR or LF but at line ends; nothing outside ASCII but addresses that need SMTPUTF8, and
+//! after `downgraded` not those either. The same input gives the same bytes, so every attempt sends the same head.
 //! Must not know: the body, the wire, what the smart host announces.
 
 use crate::mail::address_list::{self, Entry};
@@ -82,6 +82,26 @@ pub fn encode_head(head: &[u8], charset: Option<&str>) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::with_capacity(head.len());
     for field in lenient_fields(head) {
         out.extend(encode_field(&field, charset));
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// A head that `rewrite_head` or `encode_head` made, for a server that does not offer SMTPUTF8: addresses that need it
+/// can be read but not answered. A field without one stays byte for byte.
+pub fn downgraded(head: Vec<u8>) -> Vec<u8> {
+    if head.is_ascii() {
+        return head;
+    }
+    let mut out: Vec<u8> = Vec::with_capacity(head.len());
+    for field in fields(&head) {
+        if field.raw.is_ascii() {
+            out.extend_from_slice(field.raw);
+            continue;
+        }
+        let name: String = field.name().iter().map(|b| char::from(*b)).collect();
+        let list = address_list::parse(&decode(&field.unfolded(), None));
+        out.extend(fold(&name, &address_words(&list, Letters::Downgraded)));
     }
     out.extend_from_slice(b"\r\n");
     out
@@ -239,8 +259,9 @@ fn encode_field(field: &Field<'_>, charset: Option<&str>) -> Vec<u8> {
     match kind(field) {
         Kind::Addresses => {
             // Only what came as UTF-8 is meant as an address of RFC 6531; bytes of another charset are a mistake.
-            let international = std::str::from_utf8(field.raw).is_ok();
-            let words = address_words(&address_list::parse(&value), international);
+            let is_utf8 = std::str::from_utf8(field.raw).is_ok();
+            let letters = if is_utf8 { Letters::Any } else { Letters::Ascii };
+            let words = address_words(&address_list::parse(&value), letters);
             if words.is_empty() { vec![] } else { fold(&name, &words) }
         }
         Kind::Parameters => fold(&name, &parameter_words(&value)),
@@ -271,43 +292,93 @@ fn is_clean(raw: &[u8]) -> bool {
     true
 }
 
-/// Only display names are encoded. What is no address at all (a company's name in To) becomes the name of an
-/// empty group, the one form in which RFC 5322 lets a name stand alone.
-fn address_words(list: &[Entry], international: bool) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
-    let mut open = false;
+/// Which addresses of a list may stand as addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Letters {
+    /// Those of RFC 6531, too: the server offers SMTPUTF8.
+    Any,
+    /// Those without letters beyond ASCII; others are no addresses but mistakes.
+    Ascii,
+    /// Those whose local part has none; others can be read but not answered (RFC 6857).
+    Downgraded,
+}
+
+/// The words of a list. Only display names are encoded. What is no address at all (a company's name in To) becomes the
+/// name of an empty group, the one form in which RFC 5322 lets a name stand alone; a group cannot hold another, so
+/// what stood in one goes behind it.
+fn address_words(list: &[Entry], letters: Letters) -> Vec<String> {
+    let mut elements: Vec<Vec<String>> = vec![];
+    let mut group: Option<Group> = None;
     for entry in list {
-        if !open && let Some(last) = out.last_mut() {
-            last.push(',');
+        if let Some(name) = &entry.group {
+            elements.extend(group.take().map(Group::close).unwrap_or_default());
+            group = Some(Group { name: phrase(name, false), ..Group::default() });
         }
-        if let Some(group) = &entry.group {
-            out.extend(phrase(group, false));
-            if let Some(last) = out.last_mut() {
-                last.push(':');
-            }
-        } else if open && let Some(last) = out.last_mut() {
-            last.push(',');
+        let member = entry.mailbox().filter(|m| letters != Letters::Ascii || m.is_ascii());
+        let member = member
+            .map(|m| entry.words(&m))
+            .filter(|words| letters != Letters::Downgraded || words.iter().all(|w| w.is_ascii()));
+        let stands_for_itself = member.is_some();
+        let words = member.unwrap_or_else(|| nobody(&shown(entry, letters)));
+        match &mut group {
+            _ if words.is_empty() => {}
+            Some(group) if stands_for_itself => group.members.push(words),
+            Some(group) => group.behind.push(words),
+            None => elements.push(words),
         }
-        open = entry.group.is_some() || open;
-        match entry.mailbox().filter(|m| international || m.is_ascii()) {
-            Some(m) => out.extend(entry.words(&m)),
-            None if open => {}
-            None => {
-                let name = if entry.display.is_empty() { &entry.address } else { &entry.display };
-                out.extend(phrase(name, true));
-                if let Some(last) = out.last_mut() {
-                    last.push_str(":;");
-                }
-            }
-        }
-        if open && entry.ends_group {
-            open = false;
-            if let Some(last) = out.last_mut() {
-                last.push(';');
-            }
+        if entry.ends_group {
+            elements.extend(group.take().map(Group::close).unwrap_or_default());
         }
     }
-    out
+    elements.extend(group.map(Group::close).unwrap_or_default());
+    with_commas(elements)
+}
+
+/// A group that is being read.
+#[derive(Default)]
+struct Group {
+    name: Vec<String>,
+    members: Vec<Vec<String>>,
+    behind: Vec<Vec<String>>,
+}
+
+impl Group {
+    fn close(self) -> Vec<Vec<String>> {
+        let mut words = ended(self.name, ":");
+        words.extend(with_commas(self.members));
+        let mut elements = vec![ended(words, ";")];
+        elements.extend(self.behind);
+        elements
+    }
+}
+
+/// An empty group of this name; nothing for no name.
+fn nobody(name: &str) -> Vec<String> {
+    ended(phrase(name, true), ":;")
+}
+
+/// What is to be read where no address can stand.
+fn shown(entry: &Entry, letters: Letters) -> String {
+    match (entry.display.as_str(), entry.address.as_str()) {
+        ("", address) => address.to_owned(),
+        (display, address) if letters == Letters::Downgraded && entry.mailbox().is_some() => {
+            format!("{display} {address}")
+        }
+        (display, _) => display.to_owned(),
+    }
+}
+
+fn ended(mut words: Vec<String>, end: &str) -> Vec<String> {
+    if let Some(last) = words.last_mut() {
+        last.push_str(end);
+    }
+    words
+}
+
+fn with_commas(elements: Vec<Vec<String>>) -> Vec<String> {
+    let last = elements.len().saturating_sub(1);
+    let with_comma = |(i, words)| if i < last { ended(words, ",") } else { words };
+    elements.into_iter().enumerate().flat_map(with_comma).collect()
 }
 
 /// `type/subtype; name=value; ...` with what is not ASCII coded by RFC 2231.
@@ -501,6 +572,14 @@ mod tests {
             ),
             ("To: jürgen@münchen.example\r\n".as_bytes(), "To: jürgen@münchen.example\r\n"),
             (b"To: m\xfcller@contoso.com\r\n", "To: =?UTF-8?Q?m=C3=BCller=40contoso=2Ecom?=:;\r\n"),
+            (
+                "To: Anna <anna@münchen.example>, b@c.example\r\n".as_bytes(),
+                "To: Anna <anna@xn--mnchen-3ya.example>, b@c.example\r\n",
+            ),
+            (
+                b"To: T: a@b.example, m\xfc@c.example, d@e.example;, f@g.example\r\n",
+                "To: T: a@b.example, d@e.example;, =?UTF-8?Q?m=C3=BC=40c=2Eexample?=:;,\r\n f@g.example\r\n",
+            ),
             (b"Message-ID: <\xe4@b>\r\n", "Message-ID: <?@b>\r\n"),
             (b"X: a\0b\rc\r\n", "X: abc\r\n"),
             (b"X: a\r\n \r\n b\r\n", "X: a b\r\n"),
@@ -514,6 +593,35 @@ mod tests {
         }
         let out = encode_head(b"Subject: \x83\x8c\x83|\x81[\x83g\r\n", Some("shift_jis"));
         assert_eq!(out, b"Subject: =?UTF-8?B?44Os44Od44O844OI?=\r\n\r\n");
+    }
+
+    #[test]
+    fn without_smtputf8_an_address_that_needs_it_can_be_read_and_not_answered() {
+        for (field, expected) in [
+            ("To: a@b.example\r\n", "To: a@b.example\r\n"),
+            ("To: jürgen@b.example\r\n", "To: =?UTF-8?Q?j=C3=BCrgen=40b=2Eexample?=:;\r\n"),
+            (
+                "To: Jürgen <jürgen@b.example>, c@d.example\r\n",
+                "To: =?UTF-8?Q?J=C3=BCrgen?= =?UTF-8?Q?_j=C3=BCrgen=40b=2Eexample?=:;, c@d.example\r\n",
+            ),
+            ("Cc: Anna <anna@münchen.example>\r\n", "Cc: Anna <anna@xn--mnchen-3ya.example>\r\n"),
+            (
+                "Reply-To: c@d.example, jürgen@münchen.example\r\n",
+                "Reply-To: c@d.example, =?UTF-8?Q?j=C3=BCrgen=40m=C3=BCnchen=2Eexample?=:;\r\n",
+            ),
+            (
+                "To: Büro: jürgen@b.example, c@d.example;, e@f.example\r\n",
+                "To: =?UTF-8?Q?B=C3=BCro?=: c@d.example;, =?UTF-8?Q?j=C3=BCrgen=40b=2Eexample?=:;, e@f.example\r\n",
+            ),
+            (
+                "To: Büro: jürgen@b.example\r\n",
+                "To: =?UTF-8?Q?B=C3=BCro?=:;, =?UTF-8?Q?j=C3=BCrgen=40b=2Eexample?=:;\r\n",
+            ),
+        ] {
+            let out = String::from_utf8(downgraded(encode_head(field.as_bytes(), None))).unwrap();
+            let out = out.replace("\r\n ", " ");
+            assert_eq!(out, format!("{expected}\r\n"), "{field}");
+        }
     }
 
     #[test]
@@ -561,6 +669,11 @@ mod tests {
                     head.extend_from_slice(b"\r\n");
                 }
                 let out = rewrite_head(&head, &sender(&["*@contoso.com"]), charset);
+                let below = downgraded(out.clone());
+                prop_assert!(below.is_ascii());
+                prop_assert_eq!(fields(&below).map(|f| f.name().to_vec()).collect::<Vec<_>>(),
+                    fields(&out).map(|f| f.name().to_vec()).collect::<Vec<_>>());
+                prop_assert!(below.split(|b| *b == b'\n').all(|l| l.len() <= MAX_LINE_BYTES + 1));
                 prop_assert!(out.ends_with(b"\r\n\r\n") || out == b"\r\n");
                 prop_assert!(std::str::from_utf8(&out).is_ok());
                 prop_assert_eq!(fields(&out).filter(|f| f.is("From")).count(), 1);

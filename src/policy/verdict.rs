@@ -99,6 +99,12 @@ fn without_reply(stage: Stage, cause: &Cause) -> Verdict {
             Verdict { not_before: none.retry_in, remedy: none.remedy.clone(), ..account(action, advice) }
         }
         Cause::TooLarge { .. } => verdict(Blame::Message, Action::Bounce, Some(Advice::TooLarge)),
+        // The mailbox's own address, which stands in for every sender that cannot be used.
+        Cause::NoSmtpUtf8 if stage == Stage::Mail => {
+            let remedy = "give the account a mailbox whose address is of plain letters, or a smart host that offers \
+                          SMTPUTF8";
+            Verdict { remedy: vec![remedy.to_owned()], ..account(Action::Hold, Advice::NoSmtpUtf8) }
+        }
         Cause::NoSmtpUtf8 => verdict(Blame::Recipient, Action::Bounce, Some(Advice::NoSmtpUtf8)),
         Cause::Body(_) => verdict(Blame::Message, Action::Bounce, Some(Advice::BodyUnreadable)),
         Cause::BodyForNow(_) => verdict(Blame::Message, Action::Retry, Some(Advice::BodyUnreadable)),
@@ -784,6 +790,8 @@ mod tests {
         let none = |needs_a_person| Cause::Token(token_failure(needs_a_person));
         assert_eq!(j(Stage::Token, none(false)), (Account, Retry));
         assert_eq!(j(Stage::Token, none(true)), (Account, Hold));
+        assert_eq!(j(Stage::Rcpt, Cause::NoSmtpUtf8), (Recipient, Bounce));
+        assert_eq!(j(Stage::Mail, Cause::NoSmtpUtf8), (Account, Hold));
         assert_eq!(j(Stage::Mail, Cause::TooLarge { size_bytes: 2, limit_bytes: 1 }), (Message, Bounce));
     }
 }

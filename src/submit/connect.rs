@@ -167,6 +167,7 @@ impl Connection {
         if !std::mem::replace(&mut self.orderly, false) {
             return Err(failed(Cause::Network("the connection is in disorder".to_owned())));
         }
+        let from = from.in_ascii();
         if !from.is_ascii() {
             self.orderly = true;
             return Err(failed(Cause::NoSmtpUtf8));
@@ -182,8 +183,7 @@ impl Connection {
             }
             other => other.map_err(&failed)?,
         };
-        exchange(&mut self.channel, b"RSET\r\n", patience).await.map_err(&failed)?;
-        self.orderly = true;
+        self.orderly = exchange(&mut self.channel, b"RSET\r\n", patience).await.is_ok();
         Ok(reply)
     }
 

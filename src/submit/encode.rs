@@ -12,7 +12,7 @@ mod transfer;
 
 use crate::mail::QueuedMessage;
 use crate::mail::encoded_word::MAX_LINE_BYTES;
-use crate::policy::rewrite::{Sender, rewrite_head};
+use crate::policy::rewrite::{Sender, downgraded, rewrite_head};
 use crate::queue::{Body, BodyReader};
 use bytes::Bytes;
 use mime::Walker;
@@ -20,6 +20,15 @@ use recode::{Rewriter, Survey};
 
 /// Small pieces are joined up to this size, so that a small message is one write.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// What the smart host announces.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken {
+    /// 8BITMIME.
+    pub eight_bit: bool,
+    /// SMTPUTF8.
+    pub utf8: bool,
+}
 
 /// One message on its way out.
 #[derive(Debug)]
@@ -48,7 +57,7 @@ enum How {
 
 impl<'a> Wire<'a> {
     /// Rewrites the head and looks through the content once, to know what has to be done to it and how long it
-    /// will be. `to_8bit`: the smart host announces 8BITMIME.
+    /// will be.
     ///
     /// # Errors
     /// The disk's: the content is gone or unreadable.
@@ -56,13 +65,13 @@ impl<'a> Wire<'a> {
         body: &'a Body,
         message: &QueuedMessage,
         sender: &Sender,
-        to_8bit: bool,
+        taken: Taken,
     ) -> std::io::Result<Self> {
         let charset = message.charset.as_deref();
-        let head = rewrite_head(body.head(), sender, charset);
-        let addresses_are_ascii = sender.reverse_path(&message.reverse_path).is_ascii()
-            && message.pending().all(crate::mail::Mailbox::is_ascii);
-        let needs_utf8 = !head.is_ascii() || !addresses_are_ascii;
+        let mut head = rewrite_head(body.head(), sender, charset);
+        if !taken.utf8 {
+            head = downgraded(head);
+        }
         let mut scan = Scan::default();
         let mut reader = body.open().await?;
         while let Some(chunk) = reader.chunk().await? {
@@ -78,12 +87,12 @@ impl<'a> Wire<'a> {
             ended: false,
             size_bytes: head.len() as u64 + scan.bytes + if scan.at_line_start { 0 } else { 2 },
             needs_8bit: scan.has_8bit || !head.is_ascii(),
-            needs_utf8,
+            needs_utf8: !head.is_ascii(),
         };
         if scan.is_clean() && !scan.has_8bit {
             wire.stuffing.push(&head, &mut wire.ready);
         } else {
-            wire.recode(&head, charset, to_8bit).await?;
+            wire.recode(&head, charset, taken.eight_bit).await?;
         }
         Ok(wire)
     }
@@ -132,7 +141,7 @@ impl<'a> Wire<'a> {
         self.needs_8bit
     }
 
-    /// Whether `SMTPUTF8` has to be said: an address in the envelope or the head is not ASCII.
+    /// Whether `SMTPUTF8` has to be said for the head's sake.
     pub fn needs_utf8(&self) -> bool {
         self.needs_utf8
     }
@@ -334,7 +343,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let body = Body::in_memory(format!("{head}\r\n").into_bytes(), content.to_vec());
-            let mut wire = Wire::prepare(&body, &message(), &sender(), to_8bit).await.unwrap();
+            let taken = Taken { eight_bit: to_8bit, utf8: true };
+            let mut wire = Wire::prepare(&body, &message(), &sender(), taken).await.unwrap();
             let mut bytes = Vec::new();
             while let Some(chunk) = wire.chunk().await.unwrap() {
                 assert!(!chunk.is_empty());
@@ -451,7 +461,8 @@ mod tests {
         fn assert_send<T: Send>(_: T) {}
         let (body, message, sender) = (Body::in_memory(vec![], vec![]), message(), sender());
         assert_send(async {
-            let mut wire = Wire::prepare(&body, &message, &sender, true).await.unwrap();
+            let taken = Taken { eight_bit: true, utf8: true };
+            let mut wire = Wire::prepare(&body, &message, &sender, taken).await.unwrap();
             wire.chunk().await.unwrap()
         });
     }

@@ -7,7 +7,7 @@
 
 use super::channel::Interrupted;
 use super::connect::Connection;
-use super::encode::Wire;
+use super::encode::{Taken, Wire};
 use super::{Outcome, Sent};
 use crate::events;
 use crate::mail::{Cause, Failure, Mailbox, QueuedMessage, Reply, Stage};
@@ -115,8 +115,9 @@ impl Transaction<'_> {
     ) -> Result<(), Stop> {
         self.check_silence()?;
         let unreadable = |e: std::io::Error| Failure::new(Stage::Data, unreadable(&e));
-        let to_8bit = self.connection.capabilities.has("8BITMIME");
-        let wire = Wire::prepare(body, message, sender, to_8bit).await;
+        let has = |keyword| self.connection.capabilities.has(keyword);
+        let taken = Taken { eight_bit: has("8BITMIME"), utf8: has("SMTPUTF8") };
+        let wire = Wire::prepare(body, message, sender, taken).await;
         let mut wire = wire.map_err(|e| Stop::Refused(unreadable(e)))?;
         let Some(commands) = self.commands(message, sender, &wire)? else { return Ok(()) };
         let go_ahead = self.envelope(&commands).await?;
@@ -171,9 +172,9 @@ impl Transaction<'_> {
         if let Some(limit_bytes) = capabilities.max_size_bytes().filter(|limit| size_bytes > *limit) {
             return Err(refused(Cause::TooLarge { size_bytes, limit_bytes }));
         }
-        let mut from = sender.reverse_path(&message.reverse_path);
+        let mut from = sender.reverse_path(&message.reverse_path).in_ascii();
         if !utf8 && !from.is_ascii() {
-            from = sender.mailbox.clone();
+            from = sender.mailbox.in_ascii();
         }
         if !utf8 && !from.is_ascii() {
             return Err(refused(Cause::NoSmtpUtf8));
@@ -185,13 +186,14 @@ impl Transaction<'_> {
         if wire.needs_8bit() && capabilities.has("8BITMIME") {
             mail.push_str(" BODY=8BITMIME");
         }
-        if utf8 && (wire.needs_utf8() || !from.is_ascii() || self.recipients.iter().any(|m| !m.is_ascii())) {
+        let recipients: Vec<Mailbox> = self.recipients.iter().map(|m| m.in_ascii()).collect();
+        if utf8 && (wire.needs_utf8() || !from.is_ascii() || recipients.iter().any(|m| !m.is_ascii())) {
             mail.push_str(" SMTPUTF8");
         }
         mail.push_str("\r\n");
 
         let mut commands = vec![(Command::Mail, mail)];
-        for (i, mailbox) in self.recipients.iter().enumerate() {
+        for (i, mailbox) in recipients.iter().enumerate() {
             if utf8 || mailbox.is_ascii() {
                 commands.push((Command::Rcpt(i), format!("RCPT TO:<{mailbox}>\r\n")));
             } else {

@@ -74,9 +74,13 @@ struct World {
     leased: BTreeSet<QueueId>,
     rung: bool,
     peers: BTreeMap<ConnId, Peer>,
-    in_flight: BTreeMap<QueueId, ConnId>,
-    /// Taken with an answer: never to be sent again.
-    taken: BTreeSet<QueueId>,
+    /// The connection, and to which of the pending recipients.
+    in_flight: BTreeMap<QueueId, (ConnId, Vec<usize>)>,
+    /// Taken with an answer: never to be sent to again.
+    taken: BTreeSet<(QueueId, String)>,
+    recipients_per_day: u32,
+    /// When recipients were taken with an answer.
+    served: VecDeque<i64>,
     delivered: BTreeSet<QueueId>,
     dead: BTreeSet<QueueId>,
     /// Faults of the account in the last minute, and what allows more of them.
@@ -92,7 +96,7 @@ impl World {
     fn new(seed: u64, messages: i64, limits: Limits) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let throttle = Throttle::new(limits.messages_per_minute, limits.recipients_per_day, vec![]);
-        let max_connections = limits.max_connections;
+        let (max_connections, recipients_per_day) = (limits.max_connections, limits.recipients_per_day);
         let some = |rng: &mut fastrand::Rng| (0..rng.i64(0..3)).map(|_| rng.i64(1..=messages)).collect();
         let (poison, refused) = (some(&mut rng), some(&mut rng));
         Self {
@@ -113,6 +117,8 @@ impl World {
             peers: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             taken: BTreeSet::new(),
+            recipients_per_day,
+            served: VecDeque::new(),
             delivered: BTreeSet::new(),
             dead: BTreeSet::new(),
             faults: VecDeque::new(),
@@ -246,7 +252,9 @@ impl World {
             }
             Step::Answer(conn, id) => self.answer(conn, id),
             Step::Arrive(n) => {
-                let mut m = message(n, &["a@contoso.com"]);
+                let many = if self.chance(20) { self.rng.usize(2..9) } else { 1 };
+                let names: Vec<String> = (0..many).map(|i| format!("r{i}@contoso.com")).collect();
+                let mut m = message(n, &names.iter().map(String::as_str).collect::<Vec<_>>());
                 m.queued_since = RelayTime::from_ms(self.now);
                 m.next_attempt = m.queued_since;
                 self.queue.push(m);
@@ -276,6 +284,7 @@ impl World {
             }
             Event::Limits(l) => {
                 self.max_connections = l.max_connections;
+                self.recipients_per_day = l.recipients_per_day;
                 self.excuses.push_back(self.now);
             }
             Event::Kick => self.excuses.push_back(self.now),
@@ -330,14 +339,20 @@ impl World {
                 }
                 self.at(t, Step::Tell(event));
             }
-            Action::Send { conn, id, .. } => {
+            Action::Send { conn, id, to } => {
                 assert!(self.leased.contains(&id), "sent without a lease\n{}", self.story());
-                assert!(!self.taken.contains(&id), "sent twice\n{}", self.story());
-                let before = self.in_flight.insert(id, conn);
+                let pending = self.pending(id);
+                for place in &to {
+                    let again = self.taken.contains(&(id, pending[*place].clone()));
+                    assert!(!again, "sent twice\n{}", self.story());
+                }
+                self.within_the_day(to.len());
+                let before = self.in_flight.insert(id, (conn, to));
                 assert!(before.is_none(), "at two connections\n{}", self.story());
                 let peer = self.peers.get_mut(&conn);
                 if peer.as_ref().is_none_or(|p| p.ended) {
-                    let untouched = lost(Stage::Mail, "the connection was closed while idle");
+                    let gone = lost(Stage::Mail, "the connection was closed while idle");
+                    let untouched = Sent { outcomes: vec![Outcome::Untried; pending.len()], ..gone };
                     self.in_flight.remove(&id);
                     return self.soon(3, Step::Tell(Event::Sent(conn, id, untouched, String::new())));
                 }
@@ -399,8 +414,25 @@ impl World {
         }
     }
 
+    fn pending(&self, id: QueueId) -> Vec<String> {
+        let m = self.queue.iter().find(|m| m.id == id).expect("what is leased is queued");
+        m.pending().map(ToString::to_string).collect()
+    }
+
+    fn within_the_day(&mut self, recipients: usize) {
+        while self.served.front().is_some_and(|t| *t <= self.now - 86_400 * SECOND) {
+            self.served.pop_front();
+        }
+        let flying: usize = self.in_flight.values().map(|(_, to)| to.len()).sum();
+        let limit = usize::try_from(self.recipients_per_day).unwrap();
+        let fits = limit == 0 || self.served.len() + flying + recipients <= limit;
+        assert!(fits && recipients > 0, "{recipients} pass the day's limit\n{}", self.story());
+    }
+
     fn answer(&mut self, conn: ConnId, id: QueueId) {
         let n = id.number();
+        let pending = self.pending(id);
+        let (_, to) = self.in_flight.remove(&id).expect("what is answered was sent");
         let mood = self.mood;
         let sent = match mood {
             _ if self.poison.contains(&n) && self.now < WELL_AT => refused(Stage::FinalDot, PRX4),
@@ -423,15 +455,34 @@ impl World {
                     _ => refused(stage, "432 4.3.2 sender thread limit exceeded"),
                 }
             }
-            _ => Sent {
-                outcomes: vec![Outcome::Taken(Reply::new(250, "2.0.0 OK"))],
-                failure: None,
-                usable: true,
-            },
+            _ => {
+                let mut outcomes = vec![Outcome::Untried; pending.len()];
+                for place in &to {
+                    outcomes[*place] = Outcome::Taken(Reply::new(250, "2.0.0 OK"));
+                }
+                Sent { outcomes, failure: None, usable: true }
+            }
         };
+        let mut sent = sent;
+        if sent.outcomes.len() != pending.len() {
+            // Said of the first that it was sent to; some servers hang up on it.
+            let mut outcomes = vec![Outcome::Untried; pending.len()];
+            outcomes[to[0]] = sent.outcomes.remove(0);
+            let hangs_up = matches!(outcomes[to[0]], Outcome::Refused(_)) && self.chance(30);
+            let gone = hangs_up && outcomes.iter().any(|o| *o == Outcome::Untried);
+            let cut = Failure::new(Stage::Data, Cause::Network("closed".into()));
+            sent = Sent {
+                outcomes,
+                failure: if gone { Some(cut) } else { sent.failure },
+                usable: sent.usable && !hangs_up,
+            };
+        }
         match &sent.failure {
-            None if matches!(sent.outcomes[0], Outcome::Taken(_)) => {
-                self.taken.insert(id);
+            None if sent.outcomes.iter().any(|o| matches!(o, Outcome::Taken(_))) => {
+                for place in &to {
+                    self.taken.insert((id, pending[*place].clone()));
+                    self.served.push_back(self.now);
+                }
             }
             Some(f)
                 if matches!(judge(f).blame, Blame::Account | Blame::Tenant) && !self.poison.contains(&n) =>
@@ -440,7 +491,6 @@ impl World {
             }
             _ => {}
         }
-        self.in_flight.remove(&id);
         let usable = sent.usable;
         if usable {
             self.peers.get_mut(&conn).unwrap().idle = true;

@@ -589,6 +589,37 @@ fn no_message_passes_the_days_recipients_and_none_waits_for_ever() {
 }
 
 #[test]
+fn a_message_for_more_than_days_allow_keeps_nobody_waiting_and_is_not_kept_waiting_for_ever() {
+    let names: Vec<String> = (0..45).map(|i| format!("r{i}@x.example")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut sim = Sim::new(Limits { recipients_per_day: 10, ..limits() }, Well, 0);
+    sim.queue = vec![message(1, &names)];
+    // Eight others a day would fit; then ten, which is all there is.
+    for n in 0..140_i64 {
+        let per_day = if n < 40 { 8 } else { 10 };
+        let day = if n < 40 { n / 8 } else { 5 + (n - 40) / 10 };
+        let slot = if n < 40 { n % 8 } else { (n - 40) % 10 };
+        let mut m = message(n + 2, &["a@x.example"]);
+        m.queued_since = RelayTime::from_ms((day * 86_400 + slot * (80_000 / per_day) + 3_600) * 1000);
+        m.next_attempt = m.queued_since;
+        sim.queue.push(m);
+    }
+    sim.run(5 * 86_400);
+    let late = |sim: &Sim<Well>, id: i64| {
+        let begun = sim.queue.iter().find(|m| m.id.number() == id).map(|m| m.queued_since);
+        begun.is_some_and(|t| sim.now - t.as_ms() > 2 * 86_400_000)
+    };
+    assert!((2..42).filter(|id| late(&sim, *id)).count() == 0, "nobody waits for days behind it");
+    let served_big = |sim: &Sim<Well>| {
+        let small = sim.delivered.iter().filter(|(_, id)| *id > 1).count();
+        sim.served.iter().map(|(_, n)| n).sum::<usize>() - small
+    };
+    assert!(served_big(&sim) >= 10, "what the others leave is its: {}", served_big(&sim));
+    sim.run(40 * 86_400);
+    assert!(sim.queue.is_empty(), "{} left", sim.queue.len());
+}
+
+#[test]
 fn recipients_put_off_do_not_keep_the_others_of_a_large_message_from_their_turn() {
     let at = RelayTime::from_ms;
     let mut m = message(1, &["a@x.example", "b@x.example", "c@x.example"]);

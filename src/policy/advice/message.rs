@@ -66,7 +66,10 @@ pub(super) static NO_SMTPUTF8: Entry = Entry {
     blame: Side::Message,
     texts: &["RCPT TO: an address needs SMTPUTF8, which the server does not offer"],
     meaning: "an address has letters beyond ascii, which the server cannot take",
-    steps: &["use an address of plain letters for this recipient"],
+    steps: &[
+        "use an address of plain letters for this recipient; most mailboxes with another have one beside it",
+        "is it the account's own mailbox? give the account one whose address is of plain letters",
+    ],
 };
 
 pub(super) static REFUSED: Entry = Entry {

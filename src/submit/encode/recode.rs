@@ -8,7 +8,7 @@ use super::mime::{Leaf, Transfer, Visitor};
 use super::transfer::{Coder, Coding};
 use crate::mail::encoded_word::MAX_LINE_BYTES;
 use crate::mail::header;
-use crate::policy::rewrite::encode_head;
+use crate::policy::rewrite::{downgraded, encode_head};
 
 /// Parts whose decision is remembered; those behind are encoded as if it were necessary.
 const MAX_PARTS: usize = 10_000;
@@ -165,6 +165,7 @@ impl Rewriter {
             encode_head(head, self.charset.as_deref())
         };
         if !self.to_8bit {
+            head = downgraded(head);
             head.iter_mut().filter(|b| !b.is_ascii()).for_each(|b| *b = b'?');
         }
         head
