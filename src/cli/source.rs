@@ -143,14 +143,14 @@ impl Source {
                 }
                 let standings = accounts.as_ref().map(|_| standings);
                 let run = Run::new(Arc::clone(queue), request, standings, clock.now());
-                Ok(Changing::Directory(run.map_err(|e| {
+                Ok(Changing::Directory(Box::new(run.map_err(|e| {
                     let (code, hint) = match e {
                         RequestError::Unclear(_) => (exit::USAGE, ""),
                         RequestError::Unreadable => (exit::CONFIG, "see what is wrong with: mailferry check"),
                         RequestError::NoAccount { .. } => (exit::NO_INPUT, ""),
                     };
                     Failure::new(code, e.to_string(), hint)
-                })?))
+                })?)))
             }
             Self::Nowhere(directory) => Err(no_queue(directory)),
         }
@@ -208,7 +208,7 @@ impl Listing {
 /// A change, in parts. It goes on only as long as the next part is asked for.
 pub(super) enum Changing {
     Daemon(Parts<Changed>),
-    Directory(Run),
+    Directory(Box<Run>),
 }
 
 impl Changing {
