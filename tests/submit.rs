@@ -562,7 +562,7 @@ async fn without_smtputf8_nothing_beyond_ascii_leaves_and_whoever_can_be_reached
     let body = || Body::in_memory(head.as_bytes().to_vec(), "Gr\u{fc}\u{df}e\r\n");
     for (without, offers_utf8) in [("SMTPUTF8", false), ("8BITMIME", true), ("CHUNKING", true)] {
         let (host, mut connection) = clear_host(|b| b.without(without)).await;
-        let sent = connection.send(&message(&to), &body(), &own, &Default::default()).await;
+        let sent = connection.send(&message(&to), &body(), &own, &|| {}).await;
         let no = "RCPT TO: an address needs SMTPUTF8, which the server does not offer";
         let jurgen = if offers_utf8 { "taken" } else { no };
         assert_eq!(outcomes(&sent), ["taken", "taken", jurgen, "taken"], "{without}");
@@ -585,11 +585,11 @@ async fn without_smtputf8_nothing_beyond_ascii_leaves_and_whoever_can_be_reached
     }
     // Nobody can be reached: no transaction, and the connection goes on.
     let (host, mut connection) = clear_host(|b| b.without("SMTPUTF8")).await;
-    let sent = connection.send(&message(&to[2..3]), &body(), &own, &Default::default()).await;
+    let sent = connection.send(&message(&to[2..3]), &body(), &own, &|| {}).await;
     assert!(sent.failure.is_none() && sent.usable && !host.recorded().text(1).contains("MAIL"), "{sent:?}");
     // The mailbox itself cannot be said: the account's fault, not the message's.
     let own = Sender { mailbox: "k\u{f6}nig@contoso.com".parse().unwrap(), send_as: vec![] };
-    let sent = connection.send(&message(&["a@x.example"]), &body(), &own, &Default::default()).await;
+    let sent = connection.send(&message(&["a@x.example"]), &body(), &own, &|| {}).await;
     let verdict = judge(&sent.failure.unwrap());
     assert_eq!((verdict.blame, verdict.action), (Blame::Account, Action::Hold));
     assert!(sent.usable);
