@@ -5,7 +5,7 @@
 //! connection takes no other before the settlement is durable.
 //! Must not know: how a message is stored or sent.
 
-use super::settle::{self, Moment, Notify};
+use super::settle::{self, Moment, Notify, Settled};
 use crate::events::dispatch::Fact;
 use crate::mail::{Failure, Progress, QueueId, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Kind, Known, Lasting, Open};
@@ -493,29 +493,22 @@ impl Plan {
             c.sent += 1;
             c.state = if sent.usable { Use::Settling(id) } else { Use::Closing };
         }
-        let failure = account_fault(sent);
         // The connection ended in the middle, and what was said of recipients before that stands.
         let mut cut_short = false;
-        if let Some(failure) = failure {
+        if let Some(failure) = account_fault(sent) {
             let mut verdict = judge(failure);
             if verdict.blame == Blame::Session {
                 cut_short = sent.outcomes.iter().any(|o| matches!(o, Outcome::Refused(_)));
-                if cut_short {
-                    verdict.blame = Blame::Recipient;
-                } else if !fresh || self.draining {
+                if !cut_short && (!fresh || self.draining) {
                     // An old connection was dropped under us; a fresh one will do. At a stop we cut it ourselves.
                     self.give_back(id, todo);
                     self.release(conn, at.now);
                     return;
-                } else {
-                    verdict.blame = Blame::Account;
                 }
+                verdict.blame = if cut_short { Blame::Recipient } else { Blame::Account };
             }
             if verdict.is_too_many_connections() && beside_others {
-                let settlement = Box::new(settle::spared(&message, failure, at));
-                self.settling.insert(id, true);
-                let notify = Notify::Nobody;
-                todo.push(Action::Settle { id, settlement, notify, advice: None, failure: None });
+                self.spare(&message, failure, at, todo);
                 if self.conns.get(&conn).is_some_and(|c| c.state != Use::Closing) {
                     self.close_where(todo, |k, _| k == conn);
                 }
@@ -526,15 +519,7 @@ impl Plan {
             let is_its_own = self.marked.contains(&id) && self.breaker.is_closed();
             if matches!(verdict.blame, Blame::Account | Blame::Tenant) && !is_its_own {
                 self.suspect(id);
-                let settlement = Box::new(settle::spared(&message, failure, at));
-                self.settling.insert(id, true);
-                todo.push(Action::Settle {
-                    id,
-                    settlement,
-                    notify: Notify::Nobody,
-                    advice: None,
-                    failure: None,
-                });
+                self.spare(&message, failure, at, todo);
                 if outage == self.outages {
                     self.account_failed(&verdict, failure, at.now, at.jitter, todo);
                 }
@@ -544,8 +529,8 @@ impl Plan {
                 return;
             }
         }
-        let unknown = sent.failure.as_ref().is_some_and(Failure::outcome_is_unknown);
-        if unknown {
+        let unknown = sent.failure.as_ref().filter(|f| f.outcome_is_unknown());
+        if unknown.is_some() {
             self.unknown_in_a_row += 1;
             // It may have counted them.
             self.throttle.served(at.now, recipients);
@@ -558,12 +543,30 @@ impl Plan {
         } else {
             settle::settle(&message, &sent.outcomes, sent.failure.as_ref(), at)
         };
+        self.settle(&message, settled, at, todo);
+        if let (true, Some(failure)) = (self.unknown_in_a_row >= MAX_UNKNOWN, unknown) {
+            // Going on would make a duplicate of every message in the queue.
+            let verdict = Verdict { blame: Blame::Account, ..judge(failure) };
+            self.account_failed(&verdict, failure, at.now, at.jitter, todo);
+        }
+    }
+
+    /// The account's fault: the message stays as it is, and comes back.
+    fn spare(&mut self, message: &QueuedMessage, failure: &Failure, at: Moment<'_>, todo: &mut Vec<Action>) {
+        let (id, notify) = (message.id, Notify::Nobody);
+        let settlement = Box::new(settle::spared(message, failure, at));
+        self.settling.insert(id, true);
+        todo.push(Action::Settle { id, settlement, notify, advice: None, failure: None });
+    }
+
+    /// What its own transaction made of a message.
+    fn settle(&mut self, message: &QueuedMessage, settled: Settled, at: Moment<'_>, todo: &mut Vec<Action>) {
+        let (id, said, to) = (message.id, settled.said, settled.settlement.to);
         self.throttle.served(at.now, settled.served);
-        let said = settled.said;
         if settled.settlement.outcome_unknown {
             todo.push(Action::Tell(Fact::OutcomeUnknown { id, said: said.clone() }));
         }
-        todo.push(Action::Tell(match settled.settlement.to {
+        todo.push(Action::Tell(match to {
             Destination::Delivered => Fact::Delivered { id, said, after: at.now.since(message.queued_since) },
             Destination::Dead => Fact::Dead { id, said, advice: settled.advice },
             Destination::Queued(_) if settled.failure.is_none() => {
@@ -576,13 +579,14 @@ impl Plan {
                 Fact::Deferred { id, said, retry_in: next.since(at.now), attempts }
             }
         }));
-        if !matches!(settled.settlement.to, Destination::Queued(_)) {
+        let comes_back = matches!(to, Destination::Queued(_));
+        if !comes_back {
             self.in_part.remove(&id);
         }
-        if settled.settlement.to != Destination::Queued(at.now) {
+        if to != Destination::Queued(at.now) {
             self.marked.retain(|m| *m != id);
         }
-        self.settling.insert(id, matches!(settled.settlement.to, Destination::Queued(_)));
+        self.settling.insert(id, comes_back);
         todo.push(Action::Settle {
             id,
             settlement: Box::new(settled.settlement),
@@ -590,11 +594,6 @@ impl Plan {
             advice: settled.advice,
             failure: settled.failure,
         });
-        if let (true, Some(failure)) = (unknown && self.unknown_in_a_row >= MAX_UNKNOWN, &sent.failure) {
-            // Going on would make a duplicate of every message in the queue.
-            let verdict = Verdict { blame: Blame::Account, ..judge(failure) };
-            self.account_failed(&verdict, failure, at.now, at.jitter, todo);
-        }
     }
 
     /// The settlement is durable: its connection may take the next message.

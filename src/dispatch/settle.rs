@@ -72,20 +72,74 @@ fn settle_as(
     at: Moment<'_>,
 ) -> Settled {
     let mut recipients = message.recipients.clone();
-    let mut outcomes = outcomes.iter();
-    let (mut served, mut put_off, mut given_up) = (0_u32, 0_u32, false);
-    let mut not_before = Duration::ZERO;
-    let mut advice = None;
-    let mut deciding: Option<Failure> = failure.cloned();
-    let mut last_reply = String::new();
-    for recipient in recipients.iter_mut().filter(|r| r.progress == Progress::Pending) {
-        if message.attempts == 0 {
-            recipient.deferrals = Deferrals::default();
+    if message.attempts == 0 {
+        recipients.iter_mut().for_each(|r| r.deferrals = Deferrals::default());
+    }
+    let mut heard = hear(&mut recipients, outcomes, failure, at);
+    let (to, notify) = destination(message, &mut recipients, &heard, cut_short, at);
+    let mut said = heard.deciding.as_ref().map_or(std::mem::take(&mut heard.last_reply), ToString::to_string);
+    let given_up_before = recipients.iter().find_map(|r| match &r.progress {
+        Progress::Failed(failure) if to == Destination::Dead && heard.deciding.is_none() => {
+            Some((r, failure))
         }
+        _ => None,
+    });
+    if let Some((recipient, failure)) = given_up_before {
+        // The last recipient was taken; why the message is none that was delivered stands with another.
+        said = format!("{said}; but not for {}: {failure}", recipient.mailbox);
+        heard.advice = judge(failure).advice;
+    }
+    Settled {
+        settlement: Settlement {
+            attempt: Some(Attempt {
+                at: at.wall,
+                stage: heard.deciding.as_ref().map_or(crate::mail::Stage::FinalDot, |f| f.stage),
+                said: said.clone(),
+                host: at.host.to_owned(),
+            }),
+            recipients,
+            attempts: message.attempts + u32::from(heard.put_off > 0),
+            to,
+            outcome_unknown: heard.deciding.as_ref().is_some_and(Failure::outcome_is_unknown),
+            notices: vec![],
+            now: at.now,
+        },
+        notify,
+        advice: heard.advice,
+        failure: heard.deciding,
+        served: heard.served,
+        said,
+    }
+}
+
+/// What the answers of one transaction come to.
+#[derive(Default)]
+struct Heard {
+    served: u32,
+    /// How often the one put off most was put off by now; 0: nobody was.
+    put_off: u32,
+    /// Somebody was given up.
+    given_up: bool,
+    not_before: Duration,
+    advice: Option<Advice>,
+    deciding: Option<Failure>,
+    last_reply: String,
+}
+
+/// Enters each answer at its recipient.
+fn hear(
+    recipients: &mut [Recipient],
+    outcomes: &[Outcome],
+    failure: Option<&Failure>,
+    at: Moment<'_>,
+) -> Heard {
+    let mut outcomes = outcomes.iter();
+    let mut heard = Heard { deciding: failure.cloned(), ..Heard::default() };
+    for recipient in recipients.iter_mut().filter(|r| r.progress == Progress::Pending) {
         let failed = match outcomes.next() {
             Some(Outcome::Taken(reply)) => {
-                served += 1;
-                last_reply = reply.to_string();
+                heard.served += 1;
+                heard.last_reply = reply.to_string();
                 recipient.progress = Progress::Delivered(reply.kept());
                 continue;
             }
@@ -96,75 +150,48 @@ fn settle_as(
             },
         };
         let verdict = judge(failed);
-        advice = advice.or(verdict.advice);
-        if deciding.is_none() {
-            deciding = Some(failed.clone());
-        }
+        heard.advice = heard.advice.or(verdict.advice);
+        heard.deciding.get_or_insert_with(|| failed.clone());
         let passes = verdict.action != Action::Bounce;
         let is_last = passes && defer(&mut recipient.deferrals, at);
-        put_off = put_off.max(if passes { recipient.deferrals.count } else { 0 });
+        if passes {
+            heard.put_off = heard.put_off.max(recipient.deferrals.count);
+        }
         if passes && !is_last {
-            not_before = not_before.max(verdict.not_before);
+            heard.not_before = heard.not_before.max(verdict.not_before);
         } else {
-            given_up = true;
+            heard.given_up = true;
             recipient.progress = Progress::Failed(failed.kept());
         }
     }
-    let attempts = message.attempts + u32::from(put_off > 0);
+    heard
+}
+
+/// Where the message goes, and who is told.
+fn destination(
+    message: &QueuedMessage,
+    recipients: &mut [Recipient],
+    heard: &Heard,
+    cut_short: bool,
+    at: Moment<'_>,
+) -> (Destination, Notify) {
+    let notify = if heard.given_up { Notify::Failed } else { Notify::Nobody };
     let mut waiting = recipients.iter().filter(|r| r.progress == Progress::Pending).peekable();
-    let waits = waiting.peek().is_some();
+    if waiting.peek().is_none() {
+        let any_failed = recipients.iter().any(|r| matches!(r.progress, Progress::Failed(_)));
+        return (if any_failed { Destination::Dead } else { Destination::Delivered }, notify);
+    }
     // Whoever had no turn yet does not wait for others who were put off; but a server that hangs up on those would
     // do it again at once.
-    let at_once = put_off == 0 || !cut_short && waiting.any(|r| r.deferrals.count == 0);
-    let failed = recipients.iter().any(|r| matches!(r.progress, Progress::Failed(_)));
-    let mut notify = if given_up { Notify::Failed } else { Notify::Nobody };
-    let to = if waits {
-        let wait = if at_once {
-            Duration::ZERO
-        } else {
-            schedule::delay(&at.retry.delays, put_off, at.jitter).max(not_before)
-        };
-        let late = put_off > 0 && (at.now + wait).since(message.queued_since) >= at.retry.warn_after;
-        if late && notify == Notify::Nobody && tell(&mut recipients) {
-            notify = Notify::Delayed;
-        }
-        Destination::Queued(at.now + wait)
-    } else if failed {
-        Destination::Dead
+    let at_once = heard.put_off == 0 || !cut_short && waiting.any(|r| r.deferrals.count == 0);
+    let wait = if at_once {
+        Duration::ZERO
     } else {
-        Destination::Delivered
+        schedule::delay(&at.retry.delays, heard.put_off, at.jitter).max(heard.not_before)
     };
-    let mut said = deciding.as_ref().map_or(last_reply, ToString::to_string);
-    let given_up_before = recipients.iter().find_map(|r| match &r.progress {
-        Progress::Failed(failure) if to == Destination::Dead && deciding.is_none() => Some((r, failure)),
-        _ => None,
-    });
-    if let Some((recipient, failure)) = given_up_before {
-        // The last recipient was taken; why the message is none that was delivered stands with another.
-        said = format!("{said}; but not for {}: {failure}", recipient.mailbox);
-        advice = judge(failure).advice;
-    }
-    Settled {
-        settlement: Settlement {
-            attempt: Some(Attempt {
-                at: at.wall,
-                stage: deciding.as_ref().map_or(crate::mail::Stage::FinalDot, |f| f.stage),
-                said: said.clone(),
-                host: at.host.to_owned(),
-            }),
-            recipients,
-            attempts,
-            to,
-            outcome_unknown: deciding.as_ref().is_some_and(Failure::outcome_is_unknown),
-            notices: vec![],
-            now: at.now,
-        },
-        notify,
-        advice,
-        failure: deciding,
-        served,
-        said,
-    }
+    let is_late = heard.put_off > 0 && (at.now + wait).since(message.queued_since) >= at.retry.warn_after;
+    let warns = is_late && notify == Notify::Nobody && tell(recipients);
+    (Destination::Queued(at.now + wait), if warns { Notify::Delayed } else { notify })
 }
 
 /// Leaves the message as it is, with a record of the account's fault it met.

@@ -469,7 +469,7 @@ impl World {
             let mut outcomes = vec![Outcome::Untried; pending.len()];
             outcomes[to[0]] = sent.outcomes.remove(0);
             let hangs_up = matches!(outcomes[to[0]], Outcome::Refused(_)) && self.chance(30);
-            let gone = hangs_up && outcomes.iter().any(|o| *o == Outcome::Untried);
+            let gone = hangs_up && outcomes.contains(&Outcome::Untried);
             let cut = Failure::new(Stage::Data, Cause::Network("closed".into()));
             sent = Sent {
                 outcomes,
