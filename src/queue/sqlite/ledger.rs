@@ -386,7 +386,7 @@ impl Transaction<'_> {
         let turn = self.turn(to, message);
         let digest = row::digest_of(message, to, state_code(message.state), &to_json(&message.recipients));
         self.run(
-            "UPDATE message SET account = ?2, turn = ?3, digest = ?4 WHERE id = ?1",
+            "UPDATE message SET account = ?2, turn = ?3, digest = ?4, attempts = 0 WHERE id = ?1",
             params![message.id.number(), to.as_str(), turn, digest],
         )?;
         let (state, size) =
