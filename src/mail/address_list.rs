@@ -318,8 +318,10 @@ impl<'t> Reading<'t> {
             (end, self.end) = (first.end, self.end.min(second.start));
         }
         let address = self.text[start..end].to_owned();
+        // `"Scanner 3" <>` is a name, whose quotes are none of it.
+        let (display, quoted) = Some(self.name(end)).filter(|(_, quoted)| *quoted).unwrap_or_default();
         self.words.clear();
-        self.push(Entry { address, ..Entry::default() });
+        self.push(Entry { display, quoted, address, ..Entry::default() });
     }
 }
 

@@ -499,6 +499,7 @@ mod tests {
             ("Subject: x\r\n", &[], "Subject: x\r\nFrom: scanner@contoso.com\r\n\r\n"),
             ("From:\r\n", &[], "From: scanner@contoso.com\r\n\r\n"),
             ("From: Scanner 3\r\n", &[], "From: Scanner 3 <scanner@contoso.com>\r\n\r\n"),
+            ("From: \"Scanner 3\" <>\r\n", &[], "From: \"Scanner 3\" <scanner@contoso.com>\r\n\r\n"),
             ("From: hp@printserver\r\n", &[], "From: scanner@contoso.com\r\n\r\n"),
             ("From: hp@contoso.com <hp@contoso.com>\r\n", allowed, "From: hp@contoso.com\r\n\r\n"),
             (
