@@ -312,7 +312,10 @@ async fn every_filter_means_the_same_to_every_change_running_and_stopped() {
         }),
     ];
     for is_running in [true, false] {
-        for (change, becomes) in changes {
+        // Beside a relay two of them will do: its part is the same for all, and each case needs one of its own.
+        for (change, becomes) in
+            changes.into_iter().filter(|(c, _)| !is_running || ["hold", "move"].contains(&c[0]))
+        {
             for (filter, meant, limit) in cases() {
                 let site = site(&host, &[SCANS, ARCHIVE]);
                 copy(&first.path("queue"), &site.path("queue"));

@@ -289,7 +289,7 @@ fn retried(
                 telling.notes.extend(note);
             }
             (Some(AccountState::Open), _) if !p.reason.is_empty() && is_running => {
-                telling.lines.push(format!("{n}: to be tried as {account} may go on: {}\n", p.reason));
+                telling.lines.push(format!("{n}: to be tried in turn: {account} is {}\n", p.reason));
             }
             (_, note) => {
                 now += p.messages;
@@ -298,7 +298,10 @@ fn retried(
         }
     }
     now += changed.saturating_sub(told);
-    if now > 0 || telling.lines.is_empty() {
+    if changed == 0 {
+        telling.lines.push("0 messages: none to be tried\n".to_owned());
+    }
+    if now > 0 {
         let when = if is_running { "to be tried now" } else { "to be tried when mailferry runs" };
         telling.lines.insert(0, format!("{}: {when}\n", count(now, "message")));
     }
@@ -333,5 +336,83 @@ fn ids(ids: &[QueueId]) -> String {
     match ids.len().saturating_sub(NAMED) {
         0 => named,
         more => format!("{named} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prospect(account: &str, state: Option<AccountState>, reason: &str) -> Prospect {
+        Prospect { account: account.to_owned(), messages: 2, state, reason: reason.to_owned() }
+    }
+
+    #[test]
+    fn only_what_somebody_sends_is_said_to_be_tried_now() {
+        use AccountState::{BackingOff, Held, Open, Paused};
+        let accounts = [AccountId::new("new@contoso.com")];
+        let pace = "waiting for its pace: messages a minute or recipients a day";
+        let running = true;
+        for (state, reason, is_running, line, what, hint) in [
+            (Some(Open), "", running, "2 messages: to be tried now\n", "", ""),
+            (Some(Open), "", !running, "2 messages: to be tried when mailferry runs\n", "", ""),
+            (
+                Some(Open),
+                pace,
+                running,
+                "2 messages: to be tried in turn: a@contoso.com is waiting for its pace: messages a minute or recipients a day\n",
+                "",
+                "",
+            ),
+            (
+                Some(BackingOff),
+                "AUTH: 451 PRX4",
+                running,
+                "2 messages: to be tried now\n",
+                "a@contoso.com waits for the smart host: AUTH: 451 PRX4",
+                "one message is tried, and the others follow when that works",
+            ),
+            (
+                Some(Held),
+                "AUTH: 535 no",
+                running,
+                "2 messages: to be tried now\n",
+                "a@contoso.com cannot send: AUTH: 535 no",
+                "one message is tried, and the others follow when that works; see: mailferry status",
+            ),
+            (
+                Some(Paused),
+                "",
+                running,
+                "2 messages: to be tried when a@contoso.com is no longer paused\n",
+                "a@contoso.com is paused",
+                "send again with: mailferry account resume a@contoso.com",
+            ),
+            (
+                None,
+                "",
+                running,
+                "2 messages: not tried, as nobody sends for a@contoso.com\n",
+                "there is no account a@contoso.com: nobody will send its mail",
+                "configure it again, or give its mail to another: mailferry queue move --account a@contoso.com --to new@contoso.com",
+            ),
+        ] {
+            let prospects = [prospect("a@contoso.com", state, reason)];
+            let told = tell(&Action::Retry, 2, &prospects, is_running, &accounts);
+            assert_eq!(told.lines, [line]);
+            let note = told.notes.into_iter().next().or(told.ended.err().map(|f| (f.message, f.hint)));
+            assert_eq!(note.unwrap_or_default(), (what.to_owned(), hint.to_owned()), "{line}");
+        }
+        let two = [prospect("a@contoso.com", Some(Open), ""), prospect("b@contoso.com", None, "")];
+        let told = tell(&Action::Retry, 4, &two, true, &accounts);
+        assert_eq!(
+            told.lines,
+            ["2 messages: to be tried now\n", "2 messages: not tried, as nobody sends for b@contoso.com\n"]
+        );
+        assert_eq!(told.ended.unwrap_err().code, exit::NO_INPUT);
+        let nothing = tell(&Action::Retry, 0, &[], true, &accounts);
+        assert_eq!(nothing.lines, ["0 messages: none to be tried\n"]);
+        let unknown = tell(&Action::Retry, 3, &[], false, &[]);
+        assert_eq!(unknown.lines, ["3 messages: to be tried when mailferry runs\n"]);
     }
 }

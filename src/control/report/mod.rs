@@ -4,15 +4,18 @@
 //! `sentence` is the one line that says whether a human is needed. Must not know: sockets, terminals.
 
 mod message;
+mod needs;
 
 pub use message::{
     Action, ChangeRequest, Changed, Line, Listed, Message, Prospect, Refusal, Select, Shown, To, ToProgress,
     Try,
 };
 
+pub use needs::{Ending, move_hint, stranded};
+
 use super::{AccountLive, ClientLive};
-use crate::mail::{AccountId, RelayTime, State, WallTime};
-use crate::queue::{KeepDead, Queue, QueueError, Total};
+use crate::mail::{RelayTime, State, WallTime};
+use crate::queue::Total;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -219,80 +222,6 @@ impl From<ClientLive> for ClientStatus {
     }
 }
 
-/// Mail that nobody will send, as its account was renamed or removed.
-pub fn stranded(totals: &[Total], accounts: &[AccountId]) -> Vec<Need> {
-    let mut waiting: BTreeMap<&AccountId, u64> = BTreeMap::new();
-    for t in totals.iter().filter(|t| matches!(t.state, State::Queued | State::Held)) {
-        if !accounts.contains(&t.account) {
-            *waiting.entry(&t.account).or_default() += t.messages;
-        }
-    }
-    let need = |(account, messages): (&AccountId, u64)| Need {
-        what: format!(
-            "{} for {account}, which is no account: nobody will send them",
-            count(messages, "message")
-        ),
-        hint: format!("configure {account} again, or {}", move_hint(account.as_str(), accounts)),
-    };
-    waiting.into_iter().filter(|(_, messages)| *messages > 0).map(need).collect()
-}
-
-/// The command that gives the mail of an account that is gone to another; to the only one there is, where there is
-/// but one.
-pub fn move_hint(account: &str, accounts: &[AccountId]) -> String {
-    let to = match accounts {
-        [only] => only.as_str(),
-        _ => "MAILBOX",
-    };
-    format!("give its mail to another: mailferry queue move --account {account} --to {to}")
-}
-
-/// Dead letters that come to the end of `keep_dead` soon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ending {
-    /// So many, at least.
-    pub messages: u64,
-    /// There are more of them.
-    pub and_more: bool,
-    /// When the first of them ends.
-    pub first: WallTime,
-}
-
-impl Ending {
-    /// Asks the queue. `wall` is the moment `now` on the wall clock.
-    ///
-    /// # Errors
-    /// `Broken`, `Closed`.
-    pub async fn look(queue: &dyn Queue, now: RelayTime, wall: WallTime) -> Result<Option<Self>, QueueError> {
-        let Some(keep) = KeepDead::remembered(queue).await? else { return Ok(None) };
-        let Some(before) = keep.told(now) else { return Ok(None) };
-        let dead = queue.finished(State::Dead, before, None).await?;
-        let Some(first) = dead.first() else { return Ok(None) };
-        let left_ms = i64::try_from(keep.end(first.at).since(now).as_millis()).unwrap_or(i64::MAX);
-        let last = dead.last().copied();
-        Ok(Some(Self {
-            messages: u64::try_from(dead.len()).unwrap_or(u64::MAX),
-            and_more: !queue.finished(State::Dead, before, last).await?.is_empty(),
-            first: WallTime::from_ms(wall.as_ms().saturating_add(left_ms)),
-        }))
-    }
-
-    /// For `needs_human`.
-    pub fn need(self) -> Need {
-        let more = if self.and_more { " or more" } else { "" };
-        Need {
-            what: format!(
-                "{}{more} will be removed for good, as keep_dead says: the first at {}",
-                count(self.messages, "dead letter"),
-                self.first
-            ),
-            hint: "bring them back with: mailferry queue retry --state dead; or save them with: mailferry queue \
-                   export --state dead --to DIR"
-                .to_owned(),
-        }
-    }
-}
-
 /// What only a human can put right, most urgent first.
 pub fn needs(
     accounts: &[AccountLive],
@@ -377,6 +306,7 @@ pub fn count(n: u64, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::AccountId;
 
     fn live(state: AccountState, reason: &str, hint: Option<&str>) -> AccountLive {
         AccountLive {
@@ -478,42 +408,12 @@ mod tests {
     }
 
     #[test]
-    fn mail_of_an_account_that_is_gone_needs_a_human_and_the_command_is_named() {
-        let of = |account: &str, state, messages| Total {
-            account: AccountId::new(account),
-            ..total(state, messages, 1)
-        };
-        let totals = [
-            of("new@contoso.com", State::Queued, 9),
-            of("old@contoso.com", State::Queued, 2),
-            of("old@contoso.com", State::Held, 1),
-            of("old@contoso.com", State::Dead, 4),
-            of("older@contoso.com", State::Delivered, 7),
-            of("oldest@contoso.com", State::Dead, 7),
-        ];
-        let configured = ["new@contoso.com", "other@contoso.com"].map(AccountId::new);
-        assert_eq!(
-            stranded(&totals, &configured[..1]),
-            [Need {
-                what: "3 messages for old@contoso.com, which is no account: nobody will send them".to_owned(),
-                hint: "configure old@contoso.com again, or give its mail to another: mailferry queue move \
-                       --account old@contoso.com --to new@contoso.com"
-                    .to_owned(),
-            }]
-        );
-        assert!(
-            stranded(&totals, &configured)[0].hint.ends_with("--to MAILBOX"),
-            "which is for a human to say"
-        );
-        let queue = QueueStatus::of(&totals);
-        let held = live(AccountState::Held, "x", None);
-        let needs = needs(&[held], &[], &queue, stranded(&totals, &configured), None);
-        let order: Vec<bool> = needs.iter().map(|n| n.what.contains("old@contoso.com")).collect();
-        assert_eq!(
-            order,
-            [false, true, false],
-            "behind an account that cannot send, before what was given up"
-        );
+    fn mail_that_nobody_sends_comes_behind_an_account_that_cannot_and_before_what_was_given_up() {
+        let need = Need { what: "stranded".to_owned(), hint: String::new() };
+        let queue = QueueStatus::of(&[total(State::Dead, 1, 1)]);
+        let needs = needs(&[live(AccountState::Held, "x", None)], &[], &queue, vec![need], None);
+        let whats: Vec<&str> = needs.iter().map(|n| n.what.as_str()).collect();
+        assert_eq!(whats, ["scanner@contoso.com cannot send: x", "stranded", "1 message given up"]);
     }
 
     #[test]

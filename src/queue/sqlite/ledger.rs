@@ -112,19 +112,17 @@ pub(super) fn finished(
 pub(super) async fn prune(shared: Arc<Shared>, ops: Arc<Ops>, before: RelayTime) -> Result<u64, QueueError> {
     let (mut removed, mut passed_over, mut after) = (0, 0, None);
     loop {
-        let (page, beside) = {
+        let (page, ids) = {
             let shared = Arc::clone(&shared);
             blocking(move || {
                 let page = finished(&shared, State::Delivered, before, after)?;
-                let (there, beside) = look(&shared, |conn| rows(conn, page.iter().map(|f| f.id)))?;
-                // What cannot be read is not thrown away unread, and those behind it are.
-                Ok(((page, there), beside.len()))
+                let ids = look(&shared, |conn| readable(conn, page.iter().map(|f| f.id)))?;
+                Ok((page, ids))
             })
             .await?
         };
-        let (page, there) = page;
-        passed_over += beside;
-        let ids: Vec<QueueId> = there.iter().map(|m| m.id).collect();
+        // What cannot be read is not thrown away unread, and those behind it go.
+        passed_over += page.len() - ids.len();
         for ids in ids.chunks(STEP.messages) {
             let (ids, now) = (ids.to_vec(), shared.clock.now());
             let filter = Filter { state: Some(State::Delivered), ..Filter::default() };
@@ -291,20 +289,15 @@ fn row(conn: &Connection, id: QueueId) -> Result<Option<Result<QueuedMessage, Qu
     }
 }
 
-/// Those of the messages that can be read, and those that cannot.
-fn rows(
-    conn: &Connection,
-    ids: impl Iterator<Item = QueueId>,
-) -> Result<(Vec<QueuedMessage>, Vec<QueueId>), QueueError> {
-    let (mut there, mut beside) = (Vec::new(), Vec::new());
+/// Those of the messages that can be read.
+fn readable(conn: &Connection, ids: impl Iterator<Item = QueueId>) -> Result<Vec<QueueId>, QueueError> {
+    let mut readable = Vec::new();
     for id in ids {
-        match row(conn, id)? {
-            Some(Ok(message)) => there.push(message),
-            Some(Err(_)) => beside.push(id),
-            None => {}
+        if let Some(Ok(_)) = row(conn, id)? {
+            readable.push(id);
         }
     }
-    Ok((there, beside))
+    Ok(readable)
 }
 
 impl Transaction<'_> {
