@@ -31,30 +31,30 @@ pub(super) async fn export(
         return Err(cannot(&json, &io::ErrorKind::AlreadyExists.into()));
     }
     let Some(mut shown) = show(source, message).await? else { return Ok(false) };
+    let mut without = None;
     if shown.message.state != State::Delivered
         && let Err(failure) = content(source, message, &eml, owner).await
     {
-        if !is_gone(&failure) {
-            return Err(failure);
-        }
         match show(source, message).await? {
-            None => return Ok(false),
-            Some(now) if now.message.state == State::Delivered => shown = now,
-            Some(_) => {
-                let hint = "see the disk's health; the log has more";
-                return Err(Failure::new(
-                    exit::IO,
-                    format!("the content of {} is missing", message.id),
-                    hint,
-                ));
-            }
+            None if is_gone(&failure) => return Ok(false),
+            Some(now) if is_gone(&failure) && now.message.state == State::Delivered => shown = now,
+            // Its envelope says at least from whom and for whom it was.
+            _ if is_gone(&failure) || failure.code == exit::IO => without = Some(failure),
+            _ => return Err(failure),
         }
     }
     let text = super::as_json(&shown)?;
     let made = owner.as_before(|| files::create(&json));
     let written = made.and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()));
     written.map_err(|e| cannot(&json, &e))?;
-    Ok(true)
+    match without {
+        None => Ok(true),
+        Some(why) => {
+            let hint = "see the disk's health; the log has more";
+            let what = format!("the content of {} cannot be read: {}", message.id, why.message);
+            Err(Failure::new(exit::IO, what, hint))
+        }
+    }
 }
 
 async fn show(source: &Source, message: &Message) -> Result<Option<Shown>, Failure> {

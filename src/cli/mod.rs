@@ -197,8 +197,8 @@ struct Selection {
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<WallTime>,
     /// At most so many
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
-    limit: usize,
+    #[arg(long, value_name = "N")]
+    limit: Option<std::num::NonZeroUsize>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -223,7 +223,7 @@ impl Selection {
             client: self.client.clone(),
             address: self.address.clone(),
             since: self.since.map(At),
-            limit: self.limit,
+            limit: self.limit.map_or(0, std::num::NonZeroUsize::get),
         };
         // Said here, so that it is a mistake of this command wherever the messages are.
         match select.filter() {

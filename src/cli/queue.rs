@@ -44,15 +44,21 @@ pub(super) async fn run(source: &Source, command: QueueCommand, owner: &Owner) -
 struct Outstanding {
     named: BTreeSet<QueueId>,
     unreadable: Vec<QueueId>,
+    without_content: Vec<QueueId>,
 }
 
 impl Outstanding {
     fn new(named: &[QueueId]) -> Self {
-        Self { named: named.iter().copied().collect(), unreadable: vec![] }
+        Self { named: named.iter().copied().collect(), unreadable: vec![], without_content: vec![] }
     }
 
     fn came_up(&mut self, id: QueueId) {
         self.named.remove(&id);
+    }
+
+    fn has_no_content(&mut self, id: QueueId, why: &Failure) {
+        say(&why.message, &why.hint);
+        self.without_content.push(id);
     }
 
     fn cannot_be_read(&mut self, ids: &[QueueId]) {
@@ -70,6 +76,12 @@ impl Outstanding {
                 part.messages.iter().for_each(|m| self.came_up(m.id));
                 self.cannot_be_read(&part.unreadable);
             }
+        }
+        if !self.without_content.is_empty() {
+            let hint =
+                "the others are whole; what is left of these may be in the queue's damaged/ and unclaimed/";
+            let what = format!("written without their contents: {}", ids(&self.without_content));
+            return Err(Failure::new(exit::IO, what, hint));
         }
         if !self.unreadable.is_empty() {
             let hint = "the others are whole; keep a copy of the queue directory, and see the disk's health";
@@ -136,8 +148,12 @@ async fn export_all(
         outstanding.cannot_be_read(&part.unreadable);
         for message in &part.messages {
             outstanding.came_up(message.id);
-            let done = export(source, message, to, owner).await;
-            written += u64::from(done.map_err(|f| broken_off(written, "written", f))?);
+            match export(source, message, to, owner).await {
+                Ok(is_there) => written += u64::from(is_there),
+                // One that cannot be read is no reason to leave the others behind.
+                Err(failure) if failure.code == exit::IO => outstanding.has_no_content(message.id, &failure),
+                Err(failure) => return Err(broken_off(written, "written", failure)),
+            }
         }
     }
     out(&format!("{} written to {}\n", count(written, "message"), to.display()))?;
@@ -160,10 +176,10 @@ pub(super) async fn rescue(from: &Path, to: &Path) -> Result<(), Failure> {
     let source = Source::Directory { queue, clock, accounts: None };
     let written = export_all(&source, &Select::default(), &[], to, &Owner::nobody_else()).await;
     source.close().await;
-    written?;
     std::fs::remove_dir_all(&sound).map_err(|e| {
         Failure::new(exit::IO, format!("cannot remove {}: {e}", sound.display()), "remove it by hand")
     })?;
+    written?;
     if lost.is_empty() {
         return Ok(());
     }

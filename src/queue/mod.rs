@@ -78,7 +78,7 @@ pub enum OpenError {
     },
     /// SQLite does not take the file.
     #[error(
-        "cannot open the queue database {}: {error}\nhint: if the file is damaged, keep a copy and try `sqlite3 queue.db .recover`",
+        "cannot open the queue database {}: {error}\nhint: mailferry queue rescue --to DIR writes what can be read of it, whatever is wrong with it",
         .file.display()
     )]
     Database {

@@ -310,6 +310,25 @@ async fn damage_under_a_running_queue_is_mended_under_it() {
     }
 }
 
+/// The first page and the map behind it: nothing says any more what is in use, so a person decides what is sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_header_and_map_every_message_is_held_and_none_is_lost() {
+    let tmp = tempfile::tempdir().unwrap();
+    let damaged = tmp.path().join("damaged");
+    let ids = filled(&damaged).await;
+    let mut database = std::fs::read(damaged.join(DATABASE)).unwrap();
+    database[..2 * PAGE].fill(0);
+    std::fs::write(damaged.join(DATABASE), &database).unwrap();
+    let queue = open(&damaged);
+    assert_eq!(send_all(&queue).await.len(), 0, "nothing that may have been delivered is sent");
+    let held = queue.list(Filter { state: Some(State::Held), ..Filter::default() }).await.unwrap();
+    let held: Vec<QueueId> = held.into_iter().map(|m| m.id).collect();
+    assert!(ids.iter().all(|id| held.contains(id)), "{} of {}", held.len(), ids.len());
+    queue.change(Filter::default(), Change::Release, RelayTime::default()).await.unwrap();
+    let sent = send_all(&queue).await;
+    assert!(ids.iter().all(|id| sent.get(id) == Some(&1)));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rescue_reads_what_can_be_read_and_changes_nothing() {
     let tmp = tempfile::tempdir().unwrap();

@@ -51,8 +51,13 @@ const FINISHED_LATER: &str = "SELECT finished, id FROM message INDEXED BY finish
      WHERE state >= 2 AND state = ?1 AND finished > ?2 AND finished < ?3 ORDER BY finished, id LIMIT ?4";
 
 /// The next page of what the filter names.
-pub(super) fn list(shared: &Shared, filter: &Filter, after: Option<QueueId>) -> Result<Page, QueueError> {
-    look(shared, |conn| page(conn, filter, after, PAGE, None))
+pub(super) fn list(
+    shared: &Shared,
+    filter: &Filter,
+    after: Option<QueueId>,
+    is_mended: bool,
+) -> Result<Page, QueueError> {
+    look(shared, |conn| page(conn, filter, after, PAGE, None, is_mended))
 }
 
 /// The next step of a change.
@@ -64,9 +69,9 @@ pub(super) async fn change(
     now: RelayTime,
     after: Option<QueueId>,
 ) -> Result<ChangeStep, QueueError> {
-    let choose = || {
+    let choose = |is_mended| {
         let (shared, filter, change) = (Arc::clone(&shared), filter.clone(), change.clone());
-        blocking(move || look(&shared, |conn| page(conn, &filter, after, STEP, Some(&change))))
+        blocking(move || look(&shared, |conn| page(conn, &filter, after, STEP, Some(&change), is_mended)))
     };
     let Page { messages, unreadable, next } = mending(&ops, choose).await?;
     let ids: Vec<QueueId> = messages.iter().map(|m| m.id).collect();
@@ -155,6 +160,7 @@ fn page(
     after: Option<QueueId>,
     bounds: Bounds,
     change: Option<&Change>,
+    is_mended: bool,
 ) -> Result<Page, QueueError> {
     // One view of indexes and rows: what vanishes between them is damage, and nothing else.
     let view = conn.unchecked_transaction()?;
@@ -177,7 +183,7 @@ fn page(
                 return Ok(page);
             }
             (at, looked_at) = (Some(id), looked_at + 1);
-            match row(&view, id)? {
+            match row(&view, id, is_mended)? {
                 Some(Ok(message))
                     if rest.names(&message) && change.is_none_or(|c| c.applies(&message, filter)) =>
                 {
@@ -278,11 +284,15 @@ fn by_table(conn: &Connection, after: i64, up_to: i64) -> rusqlite::Result<Vec<i
 }
 
 /// The row, if there is one; the inner error is its own, a damaged page that others share included.
-fn row(conn: &Connection, id: QueueId) -> Result<Option<Result<QueuedMessage, QueueError>>, QueueError> {
+fn row(
+    conn: &Connection,
+    id: QueueId,
+    is_mended: bool,
+) -> Result<Option<Result<QueuedMessage, QueueError>>, QueueError> {
     use rusqlite::ErrorCode::{DatabaseCorrupt, SystemIoFailure};
     match row::find(conn, id) {
         Ok(found) => Ok(found),
-        Err(e) if matches!(e.sqlite_error_code(), Some(DatabaseCorrupt | SystemIoFailure)) => {
+        Err(e) if is_mended && matches!(e.sqlite_error_code(), Some(DatabaseCorrupt | SystemIoFailure)) => {
             Ok(Some(Err(e.into())))
         }
         Err(e) => Err(e.into()),
@@ -293,7 +303,7 @@ fn row(conn: &Connection, id: QueueId) -> Result<Option<Result<QueuedMessage, Qu
 fn readable(conn: &Connection, ids: impl Iterator<Item = QueueId>) -> Result<Vec<QueueId>, QueueError> {
     let mut readable = Vec::new();
     for id in ids {
-        if let Some(Ok(_)) = row(conn, id)? {
+        if let Some(Ok(_)) = row(conn, id, true)? {
             readable.push(id);
         }
     }

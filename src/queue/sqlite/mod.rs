@@ -305,15 +305,11 @@ impl SqliteQueue {
         let lock = lock(directory)?;
         let disk = Arc::new(Disk::open(directory, settings.min_free_space_bytes).map_err(unusable)?);
         rebuild::finish(directory).map_err(unusable)?;
-        refuse_another(directory, &file)?;
+        refuse_gone(directory, &file)?;
         // SQLite would make it readable for everybody, and its log with it.
         files::open_or_create(&file).map_err(unusable)?;
         let frames = Frames::default();
-        let (conn, found) = start_on_sound_ground(directory, &disk, &frames).map_err(damaged)?;
-        if found > schema::VERSION {
-            return Err(OpenError::Newer { found, known: schema::VERSION });
-        }
-        schema::migrate(&conn).map_err(|e| damaged(e.into()))?;
+        let conn = start_on_sound_ground(directory, &disk, &frames)?;
 
         let ground = Ground::read(&conn, &file).map_err(damaged)?;
         let (hand_overs, interrupted) = HandOvers::open(directory).map_err(unusable)?;
@@ -361,7 +357,7 @@ impl SqliteQueue {
     ) -> Done<T> {
         let (shared, ops, f) = (Arc::clone(&self.shared), Arc::clone(&self.ops), Arc::new(f));
         Box::pin(async move {
-            let attempt = || {
+            let attempt = |_| {
                 let (shared, f) = (Arc::clone(&shared), Arc::clone(&f));
                 blocking(move || shared.read(|conn| f(conn, &shared)))
             };
@@ -370,15 +366,16 @@ impl SqliteQueue {
     }
 }
 
-/// Reads, and once more after damage that was met has been mended.
+/// Reads, and once more after damage that was met has been mended; then `attempt` is told so, and passes over what
+/// still cannot be read.
 async fn mending<T, F: Future<Output = Result<T, QueueError>>>(
     ops: &Ops,
-    attempt: impl Fn() -> F,
+    attempt: impl Fn(bool) -> F,
 ) -> Result<T, QueueError> {
-    let first = attempt().await;
+    let first = attempt(false).await;
     let Some(damage) = first.as_ref().err().and_then(Damage::of) else { return first };
     ops.ask(|reply| Op::Mend { damage, reply }).await?;
-    attempt().await
+    attempt(true).await
 }
 
 async fn blocking<T: Send + 'static>(
@@ -399,16 +396,15 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
 
 /// A database that is empty beside what a queue leaves, or that another program wrote, is not begun anew: whatever was
 /// acknowledged is elsewhere, and somebody must hear of it.
-fn refuse_another(directory: &Path, file: &Path) -> Result<(), OpenError> {
-    let refused = |what| Err(OpenError::NotOurs { file: file.to_owned(), what });
-    let has_contents = || std::fs::read_dir(directory.join("bodies")).is_ok_and(|mut d| d.next().is_some());
-    // Made only when a queue has been opened whole.
-    let was_used = directory.join(handover::NAME).exists() || has_contents();
-    let len = std::fs::metadata(file).map_or(0, |m| m.len());
-    if len == 0 {
-        let log = std::fs::metadata(store::log_file(directory)).map_or(0, |m| m.len());
-        return if was_used || log > 0 { refused("is missing or empty") } else { Ok(()) };
+fn refuse_gone(directory: &Path, file: &Path) -> Result<(), OpenError> {
+    let len = |file: &Path| std::fs::metadata(file).map_or(0, |m| m.len());
+    if len(file) == 0 && (was_used(directory) || len(&store::log_file(directory)) > 0) {
+        return Err(OpenError::NotOurs { file: file.to_owned(), what: "is missing or empty" });
     }
+    Ok(())
+}
+
+fn refuse_foreign(directory: &Path, file: &Path) -> Result<(), OpenError> {
     let is_another = || -> rusqlite::Result<bool> {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(file, flags)?;
@@ -418,46 +414,58 @@ fn refuse_another(directory: &Path, file: &Path) -> Result<(), OpenError> {
             })
         };
         let ours = has("name = 'message'")? && has("name = 'body'")?;
-        let empty = !has("type = 'table'")?;
-        Ok(!ours && (!empty || was_used))
+        Ok(!ours && (has("type = 'table'")? || was_used(directory)))
     };
     // One that cannot be read is damaged, which is another matter.
-    if is_another().unwrap_or(false) { refused("is another program's") } else { Ok(()) }
+    if is_another().unwrap_or(false) {
+        return Err(OpenError::NotOurs { file: file.to_owned(), what: "is another program's" });
+    }
+    Ok(())
 }
 
-/// Opens the database on a log that is certainly on the disk; a damaged one is replaced by what can be read of it.
-/// Returns its version, too.
-fn start_on_sound_ground(
-    directory: &Path,
-    disk: &Disk,
-    frames: &Frames,
-) -> Result<(Connection, i64), QueueError> {
-    let open = || -> Result<(Connection, i64), QueueError> {
+/// Whether a queue has been opened here, whole.
+fn was_used(directory: &Path) -> bool {
+    let has_contents = || std::fs::read_dir(directory.join("bodies")).is_ok_and(|mut d| d.next().is_some());
+    directory.join(handover::NAME).exists() || has_contents()
+}
+
+/// Opens the database on a log that is certainly on the disk, in our version; a damaged one is replaced by what can be
+/// read of it.
+fn start_on_sound_ground(directory: &Path, disk: &Disk, frames: &Frames) -> Result<Connection, OpenError> {
+    let file = directory.join(DATABASE);
+    let damaged = |e: QueueError| OpenError::Database { file: file.clone(), error: e.to_string() };
+    let open = || -> Result<Connection, QueueError> {
         let conn = store::open(directory, frames)?;
-        let found = schema::version(&conn)?;
-        if found == schema::VERSION {
+        if schema::version(&conn)? <= schema::VERSION {
+            schema::migrate(&conn)?;
             // What the start needs; the rest is found out when it is asked for.
-            Ground::read(&conn, &directory.join(DATABASE))?;
+            Ground::read(&conn, &file)?;
         }
         store::empty_log(&conn, frames)?;
-        Ok((conn, found))
+        Ok(conn)
     };
-    let seen = rebuild::readable(directory, rebuild::Look::Log)?;
+    let ours = |conn: Connection| match schema::version(&conn) {
+        Ok(found) if found > schema::VERSION => Err(OpenError::Newer { found, known: schema::VERSION }),
+        Ok(_) => Ok(conn),
+        Err(e) => Err(damaged(e.into())),
+    };
+    let seen = rebuild::readable(directory, rebuild::Look::Log).map_err(damaged)?;
     let damage = if seen.log_is_sound() {
-        store::write_anew(&store::log_file(directory))?;
+        refuse_foreign(directory, &file)?;
+        store::write_anew(&store::log_file(directory)).map_err(|e| damaged(e.into()))?;
         match open() {
             Err(error @ (QueueError::Damaged(_) | QueueError::Unreadable(_))) => Damage::of(&error),
             // What SQLite wrote upon damage can fail in any way.
             Err(QueueError::Broken(_)) if !seen.is_sound() => Some(Damage::Wrong),
-            other => return other,
+            other => return ours(other.map_err(damaged)?),
         }
     } else {
         // SQLite would drop what stands behind the damage.
         Some(Damage::Wrong)
     };
     drop(seen);
-    rebuild::replace(directory, disk, damage.unwrap_or(Damage::Wrong))?;
-    open()
+    rebuild::replace(directory, disk, damage.unwrap_or(Damage::Wrong)).map_err(damaged)?;
+    ours(open().map_err(damaged)?)
 }
 
 /// What a start reads.
@@ -617,9 +625,9 @@ impl Queue for SqliteQueue {
     fn list(&self, filter: Filter, after: Option<QueueId>) -> Done<Page> {
         let (shared, ops, filter) = (Arc::clone(&self.shared), Arc::clone(&self.ops), Arc::new(filter));
         Box::pin(async move {
-            let attempt = || {
+            let attempt = |is_mended| {
                 let (shared, filter) = (Arc::clone(&shared), Arc::clone(&filter));
-                blocking(move || ledger::list(&shared, &filter, after))
+                blocking(move || ledger::list(&shared, &filter, after, is_mended))
             };
             mending(&ops, attempt).await
         })

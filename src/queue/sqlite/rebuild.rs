@@ -5,7 +5,7 @@
 //! meanwhile: the last one to close a file removes the log of whatever has its name then.
 //! Must not know: what damaged it.
 
-use super::row::{DEAD, digest};
+use super::row::{DEAD, HELD, QUEUED, digest};
 use super::salvage::{Row, Salvage, Soundness};
 use super::schema;
 use super::store::log_file;
@@ -131,6 +131,11 @@ fn replace_with(salvage: &Salvage, directory: &Path, disk: &Disk, kept: &Path) -
     let unfinished = directory.join(UNFINISHED);
     remove_database(&unfinished)?;
     let found = copy(salvage, &unfinished, disk, kept)?;
+    if found.is_nothing {
+        // Another file in its place, or one of which nothing is left: a person decides.
+        remove_database(&unfinished)?;
+        return Err(QueueError::Damaged("nothing of a queue can be read in it".into()));
+    }
     File::open(&unfinished)?.sync_all()?;
     std::fs::rename(&unfinished, directory.join(REBUILT))?;
     files::sync_directory(directory)?;
@@ -229,6 +234,8 @@ fn keep_damaged(directory: &Path) -> io::Result<PathBuf> {
 struct Found {
     messages: u64,
     pages: usize,
+    /// Not even the clock, which every queue has.
+    is_nothing: bool,
     lost: BTreeSet<QueueId>,
 }
 
@@ -242,9 +249,9 @@ fn copy(salvage: &Salvage, to: &Path, disk: &Disk, kept: &Path) -> Result<Found,
     conn.execute_batch("BEGIN IMMEDIATE; CREATE TEMP TABLE named (id INTEGER PRIMARY KEY);")?;
     let mut found = Found::default();
     let mut failed = None;
-    let soundness = salvage.rows(|row| {
+    let soundness = salvage.rows_and_guesses(|row, is_guess| {
         if failed.is_none()
-            && let Err(e) = insert(&conn, row, kept)
+            && let Err(e) = insert(&conn, row, is_guess, kept)
         {
             failed = Some(e);
         }
@@ -256,12 +263,17 @@ fn copy(salvage: &Salvage, to: &Path, disk: &Disk, kept: &Path) -> Result<Found,
     for id in disk.ids()? {
         conn.prepare_cached("INSERT OR IGNORE INTO named VALUES (?1)")?.execute([id.number()])?;
     }
+    found.is_nothing = conn.query_row(
+        "SELECT NOT EXISTS (SELECT 1 FROM clock) AND NOT EXISTS (SELECT 1 FROM message)",
+        [],
+        |row| row.get(0),
+    )?;
     clock(&conn)?;
     let mut lost = conn.prepare("SELECT id FROM named WHERE id NOT IN (SELECT id FROM message)")?;
     let ids = lost.query_map([], |row| row.get(0).map(QueueId::from_number))?;
     found.lost = ids.collect::<Result<_, _>>()?;
     drop(lost);
-    keep_contents(&conn, &found.lost, kept)?;
+    keep_contents(&conn, &found.lost, disk, kept)?;
     if !salvage.log_is_sound() {
         give_up_undone(&conn, disk)?;
     }
@@ -273,9 +285,14 @@ fn copy(salvage: &Salvage, to: &Path, disk: &Disk, kept: &Path) -> Result<Found,
 }
 
 /// A row goes in as it is; one that the tables do not take is damaged, and is passed over.
-fn insert(conn: &Connection, row: Row, kept: &Path) -> Result<(), QueueError> {
+fn insert(conn: &Connection, row: Row, is_guess: bool, kept: &Path) -> Result<(), QueueError> {
     let (table, columns, id, mut values) = match row {
-        Row::Message(id, values) => ("message", MESSAGE_COLUMNS, Some(id), values),
+        Row::Message(id, mut values) => {
+            if is_guess {
+                hold(id, &mut values);
+            }
+            ("message", MESSAGE_COLUMNS, Some(id), values)
+        }
         Row::Body(id, values) => ("body", 4, Some(id), values),
         // Its message is told that the content is gone; a person may still find a page of the scan in it.
         Row::PartOfBody(id, values) => {
@@ -308,6 +325,25 @@ fn insert(conn: &Connection, row: Row, kept: &Path) -> Result<(), QueueError> {
 }
 
 const MESSAGE_COLUMNS: usize = 20;
+
+/// A message on a page of which nothing says that it is still in use: it may have been delivered long ago. A person
+/// lets it go, or not.
+fn hold(id: QueueId, values: &mut Vec<Value>) {
+    let text = |value: Option<&Value>| match value {
+        Some(Value::Text(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let (account, path, recipients) = (text(values.get(1)), text(values.get(14)), text(values.get(15)));
+    if values.get(2) != Some(&Value::Integer(QUEUED)) {
+        return;
+    }
+    values[2] = Value::Integer(HELD);
+    values[3] = Value::Integer(0);
+    values[16] =
+        Value::Text("found after damage: it may have been delivered; queue release lets it go".into());
+    values.resize(MESSAGE_COLUMNS, Value::Null);
+    values[MESSAGE_COLUMNS - 1] = Value::Integer(digest(id, &account, HELD, &path, &recipients).into());
+}
 
 fn named(conn: &Connection, id: QueueId) -> Result<(), QueueError> {
     conn.prepare_cached("INSERT OR IGNORE INTO named VALUES (?1)")?.execute([id.number()])?;
@@ -378,15 +414,29 @@ fn write_aside<'a>(path: &Path, parts: impl Iterator<Item = &'a [u8]>) -> io::Re
 }
 
 /// Contents whose message is lost: nobody knows for whom they are but their own heads.
-fn keep_contents(conn: &Connection, lost: &BTreeSet<QueueId>, kept: &Path) -> Result<(), QueueError> {
+fn keep_contents(
+    conn: &Connection,
+    lost: &BTreeSet<QueueId>,
+    disk: &Disk,
+    kept: &Path,
+) -> Result<(), QueueError> {
     for id in lost {
         let mut statement = conn.prepare_cached("SELECT head, content FROM body WHERE id = ?1")?;
         let mut rows = statement.query([id.number()])?;
         let Some(row) = rows.next()? else { continue };
-        // A content in a file of its own stays there: `bodies/` is tidied by moving it aside.
-        let parts =
-            [row.get_ref(0)?.as_blob().unwrap_or_default(), row.get_ref(1)?.as_blob().unwrap_or_default()];
-        write_aside(&kept.join(format!("{id}.eml")), parts.into_iter())?;
+        // A content in a file of its own is copied: `bodies/` is tidied by moving it aside.
+        let (head, content) = (row.get_ref(0)?.as_blob().unwrap_or_default(), row.get_ref(1)?.as_blob());
+        let path = kept.join(format!("{id}.eml"));
+        if let Ok(content) = content {
+            write_aside(&path, [head, content].into_iter())?;
+        } else if let Ok(mut content) = files::open(&disk.path(*id)) {
+            let mut file = files::create_for_owner(&path)?;
+            file.write_all(head)?;
+            io::copy(&mut content, &mut file)?;
+            file.sync_all()?;
+        } else {
+            write_aside(&kept.join(format!("{id}.part.eml")), [head].into_iter())?;
+        }
     }
     conn.execute("DELETE FROM body WHERE id NOT IN (SELECT id FROM message WHERE state <> 3)", [])?;
     Ok(())

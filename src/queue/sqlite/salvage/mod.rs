@@ -63,6 +63,8 @@ pub(super) struct Soundness {
 pub(super) struct Salvage {
     pages: Pages,
     live: Vec<bool>,
+    /// No tree can be followed from its root.
+    is_rootless: bool,
 }
 
 impl Salvage {
@@ -71,7 +73,8 @@ impl Salvage {
         let mut pages = Pages::open(&directory.join(DATABASE), &log_file(directory))?;
         pages.kinds = map(&pages);
         let live = live(&pages);
-        Ok(Self { pages, live })
+        let is_rootless = roots(&pages).is_empty();
+        Ok(Self { pages, live, is_rootless })
     }
 
     /// Whether SQLite finds in the log what is in it: no header or frame is damaged that committed mail stands behind.
@@ -91,8 +94,22 @@ impl Salvage {
 
     /// Gives every row that can be read, in no order; returns what could not be.
     pub(super) fn rows(&self, mut give: impl FnMut(Row)) -> Soundness {
+        self.of((1..=self.pages.count).filter(|n| self.live[*n as usize]), &mut give)
+    }
+
+    /// The same, and then what stands on pages of which nothing says whether they are still in use, where both the map
+    /// and the first page are lost.
+    pub(super) fn rows_and_guesses(&self, mut give: impl FnMut(Row, bool)) -> Soundness {
+        let found = self.rows(|row| give(row, false));
+        let guesses = (1..=self.pages.count)
+            .filter(|n| self.is_rootless && !self.live[*n as usize] && self.pages.kinds[*n as usize] == 0);
+        self.of(guesses, &mut |row| give(row, true));
+        found
+    }
+
+    fn of(&self, pages: impl Iterator<Item = Number>, give: &mut dyn FnMut(Row)) -> Soundness {
         let mut found = Soundness::default();
-        for number in (1..=self.pages.count).filter(|n| self.live[*n as usize]) {
+        for number in pages {
             let Ok(page) = self.pages.read(number) else {
                 found.unreadable += 1;
                 continue;
@@ -202,18 +219,7 @@ fn is_map(page: &[u8; PAGE], at: Number, count: Number) -> bool {
 /// Follows the trees from the roots that the first page names and from every interior page that is known to be one.
 fn walk(pages: &Pages, live: &mut [bool], unmapped: &BTreeSet<Number>) {
     let mut to_visit: Vec<Number> = (1..=pages.count).filter(|n| live[*n as usize]).collect();
-    if let Ok(first) = pages.read(1)
-        && let Some(cells) = record::cells(&first, 1)
-        && record::kind(&first, 1) == Some(TABLE_LEAF)
-    {
-        for at in cells {
-            let root = record::cell(pages, &first, TABLE_LEAF, at).and_then(|c| match c.values.get(3) {
-                Some(Value::Integer(root)) => Number::try_from(*root).ok(),
-                _ => None,
-            });
-            to_visit.extend(root);
-        }
-    }
+    to_visit.extend(roots(pages));
     while let Some(number) = to_visit.pop() {
         if unmapped.contains(&number) {
             if live[number as usize] {
@@ -228,4 +234,18 @@ fn walk(pages: &Pages, live: &mut [bool], unmapped: &BTreeSet<Number>) {
             to_visit.extend(below.into_iter().filter(|n| unmapped.contains(n)));
         }
     }
+}
+
+/// Where the first page says that the trees begin.
+fn roots(pages: &Pages) -> Vec<Number> {
+    let Ok(first) = pages.read(1) else { return Vec::new() };
+    let cells = match record::kind(&first, 1) {
+        Some(TABLE_LEAF) => record::cells(&first, 1).unwrap_or_default(),
+        _ => return Vec::new(),
+    };
+    let root = |at| match record::cell(pages, &first, TABLE_LEAF, at)?.values.get(3) {
+        Some(Value::Integer(root)) => Number::try_from(*root).ok().filter(|n| *n > 0),
+        _ => None,
+    };
+    cells.into_iter().filter_map(root).collect()
 }
