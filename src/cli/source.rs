@@ -6,7 +6,7 @@ use super::{Failure, exit};
 use crate::control::client::{Client, Parts};
 use crate::control::report::{
     AccountState, ChangeRequest, Changed, Ending, Listed, Message, Need, QueueStatus, Select, Shown, Status,
-    Try, needs, sentence_when_stopped, stranded,
+    Try, needs, sentence_when_stopped, stranded, to_look_at,
 };
 use crate::control::{RequestError, Run, Standing};
 use crate::dispatch::Dispatcher;
@@ -67,8 +67,10 @@ impl Source {
                 let totals = queue.totals().await?;
                 let stranded = accounts.as_ref().map_or(vec![], |accounts| stranded(&totals, accounts));
                 let ending = Ending::look(queue.as_ref(), clock.now(), WallTime::now()).await?;
+                let left_behind = queue.left_behind();
                 let queue = QueueStatus::of(&totals);
-                let needs_human = needs(&[], &[], &queue, stranded, ending);
+                let mut needs_human = needs(&[], &[], &queue, stranded, ending);
+                needs_human.extend(to_look_at(&left_behind));
                 Ok(Self::stopped(sentence_when_stopped(&queue), needs_human, queue))
             }
             Self::Nowhere(directory) => {

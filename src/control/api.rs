@@ -6,6 +6,7 @@
 use super::report::{
     AccountState, AccountStatus, Action, At, ChangeRequest, Changed, ClientStatus, Ending, Line, Listed,
     Message, QueueStatus, Refusal, Select, Shown, Status, Try, in_sandbox, needs, sentence, stranded,
+    to_look_at,
 };
 use super::{Live, RequestError, Run, Standing};
 use crate::mail::{AccountId, QueueId, RelayTime, WallTime};
@@ -123,7 +124,8 @@ async fn status(State(relay): State<Relay>) -> Result<Json<Status>, Failed> {
     let (live, clients) = (relay.live.accounts().await, relay.live.clients());
     let now = relay.clock.now();
     let ending = Ending::look(relay.queue.as_ref(), now, WallTime::now()).await?;
-    let needs_human = needs(&live, &clients, &queue, stranded(&totals, &relay.live.configured()), ending);
+    let mut needs_human = needs(&live, &clients, &queue, stranded(&totals, &relay.live.configured()), ending);
+    needs_human.extend(to_look_at(&relay.queue.left_behind()));
     let mut accounts = vec![];
     for account in live {
         let delivered = relay.queue.delivered_since(&account.account, ago(now, 24 * HOUR)).await?;

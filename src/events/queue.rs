@@ -87,6 +87,16 @@ pub fn row_unreadable(id: QueueId, error: &dyn Display) {
         "{id} cannot be read and is passed over; hint: restore the queue from a backup, or keep queue.db for an expert");
 }
 
+/// The tables are of this version now.
+pub fn upgraded(from: usize, to: usize) {
+    tracing::warn!(
+        event = "queue_upgraded",
+        from,
+        to,
+        "the queue was upgraded from version {from} to {to}: an earlier mailferry cannot read it any more"
+    );
+}
+
 /// What a crash left could not be looked for.
 pub fn tidying_failed(error: &dyn Display) {
     tracing::warn!(event = "queue_tidying_failed", %error, "what a crash may have left was not looked for");

@@ -423,6 +423,11 @@ pub trait Queue: Send + Sync + 'static {
     /// Any; the steps before it stay done.
     fn prune(&self, delivered_before: RelayTime) -> Done<u64>;
 
+    /// Where damaged mail, and mail that nobody claims, waits for a person to look at it.
+    fn left_behind(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// Bytes free for new messages, after `min_free_space`.
     fn free_bytes(&self) -> u64;
 

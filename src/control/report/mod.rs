@@ -19,6 +19,7 @@ use crate::queue::Total;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// A moment; RFC 3339 in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -71,6 +72,18 @@ pub struct Need {
     pub what: String,
     /// What to do, one line.
     pub hint: String,
+}
+
+/// Damage is over once it was mended, and what it left is not: nobody else looks into these places.
+pub fn to_look_at(left_behind: &[PathBuf]) -> Vec<Need> {
+    let need = |place: &PathBuf| Need {
+        what: format!("mail that was damaged or that nobody claims is in {}", place.display()),
+        hint: format!(
+            "check the disk's health; see journalctl -u mailferry -g queue_ for what it is; look into {0}, then remove what is in it",
+            place.display()
+        ),
+    };
+    left_behind.iter().map(need).collect()
 }
 
 /// Whether mail flows through an account.

@@ -115,7 +115,10 @@ async fn any_one_damaged_page_costs_what_stands_on_it_and_nothing_else() {
         match page % 3 {
             0 => bytes[at].fill(0),
             1 => bytes[at].iter_mut().for_each(|b| *b = !*b),
-            _ => bytes[at.start + 8..at.end].iter_mut().enumerate().for_each(|(n, b)| *b = (n * 131) as u8),
+            _ => bytes[at.start + 8..at.end]
+                .iter_mut()
+                .enumerate()
+                .for_each(|(n, b)| *b = u8::try_from(n * 131 % 256).unwrap()),
         }
         clone(&sound, &damaged);
         std::fs::write(damaged.join(DATABASE), &bytes).unwrap();

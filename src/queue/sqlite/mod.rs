@@ -727,6 +727,12 @@ impl Queue for SqliteQueue {
         Box::pin(ledger::prune(shared, ops, delivered_before))
     }
 
+    fn left_behind(&self) -> Vec<PathBuf> {
+        let holds = |d: &PathBuf| std::fs::read_dir(d).is_ok_and(|mut names| names.next().is_some());
+        let places = ["damaged", "unclaimed"].map(|name| self.shared.directory.join(name));
+        places.into_iter().filter(holds).collect()
+    }
+
     fn free_bytes(&self) -> u64 {
         self.shared.disk.space.free()
     }

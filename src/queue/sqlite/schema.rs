@@ -127,6 +127,9 @@ pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<()> {
         let sql = sql.replace(RELAY_MS, &relay_ms.to_string());
         conn.execute_batch(&format!("BEGIN IMMEDIATE; {sql} PRAGMA user_version = {}; COMMIT;", step + 1))?;
     }
+    if (1..MIGRATIONS.len()).contains(&from) {
+        crate::events::queue::upgraded(from, MIGRATIONS.len());
+    }
     Ok(())
 }
 
