@@ -28,7 +28,9 @@
 mod damage;
 mod handover;
 mod held_over;
+mod lease;
 mod ledger;
+mod open;
 mod rebuild;
 mod row;
 mod salvage;
@@ -46,12 +48,14 @@ use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, State, 
 use crate::queue::body::Sealed;
 use crate::queue::disk::Disk;
 use crate::queue::{
-    Body, Change, ChangeStep, Clock, Done, Draft, Filter, Finished, Intake, Lease, LeaseGuard, Next, Notice,
-    OpenError, Page, Queue, QueueError, SMALL_BYTES, Settings, Settlement, Stored, Total,
+    Body, Change, ChangeStep, Clock, Done, Draft, Filter, Finished, Intake, Lease, Next, Notice, OpenError,
+    Page, Queue, QueueError, SMALL_BYTES, Settings, Settlement, Stored, Total,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use handover::HandOvers;
+use lease::Pick;
+use open::{Ground, refuse_gone, start_on_sound_ground};
 use rebuild::Damage;
 pub use rebuild::{Rescued, rescue};
 use row::Entry;
@@ -62,7 +66,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
-use std::time::Instant;
 use store::Frames;
 use tokio::sync::{Notify, oneshot, watch};
 use transaction::Op;
@@ -150,110 +153,6 @@ impl Shared {
         *reader = Some(conn);
         Ok(found)
     }
-
-    fn pick(
-        self: &Arc<Self>,
-        account: &AccountId,
-        now: RelayTime,
-        except: &[QueueId],
-        may_promote: bool,
-        is_mended: bool,
-    ) -> Result<Pick, QueueError> {
-        self.read(|conn| {
-            let next_deferred: Option<i64> = conn
-                .prepare_cached(
-                    "SELECT next_attempt FROM message INDEXED BY deferred
-                     WHERE state = 0 AND due = 0 AND account = ?1 ORDER BY next_attempt LIMIT 1",
-                )?
-                .query_row([account.as_str()], |row| row.get(0))
-                .optional()?;
-            if may_promote && next_deferred.is_some_and(|at| at <= now.as_ms()) {
-                return Ok(Pick::Promote);
-            }
-            loop {
-                let Some((id, turn)) = self.choose(conn, account, except)? else {
-                    let later = next_deferred.map(|at| Next::NotBefore(RelayTime::from_ms(at)));
-                    return Ok(Pick::Next(later.unwrap_or(Next::Empty)));
-                };
-                // From here on, every way out but one gives the message back.
-                let (shared, of) = (Arc::clone(self), account.clone());
-                let guard = LeaseGuard::new(move || {
-                    shared.hand_overs.end(id);
-                    shared.leased().remove(&id);
-                    shared.ring(&of);
-                });
-                let message = match row::read(conn, id) {
-                    Ok(Ok(message)) if message.state == State::Queued => message,
-                    Ok(Ok(_)) if !is_mended => {
-                        return Err(QueueError::Damaged(format!("{id} is in an index of another state")));
-                    }
-                    Ok(Ok(message)) => {
-                        let state = message.state;
-                        crate::events::queue::row_unreadable(
-                            id,
-                            &format!("an index has it, and it is {state:?}"),
-                        );
-                        guard.set_aside();
-                        continue;
-                    }
-                    Err(why) if !is_mended => return Err(why),
-                    Ok(Err(why)) | Err(why) => {
-                        // It stays where it is until the next start, and those behind it get their turn.
-                        crate::events::queue::row_unreadable(id, &why);
-                        guard.set_aside();
-                        continue;
-                    }
-                };
-                let body = match row::body(conn, &self.disk, &message) {
-                    Ok(Some(body)) => body,
-                    Ok(None) => {
-                        crate::events::queue::content_missing(id, &"no row");
-                        Body::in_file(Vec::new(), self.disk.path(id), message.size_bytes)
-                    }
-                    Err(why) if !is_mended => return Err(why),
-                    Err(why) => {
-                        crate::events::queue::content_missing(id, &why);
-                        Body::lost(why.to_string())
-                    }
-                };
-                self.turns().served(account, turn);
-                return {
-                    let shared = Arc::clone(self);
-                    let hand_over = Box::new(move || shared.hand_overs.begin(id));
-                    Ok(Pick::Next(Next::Message(Box::new(Lease { message, body, hand_over, guard }))))
-                };
-            }
-        })
-    }
-
-    /// The first in turn that is neither leased nor excepted; it is leased when this returns.
-    fn choose(
-        &self,
-        conn: &Connection,
-        account: &AccountId,
-        except: &[QueueId],
-    ) -> Result<Option<(QueueId, i64)>, QueueError> {
-        let mut leased = self.leased();
-        let mut statement = conn.prepare_cached(
-            "SELECT id, turn FROM message INDEXED BY ready
-             WHERE state = 0 AND due = 1 AND account = ?1 ORDER BY turn, id",
-        )?;
-        let mut rows = statement.query([account.as_str()])?;
-        while let Some(row) = rows.next()? {
-            let id = QueueId::from_number(row.get(0)?);
-            if !leased.contains(&id) && !except.contains(&id) {
-                leased.insert(id);
-                return Ok(Some((id, row.get(1)?)));
-            }
-        }
-        Ok(None)
-    }
-}
-
-enum Pick {
-    Next(Next),
-    /// Deferred messages have become due.
-    Promote,
 }
 
 /// The way to the writer; `None` once closed.
@@ -391,104 +290,6 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_owned())),
         Err(std::fs::TryLockError::Error(e)) => Err(unusable(e)),
-    }
-}
-
-/// A database that is empty beside what a queue leaves, or that another program wrote, is not begun anew: whatever was
-/// acknowledged is elsewhere, and somebody must hear of it.
-fn refuse_gone(directory: &Path, file: &Path) -> Result<(), OpenError> {
-    let len = |file: &Path| std::fs::metadata(file).map_or(0, |m| m.len());
-    if len(file) == 0 && (was_used(directory) || len(&store::log_file(directory)) > 0) {
-        return Err(OpenError::NotOurs { file: file.to_owned(), what: "is missing or empty" });
-    }
-    Ok(())
-}
-
-fn refuse_foreign(directory: &Path, file: &Path) -> Result<(), OpenError> {
-    let is_another = || -> rusqlite::Result<bool> {
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let conn = Connection::open_with_flags(file, flags)?;
-        let has = |what: &str| {
-            conn.query_row(&format!("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE {what})"), [], |r| {
-                r.get(0)
-            })
-        };
-        let ours = has("name = 'message'")? && has("name = 'body'")?;
-        Ok(!ours && (has("type = 'table'")? || was_used(directory)))
-    };
-    // One that cannot be read is damaged, which is another matter.
-    if is_another().unwrap_or(false) {
-        return Err(OpenError::NotOurs { file: file.to_owned(), what: "is another program's" });
-    }
-    Ok(())
-}
-
-/// Whether a queue has been opened here, whole.
-fn was_used(directory: &Path) -> bool {
-    let has_contents = || std::fs::read_dir(directory.join("bodies")).is_ok_and(|mut d| d.next().is_some());
-    directory.join(handover::NAME).exists() || has_contents()
-}
-
-/// Opens the database on a log that is certainly on the disk, in our version; a damaged one is replaced by what can be
-/// read of it.
-fn start_on_sound_ground(directory: &Path, disk: &Disk, frames: &Frames) -> Result<Connection, OpenError> {
-    let file = directory.join(DATABASE);
-    let damaged = |e: QueueError| OpenError::Database { file: file.clone(), error: e.to_string() };
-    let open = || -> Result<Connection, QueueError> {
-        let conn = store::open(directory, frames)?;
-        if schema::version(&conn)? <= schema::VERSION {
-            schema::migrate(&conn)?;
-            // What the start needs; the rest is found out when it is asked for.
-            Ground::read(&conn, &file)?;
-        }
-        store::empty_log(&conn, frames)?;
-        Ok(conn)
-    };
-    let ours = |conn: Connection| match schema::version(&conn) {
-        Ok(found) if found > schema::VERSION => Err(OpenError::Newer { found, known: schema::VERSION }),
-        Ok(_) => Ok(conn),
-        Err(e) => Err(damaged(e.into())),
-    };
-    let seen = rebuild::readable(directory, rebuild::Look::Log).map_err(damaged)?;
-    let damage = if seen.log_is_sound() {
-        refuse_foreign(directory, &file)?;
-        store::write_anew(&store::log_file(directory)).map_err(|e| damaged(e.into()))?;
-        match open() {
-            Err(error @ (QueueError::Damaged(_) | QueueError::Unreadable(_))) => Damage::of(&error),
-            // What SQLite wrote upon damage can fail in any way.
-            Err(QueueError::Broken(_)) if !seen.is_sound() => Some(Damage::Wrong),
-            other => return ours(other.map_err(damaged)?),
-        }
-    } else {
-        // SQLite would drop what stands behind the damage.
-        Some(Damage::Wrong)
-    };
-    drop(seen);
-    rebuild::replace(directory, disk, damage.unwrap_or(Damage::Wrong)).map_err(damaged)?;
-    ours(open().map_err(damaged)?)
-}
-
-/// What a start reads.
-struct Ground {
-    clock: Clock,
-    /// No message ever had a greater one.
-    last_id: i64,
-    turns: Turns,
-    reader: Connection,
-}
-
-impl Ground {
-    fn read(conn: &Connection, file: &Path) -> Result<Self, QueueError> {
-        let saved = conn
-            .query_row("SELECT relay_ms, wall_ms, last_id FROM clock", [], |row| {
-                let last = (RelayTime::from_ms(row.get(0)?), WallTime::from_ms(row.get(1)?));
-                Ok((last, row.get::<_, i64>(2)?))
-            })
-            .optional()?;
-        let newest: i64 = conn.query_row("SELECT coalesce(max(id), 0) FROM message", [], |row| row.get(0))?;
-        let clock = Clock::resume(saved.map(|(last, _)| last), WallTime::now(), Instant::now());
-        let last_id = newest.max(saved.map_or(0, |(_, id)| id));
-        Ok(Self { clock, last_id, turns: Turns::load(conn)?, reader: schema::connect(file, Use::Read)? })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::queue::disk::Step;
 use crate::queue::{Changing, Destination, Listing};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Instant;
 
 pub(super) const LARGE: usize = 100_000;
 

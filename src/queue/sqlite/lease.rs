@@ -1,0 +1,117 @@
+//! Which message is handed out next.
+//!
+//! Invariant: whoever finds a message not leased also sees what became of it; a message that cannot be read is set
+//! aside and named, and those behind it get their turn. Must not know: who sends it, and what comes of it.
+
+use super::Shared;
+use super::row;
+use crate::mail::{AccountId, QueueId, RelayTime, State};
+use crate::queue::{Body, Lease, LeaseGuard, Next, QueueError};
+use rusqlite::{Connection, OptionalExtension};
+use std::sync::Arc;
+
+impl Shared {
+    pub(super) fn pick(
+        self: &Arc<Self>,
+        account: &AccountId,
+        now: RelayTime,
+        except: &[QueueId],
+        may_promote: bool,
+        is_mended: bool,
+    ) -> Result<Pick, QueueError> {
+        self.read(|conn| {
+            let next_deferred: Option<i64> = conn
+                .prepare_cached(
+                    "SELECT next_attempt FROM message INDEXED BY deferred
+                     WHERE state = 0 AND due = 0 AND account = ?1 ORDER BY next_attempt LIMIT 1",
+                )?
+                .query_row([account.as_str()], |row| row.get(0))
+                .optional()?;
+            if may_promote && next_deferred.is_some_and(|at| at <= now.as_ms()) {
+                return Ok(Pick::Promote);
+            }
+            loop {
+                let Some((id, turn)) = self.choose(conn, account, except)? else {
+                    let later = next_deferred.map(|at| Next::NotBefore(RelayTime::from_ms(at)));
+                    return Ok(Pick::Next(later.unwrap_or(Next::Empty)));
+                };
+                // From here on, every way out but one gives the message back.
+                let (shared, of) = (Arc::clone(self), account.clone());
+                let guard = LeaseGuard::new(move || {
+                    shared.hand_overs.end(id);
+                    shared.leased().remove(&id);
+                    shared.ring(&of);
+                });
+                let message = match row::read(conn, id) {
+                    Ok(Ok(message)) if message.state == State::Queued => message,
+                    Ok(Ok(_)) if !is_mended => {
+                        return Err(QueueError::Damaged(format!("{id} is in an index of another state")));
+                    }
+                    Ok(Ok(message)) => {
+                        let state = message.state;
+                        crate::events::queue::row_unreadable(
+                            id,
+                            &format!("an index has it, and it is {state:?}"),
+                        );
+                        guard.set_aside();
+                        continue;
+                    }
+                    Err(why) if !is_mended => return Err(why),
+                    Ok(Err(why)) | Err(why) => {
+                        // It stays where it is until the next start, and those behind it get their turn.
+                        crate::events::queue::row_unreadable(id, &why);
+                        guard.set_aside();
+                        continue;
+                    }
+                };
+                let body = match row::body(conn, &self.disk, &message) {
+                    Ok(Some(body)) => body,
+                    Ok(None) => {
+                        crate::events::queue::content_missing(id, &"no row");
+                        Body::in_file(Vec::new(), self.disk.path(id), message.size_bytes)
+                    }
+                    Err(why) if !is_mended => return Err(why),
+                    Err(why) => {
+                        crate::events::queue::content_missing(id, &why);
+                        Body::lost(why.to_string())
+                    }
+                };
+                self.turns().served(account, turn);
+                return {
+                    let shared = Arc::clone(self);
+                    let hand_over = Box::new(move || shared.hand_overs.begin(id));
+                    Ok(Pick::Next(Next::Message(Box::new(Lease { message, body, hand_over, guard }))))
+                };
+            }
+        })
+    }
+
+    /// The first in turn that is neither leased nor excepted; it is leased when this returns.
+    fn choose(
+        &self,
+        conn: &Connection,
+        account: &AccountId,
+        except: &[QueueId],
+    ) -> Result<Option<(QueueId, i64)>, QueueError> {
+        let mut leased = self.leased();
+        let mut statement = conn.prepare_cached(
+            "SELECT id, turn FROM message INDEXED BY ready
+             WHERE state = 0 AND due = 1 AND account = ?1 ORDER BY turn, id",
+        )?;
+        let mut rows = statement.query([account.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let id = QueueId::from_number(row.get(0)?);
+            if !leased.contains(&id) && !except.contains(&id) {
+                leased.insert(id);
+                return Ok(Some((id, row.get(1)?)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+pub(super) enum Pick {
+    Next(Next),
+    /// Deferred messages have become due.
+    Promote,
+}
