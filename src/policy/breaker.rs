@@ -175,9 +175,14 @@ impl Breaker {
         self.0.take()
     }
 
-    /// The admin says it is mended: probe now. The counts stay, so a wrong guess is not punished by a lockout.
+    /// The admin says it is mended: probe now. The counts of refused logins stay, so a wrong guess is not punished by a
+    /// lockout; and a probe ahead of its time lengthens no wait, so who mends, reloads and tries again does not wait
+    /// longer than who sits still.
     pub fn kick(&mut self, now: RelayTime) {
         if let Some(open) = &mut self.0 {
+            if now < open.next_probe {
+                open.transient = open.transient.saturating_sub(1);
+            }
             open.next_probe = now;
         }
     }
@@ -259,6 +264,21 @@ mod tests {
     fn a_refused_login_is_never_hammered_even_with_transient_faults_between() {
         assert_eq!(probes(&[REFUSED; 5]), [60, 300, 900, 1800, 1800]);
         assert_eq!(probes(&[REFUSED, PRX4, REFUSED, PRX4, REFUSED]), [60, 5, 300, 10, 900]);
+    }
+
+    #[test]
+    fn who_mends_and_tries_again_does_not_wait_longer_for_it() {
+        let retry = Retry::default();
+        let mut b = Breaker::default();
+        let mut waits = vec![];
+        for second in 0..6 {
+            b.fail(&said(PRX4), String::new(), at(second), 0.5, &retry);
+            waits.push(b.open().unwrap().next_probe.since(at(second)).as_secs());
+            // Twice, as an impatient hand does.
+            b.kick(at(second + 1));
+            b.kick(at(second + 1));
+        }
+        assert_eq!(waits, [5; 6]);
     }
 
     #[test]
