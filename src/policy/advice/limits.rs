@@ -109,3 +109,49 @@ pub(super) static TENANT_BLOCKED: Entry = Entry {
          not send much: open a case with microsoft",
     ],
 };
+
+pub(super) static PROVIDER: Entry = Entry {
+    slug: "provider-limit",
+    title: "Daily or hourly limit of the provider",
+    blame: Side::Mailbox,
+    texts: &[
+        "550 5.4.5 Daily user sending limit exceeded",
+        "550 5.7.1 Daily SMTP relay limit exceeded for customer",
+        "554 5.7.1 <DATA>: Data command rejected: only 10 messages per day",
+        "450 4.3.2 Please wait to send more emails, or contact support for a rate limit increase.",
+    ],
+    meaning: "the account has sent as much as its provider allows for now",
+    steps: &[
+        "wait: a limit a day ends within a day, one an hour within an hour; mail is kept and sent then",
+        "set messages_per_minute and recipients_per_day of the account below the provider's limits, or ask it for more",
+        "is another program sending as {mailbox}?",
+    ],
+};
+
+pub(super) static ONMICROSOFT: Entry = Entry {
+    slug: "onmicrosoft-sender",
+    title: "550 5.7.236 onmicrosoft.com sender",
+    blame: Side::Tenant,
+    texts: &[
+        "550 5.7.236 Your organization has exceeded the limit for messages sent from onmicrosoft.com domains",
+    ],
+    meaning: "senders of an onmicrosoft.com domain may write to 100 external recipients in 24 hours, and did",
+    steps: &[
+        "give {mailbox} an address in a domain of your own as its primary one: Set-Mailbox {mailbox} -WindowsEmailAddress \
+         ADDRESS, and name that one in the configuration",
+        "until then wait: the 24 hours roll, and everything is kept",
+    ],
+};
+
+pub(super) static RECIPIENTS: Entry = Entry {
+    slug: "too-many-recipients",
+    title: "452 4.5.3 Too many recipients",
+    blame: Side::Service,
+    texts: &[
+        "452 4.5.3 Too many recipients",
+        "452 #4.5.3 Too many recipients.",
+        "552 5.5.3 Maximum limit of 50 recipients reached",
+    ],
+    meaning: "one message may not have so many recipients; the rest go in the next transaction",
+    steps: &["nothing: mailferry sends to the rest by itself"],
+};

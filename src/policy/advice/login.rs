@@ -1,6 +1,6 @@
 //! Entries: the login, and what stands behind it in the tenant.
 
-use super::{ENABLE, EXCLUDE, Entry, OAUTH, Side};
+use super::{ENABLE, EXCLUDE, Entry, KICK, OAUTH, Side};
 
 pub(super) static PROXY: Entry = Entry {
     slug: "prx4",
@@ -171,6 +171,8 @@ pub(super) static REFUSED: Entry = Entry {
     meaning: "the login was refused",
     steps: &[
         "check user, password and licence of {mailbox} by signing in at outlook.office.com",
+        "at another provider: its smtp credentials, which may be an api key, and the user name it gives with them, are often \
+         not those a person signs in with; make new ones in its portal",
         ENABLE,
         "mfa cannot be asked of a relay: log in with oauth, docs/microsoft-365.md",
         EXCLUDE,
@@ -268,5 +270,95 @@ pub(super) static MAILBOX_LOGON: Entry = Entry {
          RecipientTypeDetails,SkuAssigned",
         "with oauth: Add-MailboxPermission -Identity {mailbox} -User OBJECT_ID -AccessRights FullAccess",
         ENABLE,
+    ],
+};
+
+pub(super) static FEDERATION: Entry = Entry {
+    slug: "federated-sign-in",
+    title: "535 5.7.139 the federated STS URL does not support HTTPS",
+    blame: Side::Tenant,
+    texts: &["535 5.7.139 Authentication unsuccessful, the federated STS URL does not support HTTPS."],
+    meaning: "the mailbox signs in through a federation service (adfs), which microsoft cannot reach as it should be",
+    steps: &[
+        "the federation service must speak https with tls 1.2 and a valid certificate: mend adfs",
+        "or use a cloud-only account for {mailbox}, in a domain that is not federated (onmicrosoft.com will do for the login)",
+        OAUTH,
+    ],
+};
+
+pub(super) static TOKEN_EXPIRED: Entry = Entry {
+    slug: "token-expired",
+    title: "535 5.7.143 Expired token",
+    blame: Side::Service,
+    texts: &["535 5.7.143 Expired token", "535 5.7.142 Token is about to expire"],
+    meaning: "the access token had ended when it arrived; a new token is fetched by itself",
+    steps: &[
+        "nothing, if it ends with the next attempt",
+        "if it stays, this host's clock is wrong: timedatectl status",
+    ],
+};
+
+pub(super) static ARGUMENT: Entry = Entry {
+    slug: "login-argument",
+    title: "501 5.5.121 Invalid XOAUTH2 argument",
+    blame: Side::Mailbox,
+    texts: &["501 5.5.121 Invalid XOAUTH2 argument"],
+    meaning: "the server does not accept the address in the login, or the form of the token",
+    steps: &[
+        "is {mailbox} the whole address of an existing mailbox, spelled as the server knows it? it is sent with the token as \
+         the login's user",
+        "is {smart_host} the right server for this mailbox? a high volume account logs in at smtp.hve.mx.microsoft:587",
+    ],
+};
+
+pub(super) static APP_PASSWORD: Entry = Entry {
+    slug: "app-password",
+    title: "534 5.7.9 Application-specific password required",
+    blame: Side::Mailbox,
+    texts: &["534 5.7.9 Application-specific password required. Learn more at"],
+    meaning: "the provider wants a password made for programs in place of the one a person signs in with",
+    steps: &[
+        "make an app password for {mailbox} in the security settings of its account at the provider (it asks for two-step \
+         verification first), put it in the password file, then: systemctl restart mailferry",
+    ],
+};
+
+pub(super) static BROWSER: Entry = Entry {
+    slug: "browser-login",
+    title: "534 5.7.14 Please log in via your web browser",
+    blame: Side::Mailbox,
+    texts: &["534 5.7.14 Please log in via your web browser and then try again."],
+    meaning: "the provider wants a person to sign in with a browser before it lets a program in",
+    steps: &[
+        "sign in as {mailbox} with a browser, from this site's network, and confirm what it asks",
+        "better for good: an app password, or the provider's relay for programs",
+    ],
+};
+
+pub(super) static SMTP_OFF: Entry = Entry {
+    slug: "smtp-off",
+    title: "550 User has no permission: SMTP is off for the mailbox",
+    blame: Side::Mailbox,
+    texts: &["550 User has no permission", "535 SMTP access is disabled for this mailbox"],
+    meaning: "smtp is off for the mailbox at its provider",
+    steps: &[
+        "switch on smtp (often together with pop3 and imap) in the settings of {mailbox} at the provider; some then give a \
+         password of their own for it",
+    ],
+};
+
+pub(super) static SUSPENDED: Entry = Entry {
+    slug: "account-suspended",
+    title: "The account is suspended or disabled",
+    blame: Side::Mailbox,
+    texts: &[
+        "552 Your account has been suspended. Please contact us to reactivate",
+        "550 5.7.0 Mail Sending denied. This error occurs if the sender account is disabled",
+    ],
+    meaning: "the smart host has suspended or disabled the account, and takes no mail of it",
+    steps: &[
+        "sign in at the provider: it says why (too much mail, complaints, an unpaid bill, an account that was disabled or \
+         never registered), and how it is reactivated; mail waits here meanwhile",
+        KICK,
     ],
 };
