@@ -129,7 +129,8 @@ static TABLE: &[Row] = &[
         "the tenant {tenant} does not know the application {client_id}",
         &[
             "compare tenant and client_id with Overview of the app in entra admin center > App registrations",
-            "has an admin consented? {authority}/{tenant}/adminconsent?client_id={client_id}",
+            "has an admin consented? {authority}/{tenant}/adminconsent?client_id={client_id} (the error AADSTS500113 at its end \
+             does not matter)",
         ],
     ),
     row(
@@ -221,7 +222,8 @@ static TABLE: &[Row] = &[
         &[65001],
         "no admin has consented to the application's permission",
         &[
-            "open {authority}/{tenant}/adminconsent?client_id={client_id} as an admin",
+            "open {authority}/{tenant}/adminconsent?client_id={client_id} as an admin (the error AADSTS500113 at its end does \
+             not matter: the consent is given)",
             "the permission is SMTP.SendAsApp (application) of Office 365 Exchange Online; after a device code it is \
              SMTP.Send (delegated)",
         ],
@@ -252,7 +254,10 @@ static TABLE: &[Row] = &[
         &[
             "entra admin center > Monitoring > Sign-in logs, client id {client_id}: the tab Conditional Access \
              names the policy",
-            "exclude {mailbox} alone, limited to this site's address",
+            "after a device code: exclude {mailbox} alone, limited to this site's address",
+            "with client credentials no user signs in, and excluding one has no effect: the policy is one for workload \
+             identities (its log is the tab Service principal sign-ins); exclude the service principal of {client_id}, or \
+             add this site's public address to the allowed ones",
         ],
     ),
     row(

@@ -63,14 +63,14 @@ pub(super) static SENDER_THROTTLED: Entry = Entry {
     texts: &[
         "550 5.2.251 Sender throttled due to continuous mailbox full errors",
         "550 5.2.252 Sender throttled due to continuous send as denied errors",
-        "550 5.2.253 Sender throttled due to missing licence",
-        "550 5.2.254 Sender throttled due to continuous invalid recipients errors",
-        "550 5.2.255 Sender throttled",
+        "550 5.2.253 Sender throttled due to continuous invalid license errors",
+        "550 5.2.254 Sender throttled due to continuous too many recipients errors",
+        "550 5.2.255 Sender throttled due to continuous invalid recipients errors",
     ],
     meaning: "microsoft throttles this mailbox because of many refused messages",
     steps: &[
-        "find the cause among the dead letters (mailferry queue list --state dead): full mailbox, send-as, invalid \
-         recipients; it is lifted by itself some hours after the refusals end",
+        "find the cause among the dead letters (mailferry queue list --state dead): full mailbox, send-as, a \
+         licence, too many or invalid recipients; it is lifted by itself some hours after the refusals end",
     ],
 };
 

@@ -23,8 +23,8 @@ pub(super) static PROXY: Entry = Entry {
               is a setting of the mailbox",
     steps: &[
         "nothing, if it ends within minutes: every message is kept and sent then",
-        "{mailbox} must be a licensed user mailbox, not a shared mailbox: Get-Mailbox {mailbox} | Format-List \
-         RecipientTypeDetails,SkuAssigned",
+        "{mailbox} must be a licensed user mailbox, not a shared mailbox (one of these is reported to work with rbac for \
+         applications only): Get-Mailbox {mailbox} | Format-List RecipientTypeDetails,SkuAssigned",
         ENABLE,
         "leave it off for the organisation (Set-TransportConfig -SmtpClientAuthenticationDisabled $true; $false would \
          enable it for everybody) and on for the mailboxes that need it: the mailbox's setting wins, only an empty one \
@@ -189,10 +189,16 @@ pub(super) static TOKEN_REFUSED: Entry = Entry {
         "is the application known to exchange? Get-ServicePrincipal | Where-Object AppId -eq {client_id}; if not: \
          New-ServicePrincipal -AppId {client_id} -ObjectId OBJECT_ID, with the object id of entra admin center > \
          Enterprise apps (not of App registrations; the claim oid has it)",
-        "may it open the mailbox? Add-MailboxPermission -Identity {mailbox} -User OBJECT_ID -AccessRights FullAccess",
+        "with rbac for applications (the token then has no roles): Test-ServicePrincipalAuthorization -Identity OBJECT_ID \
+         -Resource {mailbox} must show Application SMTP.SendAsApp and InScope True; neither an api permission nor FullAccess \
+         is needed then, and both are better left out",
+        "with SMTP.SendAsApp as api permission: Add-MailboxPermission -Identity {mailbox} -User OBJECT_ID -AccessRights \
+         FullAccess",
+        "at high volume email (smtp.hve.mx.microsoft): the api permission is Mail.Send, then Add-HVEAppAccess -Identity \
+         {mailbox} -AppIds OBJECT_ID",
         "after a device code no service principal is needed: was {mailbox} itself signed in (the claim upn)?",
         ENABLE,
-        "wait: each of these takes up to an hour to arrive",
+        "wait: these take up to an hour to arrive, a role of rbac for applications 30 minutes to 2 hours",
     ],
 };
 
@@ -203,10 +209,12 @@ pub(super) static TOKEN_WITHOUT_PERMISSION: Entry = Entry {
     texts: &["the token has neither the role SMTP.SendAsApp nor the scope SMTP.Send"],
     meaning: "the token is good, but the permission to submit is not in it",
     steps: &[
-        "entra admin center > App registrations > {client_id} > API permissions > Add > APIs my organization uses > \
-         Office 365 Exchange Online > Application permissions > SMTP.SendAsApp (after a device code: Delegated > \
-         SMTP.Send)",
-        "then Grant admin consent, or: https://login.microsoftonline.com/{tenant}/adminconsent?client_id={client_id}",
+        "with rbac for applications the token needs none, and this may be left as it is: Test-ServicePrincipalAuthorization \
+         -Identity OBJECT_ID -Resource {mailbox} shows the role (InScope True)",
+        "otherwise: entra admin center > App registrations > {client_id} > API permissions > Add > APIs my organization uses > \
+         Office 365 Exchange Online > Application permissions > SMTP.SendAsApp (at high volume email: Mail.Send; after \
+         a device code: Delegated > SMTP.Send)",
+        "then Grant admin consent, by the button there",
     ],
 };
 
@@ -266,9 +274,11 @@ pub(super) static MAILBOX_LOGON: Entry = Entry {
     texts: &["430 4.2.0 STOREDRV; mailbox logon failure; ConnectionFailedTransientException"],
     meaning: "the server cannot open the mailbox; usually a right or a licence is missing",
     steps: &[
-        "{mailbox} must be a licensed user mailbox, not a shared or an unlicensed one: Get-Mailbox {mailbox} | Format-List \
-         RecipientTypeDetails,SkuAssigned",
-        "with oauth: Add-MailboxPermission -Identity {mailbox} -User OBJECT_ID -AccessRights FullAccess",
+        "{mailbox} should be a licensed user mailbox: Get-Mailbox {mailbox} | Format-List RecipientTypeDetails,SkuAssigned (a \
+         shared one is reported to work with rbac for applications only)",
+        "with oauth and SMTP.SendAsApp as api permission: Add-MailboxPermission -Identity {mailbox} -User OBJECT_ID \
+         -AccessRights FullAccess; with rbac for applications none is needed: Test-ServicePrincipalAuthorization -Identity \
+         OBJECT_ID -Resource {mailbox}",
         ENABLE,
     ],
 };
