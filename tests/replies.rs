@@ -114,7 +114,7 @@ fn misses(file: &str, standing: impl Fn(&Row) -> Standing) -> Vec<String> {
 #[test]
 fn each_reply_leads_to_a_right_action_and_to_advice_that_can_be_carried_out() {
     for has_worked in [true, false] {
-        for file in ["exchange-online", "other-hosts"] {
+        for file in ["exchange-online", "other-hosts", "wordings"] {
             let misses = misses(file, |row| Standing { has_login: row.login, has_worked });
             assert!(misses.is_empty(), "{file}, {} misses:\n{}", misses.len(), misses.join("\n"));
         }

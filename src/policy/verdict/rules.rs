@@ -363,6 +363,7 @@ const RELAY_DENIED: &[&str] = &[
     "relay operation",
     "i cannot deliver mail for",
     "not a local domain",
+    "not local or relay",
     "not local domain",
     "domain*not local",
     "isn't a local",
@@ -411,6 +412,10 @@ const ADDRESS_UNKNOWN: &[&str] = &[
 const LOGIN_WANTED: &[&str] = &[
     "authentication*required",
     "authentication is needed",
+    "without authentication",
+    "without authenticating",
+    "auth is required",
+    "login denied",
     "authentication needed",
     "not authenticated",
     "unauthenticated",
@@ -755,6 +760,7 @@ const TOO_MANY_RECIPIENTS: &[&str] = &[
 
 const NOT_FOR_ALL: &[&str] = &[
     "resolver.rst",
+    "usernotallowedtosend",
     "restrictedtorecipients",
     "requiresendertobeauthenticated",
     "not authorized to send to th",
@@ -827,6 +833,8 @@ const NO_SUCH_RECIPIENT: &[&str] = &[
     "account that you tried to reach",
     "recipient address rejected",
     "recipient rejected",
+    "recipient verif",
+    "address rejected",
     "recipient*rejected",
     "undeliverable",
     "domain not found",
