@@ -1,6 +1,8 @@
 //! Replies of smart hosts and of the sign-in service, as they were met: each leads to an action that is right, and to
 //! advice that says what to do. Rows are in tests/replies/; `action` names what is right, the best first.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use mailferry::mail::{Cause, Failure, Reply, Stage};
 use mailferry::policy::advice::{About, Advice};
 use mailferry::policy::verdict::{Action, Blame, Standing, Verdict, judge_for};
