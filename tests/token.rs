@@ -7,6 +7,7 @@ mod token_endpoint;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mailferry::mail::RelayTime;
+use mailferry::token::claims::Permission;
 use mailferry::token::device::{self, BeginError, Poll};
 use mailferry::token::refusal::Class;
 use mailferry::token::response::{Fault, Problem};
@@ -372,7 +373,7 @@ async fn a_person_signs_in_by_device_code() {
     }
     let Poll::SignedIn(Some(claims)) = sign_in.poll().await.unwrap() else { panic!("not signed in") };
     assert_eq!(claims.user.as_deref(), Some("scanner@contoso.com"));
-    assert!(claims.permits_submission());
+    assert_eq!(claims.permission(true, "smtp.office365.com"), Permission::Granted);
     assert_eq!(stored(&endpoint).as_deref(), Some("refresh-1"));
 
     assert_eq!(names(&Clock::default().source(settings)).await, "first");

@@ -364,6 +364,7 @@ fn limits(account: &Account, settings: &Settings) -> Limits {
         max_connections: account.max_connections,
         messages_per_minute: account.messages_per_minute,
         recipients_per_day: account.recipients_per_day,
+        has_login: account.oauth.is_some() || account.smart_host.login.is_some(),
         retry: settings.retry.clone(),
     }
 }

@@ -47,7 +47,7 @@ async fn with_token(account: &Account, oauth: &OAuth, nth_address: usize) -> Res
         };
         let Cause::TokenRejected { remedy, .. } = &mut failure.cause else { return Err(failure) };
         if !source.invalidate(&token) || replaced {
-            *remedy = source.rejected_remedy(&token);
+            *remedy = source.rejected_remedy(&token, &account.smart_host.host);
             return Err(failure);
         }
         replaced = true;

@@ -85,6 +85,8 @@ impl Writer<'_> {
             .collect();
         let kind = match notify {
             Notify::Delayed => Kind::Delayed { until: self.tried_until(settlement) },
+            // Refused by the recipient's own host.
+            _ if what.advice == Some(Advice::ForeignHost) => Kind::Failed,
             _ if failures.iter().all(|(_, f)| f.is_some_and(|f| judge(f).action == Action::Bounce)) => {
                 Kind::Failed
             }

@@ -11,7 +11,7 @@ use crate::mail::{Failure, Progress, QueueId, QueuedMessage, RelayTime, WallTime
 use crate::policy::breaker::{Breaker, Kind, Known, Lasting, Open};
 use crate::policy::schedule::{self, Retry};
 use crate::policy::throttle::Throttle;
-use crate::policy::verdict::{Action as Do, Blame, Verdict, judge};
+use crate::policy::verdict::{Action as Do, Blame, Standing, Verdict, judge, judge_for};
 use crate::queue::{Destination, Settlement};
 use crate::submit::{Outcome, Sent};
 use crate::token::expiry::Expiry;
@@ -40,6 +40,8 @@ pub(crate) struct Limits {
     pub(crate) max_connections: usize,
     pub(crate) messages_per_minute: u32,
     pub(crate) recipients_per_day: u32,
+    /// It logs in: the server knows it by more than this site's address.
+    pub(crate) has_login: bool,
     pub(crate) retry: Retry,
 }
 
@@ -144,6 +146,15 @@ enum Due {
     NotBefore(RelayTime),
 }
 
+/// A refusal that may be the words of the recipient's own host: it stays with the message until another domain is
+/// refused so, too, and nothing was taken in between.
+#[derive(Debug)]
+struct Doubt {
+    domain: String,
+    /// Recipients beyond the account's own domain were taken since: it was that host's.
+    disproved: bool,
+}
+
 /// What `status` shows of an account.
 #[derive(Debug, Clone, Default)]
 pub struct Live {
@@ -196,6 +207,7 @@ pub(crate) struct Plan {
     grow_after: RelayTime,
     grow_failures: u32,
     unknown_in_a_row: u32,
+    doubt: Option<Doubt>,
     known: Known,
     nth_address: usize,
     paused: bool,
@@ -229,6 +241,7 @@ impl Plan {
             grow_after: RelayTime::default(),
             grow_failures: 0,
             unknown_in_a_row: 0,
+            doubt: None,
             known: Known::default(),
             nth_address: 0,
             paused,
@@ -347,7 +360,14 @@ impl Plan {
             }
             Event::OpenFailed(conn, failure) => self.open_failed(conn, &failure, now, jitter, &mut todo),
             Event::Sent(conn, id, sent, host) => {
-                let at = Moment { now, wall, jitter, retry: &self.limits.retry.clone(), host: &host };
+                let at = Moment {
+                    now,
+                    wall,
+                    jitter,
+                    retry: &self.limits.retry.clone(),
+                    host: &host,
+                    theirs: false,
+                };
                 self.sent(conn, id, &sent, at, &mut todo);
             }
             Event::Settled(id) => self.settled(id, now),
@@ -493,16 +513,23 @@ impl Plan {
             c.sent += 1;
             c.state = if sent.usable { Use::Settling(id) } else { Use::Closing };
         }
+        let theirs = self.hears_taken(&message, sent);
+        let at = Moment { theirs, ..at };
         // The connection ended in the middle, and what was said of recipients before that stands.
         let mut cut_short = false;
-        if let Some(failure) = account_fault(sent) {
-            let mut verdict = judge(failure);
+        let standing = self.standing();
+        if let Some(failure) = account_fault(sent, standing) {
+            let mut verdict = judge_for(failure, standing);
             if verdict.blame == Blame::Session {
-                cut_short = sent.outcomes.iter().any(|o| matches!(o, Outcome::Refused(_)));
+                // One that is out of step stays so.
+                if self.conns.get(&conn).is_some_and(|c| c.state != Use::Closing) {
+                    self.close_where(todo, |k, _| k == conn);
+                }
+                cut_short =
+                    sent.failure.is_some() && sent.outcomes.iter().any(|o| matches!(o, Outcome::Refused(_)));
                 if !cut_short && (!fresh || self.draining) {
                     // An old connection was dropped under us; a fresh one will do. At a stop we cut it ourselves.
                     self.give_back(id, todo);
-                    self.release(conn, at.now);
                     return;
                 }
                 verdict.blame = if cut_short { Blame::Recipient } else { Blame::Account };
@@ -516,7 +543,8 @@ impl Plan {
                 return;
             }
             // In an outage even a marked message proves nothing against itself.
-            let is_its_own = self.marked.contains(&id) && self.breaker.is_closed();
+            let is_its_own = self.breaker.is_closed()
+                && (self.marked.contains(&id) || verdict.hearsay && self.stays_with(&message, &verdict));
             if matches!(verdict.blame, Blame::Account | Blame::Tenant) && !is_its_own {
                 self.suspect(id);
                 self.spare(&message, failure, at, todo);
@@ -536,7 +564,8 @@ impl Plan {
             self.throttle.served(at.now, recipients);
         } else if !cut_short {
             self.unknown_in_a_row = 0;
-            self.account_works(id, at.now, todo);
+            let taken = sent.outcomes.iter().any(|o| matches!(o, Outcome::Taken(_)));
+            self.account_works(id, taken, at.now, todo);
         }
         let settled = if cut_short {
             settle::cut_short(&message, &sent.outcomes, at)
@@ -548,6 +577,50 @@ impl Plan {
             // Going on would make a duplicate of every message in the queue.
             let verdict = Verdict { blame: Blame::Account, ..judge(failure) };
             self.account_failed(&verdict, failure, at.now, at.jitter, todo);
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        Standing { has_login: self.limits.has_login, has_worked: self.known.has_worked }
+    }
+
+    /// Notes what was taken; whether a refusal in another host's words, if there is one here, is that host's. What the
+    /// server takes for its own domain says nothing of its relaying for others.
+    fn hears_taken(&mut self, message: &QueuedMessage, sent: &Sent) -> bool {
+        let own = message.account.as_str().rsplit_once('@').map_or("", |(_, domain)| domain);
+        let pending: Vec<_> = message.recipients.iter().filter(|r| r.progress == Progress::Pending).collect();
+        let taken = pending
+            .iter()
+            .zip(&sent.outcomes)
+            .any(|(r, o)| matches!(o, Outcome::Taken(_)) && !r.mailbox.domain().eq_ignore_ascii_case(own));
+        if let (true, Some(doubt)) = (taken, &mut self.doubt) {
+            doubt.disproved = true;
+        }
+        let is_known = |d: &Doubt| {
+            d.disproved && pending.iter().all(|r| r.mailbox.domain().eq_ignore_ascii_case(&d.domain))
+        };
+        self.limits.has_login && (taken || self.doubt.as_ref().is_some_and(is_known))
+    }
+
+    /// Whether a refusal that may be another host's words is left to its message.
+    fn stays_with(&mut self, message: &QueuedMessage, verdict: &Verdict) -> bool {
+        let mut pending = message.recipients.iter().filter(|r| r.progress == Progress::Pending);
+        let (true, true, Some(first)) =
+            (self.known.has_worked, matches!(verdict.action, Do::Hold | Do::Retry), pending.next())
+        else {
+            return false;
+        };
+        let domain = first.mailbox.domain().to_ascii_lowercase();
+        match &self.doubt {
+            Some(doubt) if !doubt.disproved && doubt.domain != domain => {
+                self.doubt = None;
+                false
+            }
+            Some(doubt) if doubt.domain == domain => true,
+            _ => {
+                self.doubt = Some(Doubt { domain, disproved: false });
+                true
+            }
         }
     }
 
@@ -707,10 +780,11 @@ impl Plan {
         todo.push(Action::Tell(Fact::FewerConnections { said: failure.to_string(), allowed: self.allowed }));
     }
 
-    /// A login and a transaction went through, whatever became of the message.
-    fn account_works(&mut self, by: QueueId, now: RelayTime, todo: &mut Vec<Action>) {
+    /// A login and a transaction went through, whatever became of the message; the account has worked once anything
+    /// was taken.
+    fn account_works(&mut self, by: QueueId, taken: bool, now: RelayTime, todo: &mut Vec<Action>) {
         let pausing = self.breaker.open().is_some_and(|o| o.kind == Kind::Pause && now < o.next_probe);
-        if !std::mem::replace(&mut self.known.has_worked, true) {
+        if taken && !std::mem::replace(&mut self.known.has_worked, true) {
             todo.push(Action::Works);
         }
         if pausing {
@@ -800,7 +874,7 @@ fn in_turn(message: &QueuedMessage) -> Vec<usize> {
 
 /// The failure that decides for the account: the transaction's, or a refused recipient's when none was taken. An
 /// account's fault that was said before the connection ended is more than its end.
-fn account_fault(sent: &Sent) -> Option<&Failure> {
+fn account_fault(sent: &Sent, standing: Standing) -> Option<&Failure> {
     let whole = sent.failure.as_ref();
     if whole.is_some_and(|f| judge(f).blame != Blame::Session)
         || sent.outcomes.iter().any(|o| matches!(o, Outcome::Taken(_)))
@@ -808,7 +882,10 @@ fn account_fault(sent: &Sent) -> Option<&Failure> {
         return whole;
     }
     let of_account = sent.outcomes.iter().find_map(|o| match o {
-        Outcome::Refused(f) if matches!(judge(f).blame, Blame::Account | Blame::Tenant) => Some(f),
+        Outcome::Refused(f) => {
+            matches!(judge_for(f, standing).blame, Blame::Account | Blame::Tenant | Blame::Session)
+                .then_some(f)
+        }
         _ => None,
     });
     of_account.or(whole)

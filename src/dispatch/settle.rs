@@ -47,6 +47,8 @@ pub(crate) struct Moment<'a> {
     pub(crate) jitter: f64,
     pub(crate) retry: &'a Retry,
     pub(crate) host: &'a str,
+    /// Words that may be those of a recipient's own host are that host's: the account sends to others.
+    pub(crate) theirs: bool,
 }
 
 /// Settles a message whose transaction went through for some recipients, or failed by its own fault (`failure`).
@@ -149,7 +151,10 @@ fn hear(
                 None => continue,
             },
         };
-        let verdict = judge(failed);
+        let mut verdict = judge(failed);
+        if at.theirs && verdict.hearsay && verdict.action == Action::Hold {
+            (verdict.action, verdict.advice) = (Action::Bounce, Some(Advice::ForeignHost));
+        }
         heard.advice = heard.advice.or(verdict.advice);
         heard.deciding.get_or_insert_with(|| failed.clone());
         let passes = verdict.action != Action::Bounce;
@@ -269,6 +274,7 @@ pub(crate) mod tests {
             jitter: 0.5,
             retry,
             host: "192.0.2.1:587",
+            theirs: false,
         }
     }
 

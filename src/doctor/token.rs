@@ -6,10 +6,10 @@ use super::LoginKind;
 use super::report::{Finding, Patient, Report, Step};
 use crate::mail::{Escaped, WallTime};
 use crate::policy::advice::{Advice, link};
-use crate::token::claims::Claims;
+use crate::token::claims::{self, Claims, Permission};
 use crate::token::expiry::WARN_DAYS;
 use crate::token::response::Problem;
-use crate::token::{AccessToken, Source, TokenError};
+use crate::token::{AccessToken, Grant, Source, TokenError};
 
 /// Microsoft allows five minutes; half of that is no accident any more.
 const CLOCK_WARNING_MS: u64 = 60_000;
@@ -75,7 +75,10 @@ pub(super) async fn steps(source: &Source, patient: &Patient) -> (Vec<Step>, Opt
         Ok(token) => {
             steps.push(Claims::of(&token).map_or_else(
                 || Step::ok("token", "it came; its claims cannot be read"),
-                |claims| said(&claims, now, patient),
+                |claims| {
+                    let is_delegated = matches!(source.settings().grant, Grant::DeviceCode { .. });
+                    said(&claims, is_delegated, now, patient)
+                },
             ));
             (steps, Some(token))
         }
@@ -102,7 +105,7 @@ fn refused(error: &TokenError, source: &Source) -> Finding {
     }
 }
 
-fn said(claims: &Claims, now: WallTime, patient: &Patient) -> Step {
+fn said(claims: &Claims, is_delegated: bool, now: WallTime, patient: &Patient) -> Step {
     let text =
         |t: &Option<String>| t.as_ref().map_or("none".to_owned(), |t| Escaped(t.as_bytes()).to_string());
     let list = |l: &[String]| Escaped(l.join(" ").as_bytes()).to_string();
@@ -127,9 +130,6 @@ fn said(claims: &Claims, now: WallTime, patient: &Patient) -> Step {
     let words = words.join(", ");
     let for_exchange =
         claims.audience.as_ref().is_none_or(|a| a.contains("outlook") || a.starts_with(EXCHANGE));
-    if !claims.permits_submission() {
-        return Step::failed("token", words, patient.finding(Advice::TokenWithoutPermission));
-    }
     if !for_exchange {
         let finding = patient.finding(Advice::TokenWithoutPermission);
         let remedy = vec![
@@ -137,7 +137,18 @@ fn said(claims: &Claims, now: WallTime, patient: &Patient) -> Step {
         ];
         return Step::failed("token", words, finding).with_remedy(remedy);
     }
-    Step::ok("token", words)
+    match claims.permission(is_delegated, &patient.smart_host) {
+        Permission::Granted => Step::ok("token", words),
+        // AUTH, the next step, is what decides.
+        Permission::LeftToExchange => {
+            Step::ok("token", format!("{words}, no roles: right with rbac for applications"))
+        }
+        // The application may have permissions for something else, and its role in exchange beside them.
+        Permission::Missing if !is_delegated && !claims::is_high_volume(&patient.smart_host) => {
+            Step::warning("token", words, patient.finding(Advice::TokenWithoutPermission))
+        }
+        Permission::Missing => Step::failed("token", words, patient.finding(Advice::TokenWithoutPermission)),
+    }
 }
 
 #[cfg(test)]
@@ -169,7 +180,7 @@ mod tests {
             expires: Some(WallTime::from_ms(3_600_000)),
             ..Claims::default()
         };
-        let step = |c: &Claims| said(c, WallTime::from_ms(60_000), &Patient::default());
+        let step = |c: &Claims| said(c, false, WallTime::from_ms(60_000), &Patient::default());
         let ok = step(&good);
         assert_eq!(ok.status, Status::Ok);
         assert_eq!(
@@ -179,6 +190,21 @@ mod tests {
         let graph = Claims { audience: Some("https://graph.microsoft.com".into()), ..good.clone() };
         assert_eq!(step(&graph).status, Status::Failed);
         let without = step(&Claims { roles: vec!["Mail.Send".into()], ..good });
-        assert_eq!(without.finding.unwrap().error, "token-without-permission");
+        assert_eq!(
+            (without.status, without.finding.unwrap().error.as_str()),
+            (Status::Warning, "token-without-permission")
+        );
+    }
+
+    #[test]
+    fn a_token_without_roles_is_in_order_where_exchange_decides() {
+        let claims = Claims { audience: Some("https://outlook.office365.com".into()), ..Claims::default() };
+        let step = |smart_host: &str| {
+            let patient = Patient { smart_host: smart_host.into(), ..Patient::default() };
+            said(&claims, false, WallTime::from_ms(0), &patient)
+        };
+        assert_eq!(step("smtp.office365.com:587").status, Status::Ok);
+        assert!(step("smtp.office365.com:587").said.contains("rbac for applications"));
+        assert_eq!(step("smtp.hve.mx.microsoft:587").status, Status::Failed);
     }
 }

@@ -8,6 +8,8 @@ mod host;
 mod limits;
 mod login;
 mod message;
+mod relay;
+mod sender;
 mod server;
 
 use serde::{Deserialize, Serialize};
@@ -128,6 +130,42 @@ advice! {
     ServerBusy = server::BUSY;
     /// The server lost patience with our commands.
     TooManyErrors = server::TOO_MANY_ERRORS;
+    /// The password belongs to a federated sign-in that does not answer.
+    Federation = login::FEDERATION;
+    /// The access token ended before it was used.
+    TokenExpired = login::TOKEN_EXPIRED;
+    /// The login's own form is not accepted.
+    LoginArgument = login::ARGUMENT;
+    /// The provider wants a password made for programs.
+    AppPassword = login::APP_PASSWORD;
+    /// The provider wants a person to sign in once.
+    BrowserLogin = login::BROWSER;
+    /// SMTP is switched off for the mailbox, at another provider than Microsoft.
+    SmtpOff = login::SMTP_OFF;
+    /// The account is suspended or disabled.
+    AccountSuspended = login::SUSPENDED;
+    /// The smart host does not relay for this account or address.
+    RelayDenied = relay::DENIED;
+    /// A connector does not know this host.
+    Connector = relay::CONNECTOR;
+    /// Direct send is off.
+    DirectSend = relay::DIRECT_SEND;
+    /// This site's address is on a list.
+    AddressBlocked = relay::ADDRESS_BLOCKED;
+    /// The organisation of the recipients blocks this site's address.
+    BlockedByRecipient = relay::BLOCKED_BY_RECIPIENT;
+    /// This site's address has no name.
+    ReverseDns = relay::REVERSE_DNS;
+    /// The name this host gives itself is not accepted.
+    HostName = relay::HOST_NAME;
+    /// The server refuses before any message.
+    ServerRefuses = relay::SERVER_REFUSES;
+    /// Unknown words, and nothing ever went through.
+    UnknownRefusal = relay::UNKNOWN;
+    /// What answers is no SMTP server, or is masked.
+    NotSmtp = server::NOT_SMTP;
+    /// The server lost count of the dialogue.
+    OutOfStep = server::OUT_OF_STEP;
     /// Too many connections for one mailbox.
     TooManyConnections = limits::CONNECTIONS;
     /// Too many messages a minute.
@@ -144,12 +182,50 @@ advice! {
     TenantBlocked = limits::TENANT_BLOCKED;
     /// The mailbox may not send as this sender.
     SendAs = message::SEND_AS;
+    /// The provider's own limit is reached.
+    ProviderLimit = limits::PROVIDER;
+    /// An onmicrosoft.com sender has reached its limit.
+    OnmicrosoftSender = limits::ONMICROSOFT;
+    /// More recipients than one message may have.
+    TooManyRecipients = limits::RECIPIENTS;
+    /// Another smart host does not let the account send as this sender.
+    SenderNotOurs = sender::NOT_OURS;
+    /// The sender or its domain was never verified at the provider.
+    SenderNotVerified = sender::NOT_VERIFIED;
+    /// The sender's address is refused.
+    SenderRefused = sender::REFUSED;
+    /// SPF, DKIM or DMARC of the sender's domain.
+    SenderAuthentication = sender::AUTHENTICATION;
+    /// High Volume Email wants its own address as sender.
+    HighVolumeSender = sender::HIGH_VOLUME;
     /// The message is larger than the server takes.
     TooLarge = message::TOO_LARGE;
     /// The server takes less than devices may send.
     SizeBelowOurs = message::SIZE_BELOW_OURS;
     /// The address does not exist.
     NoSuchRecipient = message::NO_SUCH_RECIPIENT;
+    /// The header alone is larger than the server takes.
+    HeaderTooLarge = message::HEADER_TOO_LARGE;
+    /// It goes in circles.
+    MailLoop = message::LOOP;
+    /// A virus scanner refuses it.
+    Virus = message::VIRUS;
+    /// A filter refuses its content.
+    ContentRefused = message::CONTENT;
+    /// The tenant's own list blocks it.
+    TenantAllowBlockList = message::TENANT_LIST;
+    /// The recipient's mailbox is full.
+    RecipientFull = message::RECIPIENT_FULL;
+    /// The recipient gets too much mail at this time.
+    RecipientBusy = message::RECIPIENT_BUSY;
+    /// The recipient takes mail of some senders only.
+    RecipientRestricted = message::RECIPIENT_RESTRICTED;
+    /// High Volume Email takes internal recipients only.
+    HighVolumeRecipient = message::HIGH_VOLUME_RECIPIENT;
+    /// A recipient is refused, and the words do not say why.
+    RecipientRefused = message::RECIPIENT_REFUSED;
+    /// The recipient's own host refuses, and the server passes it on.
+    ForeignHost = message::FOREIGN_HOST;
     /// An address needs SMTPUTF8, which the server does not offer.
     NoSmtpUtf8 = message::NO_SMTPUTF8;
     /// The message as such was refused.
@@ -232,6 +308,8 @@ pub fn link(slug: &str) -> String {
 const ENABLE: &str = "enable authenticated smtp for the mailbox: Set-CASMailbox -Identity {mailbox} \
                       -SmtpClientAuthenticationDisabled $false (or admin center > Active users > the user > Mail > \
                       Manage email apps > Authenticated SMTP); it takes up to an hour";
+/// Ends a hold before its next probe.
+const KICK: &str = "once that is mended, systemctl reload mailferry tries the account at once";
 const OAUTH: &str = "log in with oauth in place of the password: docs/microsoft-365.md";
 const EXCLUDE: &str = "or exclude {mailbox} alone in a conditional access policy, limited to this site's address: entra \
                        admin center > Protection > Conditional Access";
@@ -289,7 +367,7 @@ mod tests {
         let stages =
             [Stage::Connect, Stage::Ehlo, Stage::Tls, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::FinalDot];
         // What the doctor and the dispatcher know beyond the reply: that there was a token.
-        let told_apart = [Advice::TokenRefused];
+        let told_apart = [Advice::TokenRefused, Advice::ForeignHost];
         for advice in Advice::ALL.iter().filter(|a| !told_apart.contains(a)) {
             for text in advice.entry().texts {
                 let Some((code, rest)) = text.split_at_checked(3) else { continue };

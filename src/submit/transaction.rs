@@ -367,7 +367,10 @@ fn is_too_many(reply: &Reply) -> bool {
     matches!(reply.code, 452 | 552)
         && match reply.status {
             Some(status) => (status.subject, status.detail) == (5, 3),
-            None => reply.text.to_ascii_lowercase().contains("too many recipients"),
+            None => {
+                let text = reply.text.to_ascii_lowercase();
+                text.contains("too many recipients") || text.contains("recipients reached")
+            }
         }
 }
 

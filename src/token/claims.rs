@@ -17,7 +17,8 @@ const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 pub struct Claims {
     /// Whom it is for, as in `https://outlook.office365.com`.
     pub audience: Option<String>,
-    /// Application permissions; `SMTP.SendAsApp` must be among them with client credentials.
+    /// Application permissions; with client credentials `SMTP.SendAsApp` is among them, or, where exchange's own RBAC
+    /// for applications gives the right, none at all.
     pub roles: Vec<String>,
     /// Delegated permissions; `SMTP.Send` must be among them after a device code.
     pub scopes: Vec<String>,
@@ -71,10 +72,40 @@ impl Claims {
         })
     }
 
-    /// Whether it permits submission: `SMTP.SendAsApp` by role or `SMTP.Send` by scope.
-    pub fn permits_submission(&self) -> bool {
-        self.roles.iter().any(|r| r == "SMTP.SendAsApp") || self.scopes.iter().any(|s| s == "SMTP.Send")
+    /// What they say of submission to this smart host, for a token of a person who signed in (`is_delegated`) or of
+    /// the application itself.
+    pub fn permission(&self, is_delegated: bool, smart_host: &str) -> Permission {
+        let has = |list: &[String], name: &str| list.iter().any(|p| p == name);
+        let granted = |yes| if yes { Permission::Granted } else { Permission::Missing };
+        if is_delegated {
+            granted(has(&self.scopes, "SMTP.Send"))
+        } else if is_high_volume(smart_host) {
+            granted(has(&self.roles, "Mail.Send"))
+        } else if has(&self.roles, "SMTP.SendAsApp") {
+            Permission::Granted
+        } else if self.roles.is_empty() && self.scopes.is_empty() {
+            Permission::LeftToExchange
+        } else {
+            Permission::Missing
+        }
     }
+}
+
+/// What a token's claims say of submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// The permission is in it.
+    Granted,
+    /// It names none: right where Exchange Online's RBAC for applications decides, and nowhere else.
+    LeftToExchange,
+    /// It names others.
+    Missing,
+}
+
+/// Whether this smart host is High Volume Email, which has a permission of its own.
+pub fn is_high_volume(smart_host: &str) -> bool {
+    let host = smart_host.to_ascii_lowercase();
+    host.starts_with("smtp.hve.") || host.starts_with("smtp-hve.")
 }
 
 #[cfg(test)]
@@ -92,13 +123,35 @@ mod tests {
             r#"{"aud":"https://outlook.office365.com","roles":["SMTP.SendAsApp"],"tid":"t","oid":"o","appid":"a","exp":1795435200}"#,
         ))
         .unwrap();
-        assert!(c.permits_submission());
+        assert_eq!(c.permission(false, EXCHANGE), Permission::Granted);
         assert_eq!(c.audience.as_deref(), Some("https://outlook.office365.com"));
         assert_eq!(c.expires.unwrap().to_string(), "2026-11-23T12:00:00Z");
         let c = Claims::read(&jwt(r#"{"scp":"User.Read SMTP.Send","upn":"scanner@contoso.com"}"#)).unwrap();
-        assert!(c.permits_submission());
+        assert_eq!(c.permission(true, EXCHANGE), Permission::Granted);
         assert_eq!(c.user.as_deref(), Some("scanner@contoso.com"));
-        assert!(!Claims::read(&jwt(r#"{"roles":["Mail.Send"]}"#)).unwrap().permits_submission());
+    }
+
+    const EXCHANGE: &str = "smtp.office365.com";
+
+    #[test]
+    fn a_permission_is_judged_by_the_way_of_the_login_and_the_smart_host() {
+        use Permission::{Granted, LeftToExchange, Missing};
+        for (payload, is_delegated, host, right) in [
+            (r#"{"roles":["SMTP.SendAsApp"]}"#, false, EXCHANGE, Granted),
+            (r#"{"oid":"o"}"#, false, EXCHANGE, LeftToExchange),
+            (r#"{"roles":[]}"#, false, EXCHANGE, LeftToExchange),
+            (r#"{"roles":["Mail.Send"]}"#, false, EXCHANGE, Missing),
+            (r#"{"roles":["Mail.Send"]}"#, false, "smtp.hve.mx.microsoft:587", Granted),
+            (r#"{"roles":["Mail.Send"]}"#, false, "smtp-hve.office365.com", Granted),
+            (r#"{"roles":["SMTP.SendAsApp"]}"#, false, "smtp.hve.mx.microsoft", Missing),
+            (r#"{"oid":"o"}"#, false, "smtp.hve.mx.microsoft", Missing),
+            (r#"{"scp":"User.Read SMTP.Send"}"#, true, EXCHANGE, Granted),
+            (r#"{"scp":"User.Read"}"#, true, EXCHANGE, Missing),
+            (r#"{"oid":"o"}"#, true, EXCHANGE, Missing),
+        ] {
+            let claims = Claims::read(&jwt(payload)).unwrap();
+            assert_eq!(claims.permission(is_delegated, host), right, "{payload} {is_delegated} {host}");
+        }
     }
 
     #[test]

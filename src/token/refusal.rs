@@ -129,7 +129,39 @@ static TABLE: &[Row] = &[
         "the tenant {tenant} does not know the application {client_id}",
         &[
             "compare tenant and client_id with Overview of the app in entra admin center > App registrations",
-            "has an admin consented? {authority}/{tenant}/adminconsent?client_id={client_id}",
+            "has an admin consented? {authority}/{tenant}/adminconsent?client_id={client_id} (the error AADSTS500113 at its end \
+             does not matter)",
+        ],
+    ),
+    row(
+        AppConfiguration,
+        &[],
+        &[7_000_229],
+        "the tenant {tenant} has no enterprise application for the application {client_id}",
+        &[
+            "entra admin center > App registrations > {client_id} > Overview > Managed application in local directory: \
+             create it; or: az ad sp create --id {client_id}",
+            "then grant admin consent to what the login needs: docs/microsoft-365.md",
+        ],
+    ),
+    row(
+        AppConfiguration,
+        &[],
+        &[50105, 501_051],
+        "the application {client_id} asks for an assignment that {mailbox} does not have",
+        &[
+            "entra admin center > Enterprise apps > {client_id} > Users and groups: assign {mailbox}; or Properties > \
+             Assignment required: No",
+        ],
+    ),
+    row(
+        AppConfiguration,
+        &[],
+        &[700_025],
+        "the application {client_id} is a public client, and a secret or certificate was sent",
+        &[
+            "entra admin center > App registrations > {client_id} > Authentication: a platform of the kind web, or log in by \
+             device code",
         ],
     ),
     row(
@@ -162,8 +194,25 @@ static TABLE: &[Row] = &[
     ),
     row(
         AppConfiguration,
+        &[],
+        &[900_382, 900_432, 90038],
+        "the tenant {tenant} is in another cloud than {authority}",
+        &[
+            "set cloud = \"gcc-high\" or cloud = \"china\" in the account's oauth, as the tenant is; without it the global \
+             cloud is asked",
+        ],
+    ),
+    row(
+        AppConfiguration,
+        &[],
+        &[900_023],
+        "the tenant {tenant} is neither an id nor a domain name",
+        &["tenant is the Directory (tenant) ID on the app's overview page, or a domain of the tenant, whole"],
+    ),
+    row(
+        AppConfiguration,
         &["invalid_resource"],
-        &[500_011],
+        &[500_011, 650_052, 650_057],
         "the tenant {tenant} does not know what the scope {scope} is for",
         &["remove scope from the account, and check cloud; the tenant needs exchange online"],
     ),
@@ -173,7 +222,8 @@ static TABLE: &[Row] = &[
         &[65001],
         "no admin has consented to the application's permission",
         &[
-            "open {authority}/{tenant}/adminconsent?client_id={client_id} as an admin",
+            "open {authority}/{tenant}/adminconsent?client_id={client_id} as an admin (the error AADSTS500113 at its end does \
+             not matter: the consent is given)",
             "the permission is SMTP.SendAsApp (application) of Office 365 Exchange Online; after a device code it is \
              SMTP.Send (delegated)",
         ],
@@ -204,7 +254,21 @@ static TABLE: &[Row] = &[
         &[
             "entra admin center > Monitoring > Sign-in logs, client id {client_id}: the tab Conditional Access \
              names the policy",
-            "exclude {mailbox} alone, limited to this site's address",
+            "after a device code: exclude {mailbox} alone, limited to this site's address",
+            "with client credentials no user signs in, and excluding one has no effect: the policy is one for workload \
+             identities (its log is the tab Service principal sign-ins); exclude the service principal of {client_id}, or \
+             add this site's public address to the allowed ones",
+        ],
+    ),
+    row(
+        Policy,
+        &[],
+        &[53000, 53001, 53002, 53004, 530_034],
+        "a conditional access policy wants a compliant device, and a relay is none",
+        &[
+            "exclude the application {client_id} or {mailbox} in that policy, limited to this site's address: entra admin \
+             center > Entra ID > Conditional Access > Policies",
+            "or use client credentials: no user signs in, and no device is asked for",
         ],
     ),
     row(
@@ -264,7 +328,7 @@ static TABLE: &[Row] = &[
     row(
         User,
         &[],
-        &[50076, 50079],
+        &[50076, 50079, 50072, 50074, 50078],
         "the user has to pass multi-factor authentication",
         &[
             "mailferry account login {mailbox}, and complete it in the browser",
@@ -281,7 +345,7 @@ static TABLE: &[Row] = &[
     row(
         SignInAgain,
         &["expired_token"],
-        &[70020],
+        &[70020, 70019],
         "the code was not entered in time",
         &["mailferry account login {mailbox}; a code lives 15 minutes"],
     ),

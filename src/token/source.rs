@@ -140,9 +140,9 @@ impl Source {
         again
     }
 
-    /// What to do when the server goes on refusing this token; each a line.
-    pub fn rejected_remedy(&self, refused: &AccessToken) -> Vec<String> {
-        super::rejected::remedy(&self.0.settings, Claims::of(refused).as_ref())
+    /// What to do when this smart host goes on refusing this token; each a line.
+    pub fn rejected_remedy(&self, refused: &AccessToken, smart_host: &str) -> Vec<String> {
+        super::rejected::remedy(&self.0.settings, Claims::of(refused).as_ref(), smart_host)
     }
 
     /// The pauses after passing faults from now on; not empty.

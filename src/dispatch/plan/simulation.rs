@@ -292,7 +292,8 @@ impl World {
         }
         let (mut is_account, mut is_session) = (false, false);
         if let Event::Sent(conn, _, sent, _) = &event {
-            let blame = account_fault(sent).map(|f| judge(f).blame);
+            let standing = Standing::GOOD;
+            let blame = account_fault(sent, standing).map(|f| judge(f).blame);
             is_account = matches!(blame, Some(Blame::Account | Blame::Tenant));
             is_session = blame == Some(Blame::Session) && self.used.contains(conn);
             self.used.insert(*conn);
@@ -551,6 +552,7 @@ fn limits(rng: &mut fastrand::Rng) -> Limits {
         max_connections: rng.usize(1..4),
         messages_per_minute: [0, 0, 1, 5, 25][rng.usize(0..5)],
         recipients_per_day: [0, 0, 10, 100][rng.usize(0..4)],
+        has_login: true,
         retry: Retry::default(),
     }
 }

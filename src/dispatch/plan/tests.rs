@@ -58,6 +58,7 @@ fn limits() -> Limits {
         max_connections: 2,
         messages_per_minute: 0,
         recipients_per_day: 0,
+        has_login: true,
         retry: Retry::default(),
     }
 }
@@ -902,4 +903,96 @@ fn a_message_that_becomes_due_while_something_else_happens_is_not_slept_over() {
     // Asked late, it still names the moment that nobody has seen yet.
     assert_eq!(other_event.wake_at(), Some(at(50)));
     assert!(leases(&mut other_event, Event::Closed(ConnId(7)), 55));
+}
+
+/// Each message is to a domain of its own, but for those it says; refuses some.
+struct Refuses<F>(Failure, F);
+impl<F: Fn(f64, i64) -> bool> Host for Refuses<F> {
+    fn send(&mut self, secs: f64, id: i64) -> Result<(), Failure> {
+        if (self.1)(secs, id) { Err(self.0.clone()) } else { Ok(()) }
+    }
+}
+
+fn to_many_domains<H: Host>(limits: Limits, host: H, messages: i64) -> Sim<H> {
+    let mut sim = Sim::new(limits, host, messages);
+    sim.queue = (1..=messages).map(|n| message(n, &[&format!("a@partner{n}.example")])).collect();
+    sim
+}
+
+fn held<H: Host>(sim: &Sim<H>) -> usize {
+    sim.facts.iter().filter(|f| matches!(f, Fact::Held { .. })).count()
+}
+
+const IN_ANOTHERS_WORDS: &[&str] = &[
+    "550 5.7.1 Relaying denied",
+    "554 5.7.1 Service unavailable; Client host [203.0.113.9] blocked using zen.spamhaus.org",
+    "554 5.7.1 <a@b.example>: Relay access denied",
+    "550 5.7.64 TenantAttribution; Relay Access Denied",
+    "530 5.7.1 Authentication required",
+];
+
+#[test]
+fn the_words_of_one_recipients_host_stop_nobody_and_end_that_message_alone() {
+    for words in IN_ANOTHERS_WORDS {
+        let host = Refuses(refusal(Stage::Rcpt, words), |_, id| id == 3);
+        let mut sim = to_many_domains(limits(), host, 20);
+        sim.plan.set_has_worked(true);
+        sim.run(600);
+        assert_eq!((sim.dead.as_slice(), sim.delivered.len()), ([3].as_slice(), 19), "{words}");
+        assert_eq!(held(&sim), 0, "{words}");
+        assert!(sim.delivered.last().unwrap().0 < 10.0, "{words}: {:?}", sim.delivered.last());
+    }
+}
+
+#[test]
+fn the_same_words_for_everybody_hold_the_account_and_kill_nothing() {
+    for words in IN_ANOTHERS_WORDS {
+        for (has_login, has_worked) in [(true, true), (true, false), (false, true), (false, false)] {
+            let host = Refuses(refusal(Stage::Rcpt, words), |_, _| true);
+            let mut sim = to_many_domains(Limits { has_login, ..limits() }, host, 20);
+            sim.plan.set_has_worked(has_worked);
+            sim.run(86_400);
+            assert!(sim.dead.is_empty(), "{words} {has_login} {has_worked}: {:?}", sim.dead);
+            assert!(held(&sim) >= 1, "{words} {has_login} {has_worked}");
+        }
+    }
+}
+
+#[test]
+fn what_is_taken_for_the_own_domain_proves_no_right_to_relay() {
+    let host = Refuses(refusal(Stage::Rcpt, "550 5.7.1 Relaying denied"), |_, id| id % 2 == 1);
+    let mut sim = to_many_domains(limits(), host, 20);
+    for m in sim.queue.iter_mut().filter(|m| m.id.number() % 2 == 0) {
+        *m = message(m.id.number(), &["a@contoso.com"]);
+    }
+    sim.plan.set_has_worked(true);
+    sim.run(86_400);
+    assert!(sim.dead.is_empty(), "{:?}", sim.dead);
+    assert_eq!(sim.delivered.len(), 10);
+}
+
+#[test]
+fn unknown_words_hold_an_account_that_never_delivered_and_end_a_message_of_one_that_did() {
+    for (stage, words) in
+        [(Stage::Mail, "550 5.0.0 nope"), (Stage::Rcpt, "554 nope"), (Stage::Data, "550 nope")]
+    {
+        let mut sim = to_many_domains(limits(), Refuses(refusal(stage, words), |_, _| true), 5);
+        sim.run(86_400);
+        assert_eq!((sim.dead.len(), held(&sim) >= 1), (0, true), "{stage}: {words}");
+        // It was that one alone.
+        let mut sim = to_many_domains(limits(), Refuses(refusal(stage, words), |_, id| id == 1), 5);
+        sim.run(86_400);
+        assert_eq!((sim.dead.as_slice(), sim.delivered.len()), ([1].as_slice(), 4), "{stage}: {words}");
+    }
+}
+
+#[test]
+fn a_connection_out_of_step_is_closed_and_the_message_goes_on_another() {
+    let out_of_step = refusal(Stage::Mail, "503 5.5.1 EHLO/HELO first.");
+    let host = Refuses(out_of_step, |_, id| id == 4);
+    let mut sim = to_many_domains(Limits { max_connections: 1, ..limits() }, host, 8);
+    sim.plan.set_has_worked(true);
+    sim.run(600);
+    assert!(sim.dead.is_empty() && sim.sends < 40, "{}: {:?}", sim.sends, sim.dead);
+    assert!(sim.delivered.len() >= 7, "{:?}", sim.delivered);
 }

@@ -63,14 +63,14 @@ pub(super) static SENDER_THROTTLED: Entry = Entry {
     texts: &[
         "550 5.2.251 Sender throttled due to continuous mailbox full errors",
         "550 5.2.252 Sender throttled due to continuous send as denied errors",
-        "550 5.2.253 Sender throttled due to missing licence",
-        "550 5.2.254 Sender throttled due to continuous invalid recipients errors",
-        "550 5.2.255 Sender throttled",
+        "550 5.2.253 Sender throttled due to continuous invalid license errors",
+        "550 5.2.254 Sender throttled due to continuous too many recipients errors",
+        "550 5.2.255 Sender throttled due to continuous invalid recipients errors",
     ],
     meaning: "microsoft throttles this mailbox because of many refused messages",
     steps: &[
-        "find the cause among the dead letters (mailferry queue list --state dead): full mailbox, send-as, invalid \
-         recipients; it is lifted by itself some hours after the refusals end",
+        "find the cause among the dead letters (mailferry queue list --state dead): full mailbox, send-as, a \
+         licence, too many or invalid recipients; it is lifted by itself some hours after the refusals end",
     ],
 };
 
@@ -108,4 +108,50 @@ pub(super) static TENANT_BLOCKED: Entry = Entry {
         "microsoft 365 admin center > Health, and the defender portal > Restricted entities; a new or trial tenant may \
          not send much: open a case with microsoft",
     ],
+};
+
+pub(super) static PROVIDER: Entry = Entry {
+    slug: "provider-limit",
+    title: "Daily or hourly limit of the provider",
+    blame: Side::Mailbox,
+    texts: &[
+        "550 5.4.5 Daily user sending limit exceeded",
+        "550 5.7.1 Daily SMTP relay limit exceeded for customer",
+        "554 5.7.1 <DATA>: Data command rejected: only 10 messages per day",
+        "450 4.3.2 Please wait to send more emails, or contact support for a rate limit increase.",
+    ],
+    meaning: "the account has sent as much as its provider allows for now",
+    steps: &[
+        "wait: a limit a day ends within a day, one an hour within an hour; mail is kept and sent then",
+        "set messages_per_minute and recipients_per_day of the account below the provider's limits, or ask it for more",
+        "is another program sending as {mailbox}?",
+    ],
+};
+
+pub(super) static ONMICROSOFT: Entry = Entry {
+    slug: "onmicrosoft-sender",
+    title: "550 5.7.236 onmicrosoft.com sender",
+    blame: Side::Tenant,
+    texts: &[
+        "550 5.7.236 Your organization has exceeded the limit for messages sent from onmicrosoft.com domains",
+    ],
+    meaning: "senders of an onmicrosoft.com domain may write to 100 external recipients in 24 hours, and did",
+    steps: &[
+        "give {mailbox} an address in a domain of your own as its primary one: Set-Mailbox {mailbox} -WindowsEmailAddress \
+         ADDRESS, and name that one in the configuration",
+        "until then wait: the 24 hours roll, and everything is kept",
+    ],
+};
+
+pub(super) static RECIPIENTS: Entry = Entry {
+    slug: "too-many-recipients",
+    title: "452 4.5.3 Too many recipients",
+    blame: Side::Service,
+    texts: &[
+        "452 4.5.3 Too many recipients",
+        "452 #4.5.3 Too many recipients.",
+        "552 5.5.3 Maximum limit of 50 recipients reached",
+    ],
+    meaning: "one message may not have so many recipients; the rest go in the next transaction",
+    steps: &["nothing: mailferry sends to the rest by itself"],
 };

@@ -1,6 +1,6 @@
 //! Entries: the login, and what stands behind it in the tenant.
 
-use super::{ENABLE, EXCLUDE, Entry, OAUTH, Side};
+use super::{ENABLE, EXCLUDE, Entry, KICK, OAUTH, Side};
 
 pub(super) static PROXY: Entry = Entry {
     slug: "prx4",
@@ -23,8 +23,8 @@ pub(super) static PROXY: Entry = Entry {
               is a setting of the mailbox",
     steps: &[
         "nothing, if it ends within minutes: every message is kept and sent then",
-        "{mailbox} must be a licensed user mailbox, not a shared mailbox: Get-Mailbox {mailbox} | Format-List \
-         RecipientTypeDetails,SkuAssigned",
+        "{mailbox} must be a licensed user mailbox, not a shared mailbox (one of these is reported to work with rbac for \
+         applications only): Get-Mailbox {mailbox} | Format-List RecipientTypeDetails,SkuAssigned",
         ENABLE,
         "leave it off for the organisation (Set-TransportConfig -SmtpClientAuthenticationDisabled $true; $false would \
          enable it for everybody) and on for the mailboxes that need it: the mailbox's setting wins, only an empty one \
@@ -171,6 +171,8 @@ pub(super) static REFUSED: Entry = Entry {
     meaning: "the login was refused",
     steps: &[
         "check user, password and licence of {mailbox} by signing in at outlook.office.com",
+        "at another provider: its smtp credentials, which may be an api key, and the user name it gives with them, are often \
+         not those a person signs in with; make new ones in its portal",
         ENABLE,
         "mfa cannot be asked of a relay: log in with oauth, docs/microsoft-365.md",
         EXCLUDE,
@@ -187,10 +189,16 @@ pub(super) static TOKEN_REFUSED: Entry = Entry {
         "is the application known to exchange? Get-ServicePrincipal | Where-Object AppId -eq {client_id}; if not: \
          New-ServicePrincipal -AppId {client_id} -ObjectId OBJECT_ID, with the object id of entra admin center > \
          Enterprise apps (not of App registrations; the claim oid has it)",
-        "may it open the mailbox? Add-MailboxPermission -Identity {mailbox} -User OBJECT_ID -AccessRights FullAccess",
+        "with rbac for applications (the token then has no roles): Test-ServicePrincipalAuthorization -Identity OBJECT_ID \
+         -Resource {mailbox} must show Application SMTP.SendAsApp and InScope True; neither an api permission nor FullAccess \
+         is needed then, and both are better left out",
+        "with SMTP.SendAsApp as api permission: Add-MailboxPermission -Identity {mailbox} -User OBJECT_ID -AccessRights \
+         FullAccess",
+        "at high volume email (smtp.hve.mx.microsoft): the api permission is Mail.Send, then Add-HVEAppAccess -Identity \
+         {mailbox} -AppIds OBJECT_ID",
         "after a device code no service principal is needed: was {mailbox} itself signed in (the claim upn)?",
         ENABLE,
-        "wait: each of these takes up to an hour to arrive",
+        "wait: these take up to an hour to arrive, a role of rbac for applications 30 minutes to 2 hours",
     ],
 };
 
@@ -201,10 +209,12 @@ pub(super) static TOKEN_WITHOUT_PERMISSION: Entry = Entry {
     texts: &["the token has neither the role SMTP.SendAsApp nor the scope SMTP.Send"],
     meaning: "the token is good, but the permission to submit is not in it",
     steps: &[
-        "entra admin center > App registrations > {client_id} > API permissions > Add > APIs my organization uses > \
-         Office 365 Exchange Online > Application permissions > SMTP.SendAsApp (after a device code: Delegated > \
-         SMTP.Send)",
-        "then Grant admin consent, or: https://login.microsoftonline.com/{tenant}/adminconsent?client_id={client_id}",
+        "with rbac for applications the token needs none, and this may be left as it is: Test-ServicePrincipalAuthorization \
+         -Identity OBJECT_ID -Resource {mailbox} shows the role (InScope True)",
+        "otherwise: entra admin center > App registrations > {client_id} > API permissions > Add > APIs my organization uses > \
+         Office 365 Exchange Online > Application permissions > SMTP.SendAsApp (at high volume email: Mail.Send; after \
+         a device code: Delegated > SMTP.Send)",
+        "then Grant admin consent, by the button there",
     ],
 };
 
@@ -264,9 +274,101 @@ pub(super) static MAILBOX_LOGON: Entry = Entry {
     texts: &["430 4.2.0 STOREDRV; mailbox logon failure; ConnectionFailedTransientException"],
     meaning: "the server cannot open the mailbox; usually a right or a licence is missing",
     steps: &[
-        "{mailbox} must be a licensed user mailbox, not a shared or an unlicensed one: Get-Mailbox {mailbox} | Format-List \
-         RecipientTypeDetails,SkuAssigned",
-        "with oauth: Add-MailboxPermission -Identity {mailbox} -User OBJECT_ID -AccessRights FullAccess",
+        "{mailbox} should be a licensed user mailbox: Get-Mailbox {mailbox} | Format-List RecipientTypeDetails,SkuAssigned (a \
+         shared one is reported to work with rbac for applications only)",
+        "with oauth and SMTP.SendAsApp as api permission: Add-MailboxPermission -Identity {mailbox} -User OBJECT_ID \
+         -AccessRights FullAccess; with rbac for applications none is needed: Test-ServicePrincipalAuthorization -Identity \
+         OBJECT_ID -Resource {mailbox}",
         ENABLE,
+    ],
+};
+
+pub(super) static FEDERATION: Entry = Entry {
+    slug: "federated-sign-in",
+    title: "535 5.7.139 the federated STS URL does not support HTTPS",
+    blame: Side::Tenant,
+    texts: &["535 5.7.139 Authentication unsuccessful, the federated STS URL does not support HTTPS."],
+    meaning: "the mailbox signs in through a federation service (adfs), which microsoft cannot reach as it should be",
+    steps: &[
+        "the federation service must speak https with tls 1.2 and a valid certificate: mend adfs",
+        "or use a cloud-only account for {mailbox}, in a domain that is not federated (onmicrosoft.com will do for the login)",
+        OAUTH,
+    ],
+};
+
+pub(super) static TOKEN_EXPIRED: Entry = Entry {
+    slug: "token-expired",
+    title: "535 5.7.143 Expired token",
+    blame: Side::Service,
+    texts: &["535 5.7.143 Expired token", "535 5.7.142 Token is about to expire"],
+    meaning: "the access token had ended when it arrived; a new token is fetched by itself",
+    steps: &[
+        "nothing, if it ends with the next attempt",
+        "if it stays, this host's clock is wrong: timedatectl status",
+    ],
+};
+
+pub(super) static ARGUMENT: Entry = Entry {
+    slug: "login-argument",
+    title: "501 5.5.121 Invalid XOAUTH2 argument",
+    blame: Side::Mailbox,
+    texts: &["501 5.5.121 Invalid XOAUTH2 argument"],
+    meaning: "the server does not accept the address in the login, or the form of the token",
+    steps: &[
+        "is {mailbox} the whole address of an existing mailbox, spelled as the server knows it? it is sent with the token as \
+         the login's user",
+        "is {smart_host} the right server for this mailbox? a high volume account logs in at smtp.hve.mx.microsoft:587",
+    ],
+};
+
+pub(super) static APP_PASSWORD: Entry = Entry {
+    slug: "app-password",
+    title: "534 5.7.9 Application-specific password required",
+    blame: Side::Mailbox,
+    texts: &["534 5.7.9 Application-specific password required. Learn more at"],
+    meaning: "the provider wants a password made for programs in place of the one a person signs in with",
+    steps: &[
+        "make an app password for {mailbox} in the security settings of its account at the provider (it asks for two-step \
+         verification first), put it in the password file, then: systemctl restart mailferry",
+    ],
+};
+
+pub(super) static BROWSER: Entry = Entry {
+    slug: "browser-login",
+    title: "534 5.7.14 Please log in via your web browser",
+    blame: Side::Mailbox,
+    texts: &["534 5.7.14 Please log in via your web browser and then try again."],
+    meaning: "the provider wants a person to sign in with a browser before it lets a program in",
+    steps: &[
+        "sign in as {mailbox} with a browser, from this site's network, and confirm what it asks",
+        "better for good: an app password, or the provider's relay for programs",
+    ],
+};
+
+pub(super) static SMTP_OFF: Entry = Entry {
+    slug: "smtp-off",
+    title: "550 User has no permission: SMTP is off for the mailbox",
+    blame: Side::Mailbox,
+    texts: &["550 User has no permission", "535 SMTP access is disabled for this mailbox"],
+    meaning: "smtp is off for the mailbox at its provider",
+    steps: &[
+        "switch on smtp (often together with pop3 and imap) in the settings of {mailbox} at the provider; some then give a \
+         password of their own for it",
+    ],
+};
+
+pub(super) static SUSPENDED: Entry = Entry {
+    slug: "account-suspended",
+    title: "The account is suspended or disabled",
+    blame: Side::Mailbox,
+    texts: &[
+        "552 Your account has been suspended. Please contact us to reactivate",
+        "550 5.7.0 Mail Sending denied. This error occurs if the sender account is disabled",
+    ],
+    meaning: "the smart host has suspended or disabled the account, and takes no mail of it",
+    steps: &[
+        "sign in at the provider: it says why (too much mail, complaints, an unpaid bill, an account that was disabled or \
+         never registered), and how it is reactivated; mail waits here meanwhile",
+        KICK,
     ],
 };

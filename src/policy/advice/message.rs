@@ -80,8 +80,156 @@ pub(super) static REFUSED: Entry = Entry {
         "554 5.6.0 Corrupt message content",
         "550 5.6.11 Invalid characters (bare LF)",
         "550 5.7.512 Access denied, message must be RFC 5322 section 3.6.2 compliant",
-        "501 5.1.7 Invalid address",
     ],
     meaning: "the message was refused",
-    steps: &["the server's words say why; once that is mended: mailferry queue retry ID"],
+    steps: &[
+        "the server's words say why; 5.7.512 is about From: exactly one, with one address",
+        "once that is mended: mailferry queue retry ID",
+    ],
+};
+
+pub(super) static HEADER_TOO_LARGE: Entry = Entry {
+    slug: "header-too-large",
+    title: "552 5.3.4 Header size exceeds fixed maximum size",
+    blame: Side::Message,
+    texts: &["552 5.3.4 Header size exceeds fixed maximum size"],
+    meaning: "the header alone is larger than the server takes; the size of the scan does not matter",
+    steps: &[
+        "fewer recipients in To and Cc (use a group), and fewer or shorter header fields of the program's own",
+    ],
+};
+
+pub(super) static LOOP: Entry = Entry {
+    slug: "mail-loop",
+    title: "554 5.4.6 Hop count exceeded - possible mail loop",
+    blame: Side::Host,
+    texts: &["554 5.4.6 Hop count exceeded - possible mail loop"],
+    meaning: "the message has been through too many servers: it goes in a circle",
+    steps: &[
+        "find what sends mail back to this relay: a mail flow rule, a forwarding, a connector or an mx that names it; the \
+         Received fields show the circle: mailferry queue show ID",
+    ],
+};
+
+pub(super) static VIRUS: Entry = Entry {
+    slug: "virus",
+    title: "A virus scanner refuses the message",
+    blame: Side::Message,
+    texts: &["554 5.7.1 Infected: PUA.Pdf.Trojan.EmbeddedJavaScript-1", "552 5.7.1 virus detected"],
+    meaning: "the smart host's virus scanner takes the message for infected",
+    steps: &[
+        "look at what was sent and at the device that sent it; a false alarm is for the scanner's admin at the smart host",
+    ],
+};
+
+pub(super) static CONTENT: Entry = Entry {
+    slug: "content-refused",
+    title: "The content is refused by a policy or a spam filter",
+    blame: Side::Message,
+    texts: &[
+        "554 Transaction failed\nReject due to policy restrictions.",
+        "554 rejecting banned content",
+        "550 rejecting spoofed message",
+        "554 5.7.1 Message rejected as spam",
+    ],
+    meaning: "a filter at the smart host refuses this message: its content, an attachment, a link or its header fields",
+    steps: &[
+        "the server's words say which rule; look at attachment types, links, and at the header fields (From, Date and \
+         Message-ID once each, a From of a domain that the account may use)",
+        "ask the smart host's admin to let it pass, then: mailferry queue retry ID",
+    ],
+};
+
+pub(super) static TENANT_LIST: Entry = Entry {
+    slug: "tenant-allow-block-list",
+    title: "550 5.7.703 blocked by your organization using Tenant Allow Block List",
+    blame: Side::Tenant,
+    texts: &[
+        "550 5.7.703 Your message can't be delivered because messages to a@b.example are blocked by your organization using \
+         Tenant Allow Block List.",
+    ],
+    meaning: "the organisation's own tenant allow/block list forbids mail to this address or domain",
+    steps: &[
+        "microsoft defender portal > Policies & rules > Threat policies > Tenant Allow/Block Lists: remove the entry, then: \
+         mailferry queue retry ID",
+    ],
+};
+
+pub(super) static RECIPIENT_FULL: Entry = Entry {
+    slug: "recipient-full",
+    title: "552 5.2.2 The recipient's mailbox is full",
+    blame: Side::Message,
+    texts: &[
+        "552 5.2.2 Mailbox full",
+        "552 Requested mail action aborted: exceeded storage allocation Quota exceeded.",
+    ],
+    meaning: "the recipient's mailbox is full; address and message are right",
+    steps: &["the recipient has to make room; then: mailferry queue retry ID"],
+};
+
+pub(super) static RECIPIENT_BUSY: Entry = Entry {
+    slug: "recipient-busy",
+    title: "554 5.2.122 The recipient has exceeded their limit of messages per hour",
+    blame: Side::Message,
+    texts: &[
+        "554 5.2.122 The recipient has exceeded their limit for the number of messages they can receive per hour.",
+    ],
+    meaning: "the address is right, but it gets too many messages an hour",
+    steps: &[
+        "find what sends so much to it; an hour later: mailferry queue retry ID",
+        "many alarms to one mailbox are better sent to a group, or as one message",
+    ],
+};
+
+pub(super) static RECIPIENT_RESTRICTED: Entry = Entry {
+    slug: "recipient-restricted",
+    title: "550 5.7.129 RestrictedToRecipientsPermission; RESOLVER.RST.AuthRequired",
+    blame: Side::Tenant,
+    texts: &[
+        "550 5.7.129 RESOLVER.RST.RestrictedToRecipientsPermission; not authorized",
+        "550 5.7.1 RESOLVER.RST.AuthRequired; authentication required",
+    ],
+    meaning: "the recipient accepts mail from listed senders only",
+    steps: &[
+        "let the sender in: exchange admin center > Recipients > Groups (or the mailbox) > Delivery management; \
+         Set-DistributionGroup GROUP -AcceptMessagesOnlyFromSendersOrMembers takes the list of them, {mailbox} among them",
+        "then: mailferry queue retry ID",
+    ],
+};
+
+pub(super) static HIGH_VOLUME_RECIPIENT: Entry = Entry {
+    slug: "high-volume-recipient",
+    title: "550 5.5.105 High Volume Email takes internal recipients only",
+    blame: Side::Mailbox,
+    texts: &["550 5.5.105 External recipients are not allowed"],
+    meaning: "high volume email takes recipients of the own organisation only",
+    steps: &[
+        "send external mail by another account: an [[account]] of its own with a licensed mailbox at smtp.office365.com",
+        "then: mailferry queue retry ID",
+    ],
+};
+
+pub(super) static RECIPIENT_REFUSED: Entry = Entry {
+    slug: "recipient-refused",
+    title: "550 at RCPT TO, in words that say no more",
+    blame: Side::Message,
+    texts: &["550 5.0.0 something else"],
+    meaning: "the server refuses this recipient; others go through",
+    steps: &[
+        "the server's words say why: is the address right?",
+        "if it is right, the recipient's mail admin has to say what is wrong with it; then: mailferry queue retry ID",
+    ],
+};
+
+pub(super) static FOREIGN_HOST: Entry = Entry {
+    slug: "foreign-host",
+    title: "The recipient's own host refuses, and the smart host passes it on",
+    blame: Side::Message,
+    texts: &["RCPT TO: 550 5.7.1 relaying denied, while recipients of other domains are taken"],
+    meaning: "the host that takes mail for this recipient refuses it; the smart host takes others of this account, so the \
+              account is in order",
+    steps: &[
+        "is the address right, its domain above all? a domain whose mx names a host that does not know it is refused so",
+        "ask the recipient's mail admin: the words are those of their host; then: mailferry queue retry ID",
+    ],
 };

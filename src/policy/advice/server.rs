@@ -129,3 +129,34 @@ pub(super) static TOO_MANY_ERRORS: Entry = Entry {
     meaning: "the server has seen too many errors from this address",
     steps: &["look at the replies before this one: mailferry queue show ID"],
 };
+
+pub(super) static NOT_SMTP: Entry = Entry {
+    slug: "not-smtp",
+    title: "What answers is no SMTP server, or a firewall masks it (XXXX, 220 ****)",
+    blame: Side::Network,
+    texts: &[
+        "500 5.5.1 Command unrecognized: \"XXXXXXXX\"",
+        "connecting: not an SMTP reply: 220*************",
+        "connecting: not an SMTP reply: * OK IMAP4 ready",
+        "connecting: not an SMTP reply: +OK POP3 server ready",
+    ],
+    meaning: "what answers does not speak smtp as it should: another service on this port, or a firewall that rewrites it",
+    steps: &[
+        "is {smart_host} the right server and port? * OK is imap and +OK is pop3: the wrong port; smtp is 587, or 465 with \
+         tls = \"implicit\"",
+        "asterisks or X in place of words: a firewall masks smtp; switch its inspection off (cisco: no inspect esmtp, no \
+         fixup protocol smtp)",
+    ],
+};
+
+pub(super) static OUT_OF_STEP: Entry = Entry {
+    slug: "out-of-step",
+    title: "503 5.5.1 Bad sequence of commands",
+    blame: Side::Service,
+    texts: &["503 5.5.1 EHLO/HELO first.", "500 5.5.1 Command unrecognized"],
+    meaning: "server and relay are out of step on this connection, so mailferry reconnects",
+    steps: &[
+        "nothing, if it ends by itself: the message is sent on a new connection",
+        "if it stays: does a firewall or a virus scanner stand between this host and {smart_host}? it must leave smtp alone",
+    ],
+};
