@@ -187,9 +187,9 @@ async fn a_damaged_header_of_the_log_costs_nothing() {
     copy(&live, &killed);
     queue.close().await;
     let log = std::fs::read(killed.join("queue.db-wal")).unwrap();
-    for (at, len) in [(0, 1), (5, 1), (17, 1), (25, 1), (0, 32)] {
+    for (at, len) in [(0, 1), (5, 1), (17, 1), (25, 1), (0, 32), (0, 512), (0, PAGE)] {
         let mut bytes = log.clone();
-        bytes[at..at + len].iter_mut().for_each(|b| *b ^= 0x10);
+        bytes[at..at + len].iter_mut().for_each(|b| *b = if len < 100 { *b ^ 0x10 } else { 0 });
         clone(&killed, &damaged);
         std::fs::write(damaged.join("queue.db-wal"), &bytes).unwrap();
         let queue = open(&damaged);

@@ -93,7 +93,7 @@ struct Generation {
 }
 
 impl Generation {
-    /// Of the header; or, where that is damaged, of the first two frames that fit together.
+    /// Of the header; or, where that is damaged, of the first frames.
     fn of(file: &File) -> Option<(Self, Option<Sum>)> {
         let mut header = [0; LOG_HEADER];
         let is_read = file.read_exact_at(&mut header, 0).is_ok();
@@ -104,14 +104,21 @@ impl Generation {
             let salts = header[16..24].try_into().expect("8 bytes");
             return Some((Self { salts, is_big_endian }, Some(sum)));
         }
+        // The page that the header was on may have taken the first frame along. Not further: behind the end there may
+        // be frames of before the log began anew.
+        (0..=1).find_map(|n| Self::of_frames(file, n)).map(|generation| (generation, None))
+    }
+
+    /// Of this frame and the next, if they fit together.
+    fn of_frames(file: &File, n: usize) -> Option<Self> {
         let (mut first, mut second) = (vec![0; FRAME], vec![0; FRAME]);
-        file.read_exact_at(&mut first, LOG_HEADER as u64).ok()?;
-        file.read_exact_at(&mut second, (LOG_HEADER + FRAME) as u64).ok()?;
+        file.read_exact_at(&mut first, (LOG_HEADER + n * FRAME) as u64).ok()?;
+        file.read_exact_at(&mut second, (LOG_HEADER + (n + 1) * FRAME) as u64).ok()?;
         let salts = first[8..16].try_into().expect("8 bytes");
         [cfg!(target_endian = "big"), cfg!(target_endian = "little")].into_iter().find_map(|is_big_endian| {
             let generation = Self { salts, is_big_endian };
             let sum = Sum(word(&first, 16), word(&first, 20));
-            (word(&first, 0) != 0 && generation.fits(&second, Some(sum))).then_some((generation, None))
+            (word(&first, 0) != 0 && generation.fits(&second, Some(sum))).then_some(generation)
         })
     }
 
