@@ -105,7 +105,7 @@ pub fn tidying_failed(error: &dyn Display) {
 /// A whole content that no message names.
 pub fn unclaimed(id: QueueId, directory: &Path) {
     tracing::error!(event = "queue_content_unclaimed", %id, directory = %directory.display(),
-        "the content of {id} has no message and was moved to {}; hint: it is mail that a crash cut off or a disk lost,          and its head says for whom it was; remove it when you have looked",
+        "the content of {id} has no message and was moved to {}; hint: it is mail that a crash cut off or a disk lost, and its head says for whom it was; remove it when you have looked",
         directory.display());
 }
 
@@ -114,7 +114,7 @@ pub fn log_kept(size_bytes: u64) {
     tracing::error!(
         event = "queue_log_kept",
         size_bytes,
-        "new mail is refused: another program has queue.db open, so the queue's log cannot be emptied; hint: see          which with: fuser -v queue.db"
+        "new mail is refused: another program has queue.db open, so the queue's log cannot be emptied; hint: see which with: fuser -v queue.db"
     );
 }
 
