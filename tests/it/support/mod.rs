@@ -1,6 +1,7 @@
 //! What several tests share: the parties around the relay, and builders for what they are given.
 
 pub mod daemon;
+pub mod log;
 pub mod own_process;
 pub mod receiver;
 pub mod relay;
