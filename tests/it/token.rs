@@ -14,8 +14,8 @@ use mailferry::token::{AccessToken, Cloud, Grant, Limits, RefreshStore, Settings
 use secrecy::ExposeSecret;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
