@@ -12,6 +12,7 @@ pub mod demo;
 pub mod dispatch;
 pub mod doctor;
 pub mod events;
+pub mod fact;
 pub mod files;
 pub mod logs;
 pub mod mail;
