@@ -7,6 +7,7 @@
 //! `! word value` sets the scene or makes something happen: see `Scene::set` and `Scene::happen`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a broken transcript is to fail")]
 
+use mailferry::letter::stamp::StampError;
 use mailferry::mail::{AccountId, ClientName, QueueId, RelayTime, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
 use mailferry::policy::route::Routes;
@@ -14,7 +15,6 @@ use mailferry::queue::{QueueError, Stored};
 use mailferry::receive::finished::Refusal;
 use mailferry::receive::limits::Limits;
 use mailferry::receive::session::{Offer, Session, Step, World};
-use mailferry::receive::stamp::StampError;
 use mailferry::receive::{Auth, Settings};
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
