@@ -11,13 +11,14 @@ use std::path::Path;
 const TABLE: &[(&str, &[&str])] = &[
     ("mail", &[]),
     ("files", &[]),
+    ("letter", &["mail"]),
     ("policy", &["mail"]),
     ("events", &["mail", "policy"]),
     ("queue", &["mail", "files", "policy", "events"]),
     ("token", &["mail", "files", "policy", "events"]),
-    ("submit", &["mail", "policy", "events", "queue", "token"]),
-    ("receive", &["mail", "files", "policy", "events", "queue"]),
-    ("dispatch", &["mail", "policy", "events", "queue", "submit", "token"]),
+    ("submit", &["mail", "letter", "policy", "events", "queue", "token"]),
+    ("receive", &["mail", "letter", "files", "policy", "events", "queue"]),
+    ("dispatch", &["mail", "letter", "policy", "events", "queue", "submit", "token"]),
     ("control", &["mail", "events", "queue", "dispatch"]),
     (
         "config",
