@@ -75,7 +75,7 @@ async fn list(path: Option<&Path>, env: &Env, json: bool) -> Result<(), Failure>
 
 async fn login(settings: Settings, socket: &Path) -> Result<(), Failure> {
     let mailbox = settings.mailbox.to_string();
-    let mut sign_in = device::begin(settings.clone(), Limits::default()).await.map_err(|e| match e {
+    let mut sign_in = device::begin(settings.clone(), Limits::default(), crate::daemon::to_the_log()).await.map_err(|e| match e {
         BeginError::Settings(e) => Failure::new(exit::CONFIG, format!("oauth: {}", e.problem), e.hint),
         BeginError::Endpoint(problem) => refused(problem, &settings),
     })?;

@@ -7,7 +7,7 @@
 use super::capabilities::Capabilities;
 use super::channel::Channel;
 use super::{SmartHost, Tls, Trust, login};
-use crate::events;
+use crate::fact::{Witness, submit::Fact};
 use crate::mail::{Cause, Failure, Mailbox, Reply, Stage};
 use mail_send::SmtpClient;
 use std::net::SocketAddr;
@@ -72,6 +72,7 @@ pub struct Connection {
     /// in the middle of a body must not be followed by a command.
     pub(super) orderly: bool,
     address: SocketAddr,
+    pub(super) witness: Witness,
 }
 
 impl Connection {
@@ -80,8 +81,13 @@ impl Connection {
     /// # Errors
     /// Whatever stopped it, with the stage it had come to. A login with `Tls::Off` is refused at `Stage::Tls`
     /// before a packet is sent.
-    pub async fn open(host: &SmartHost, trust: &Trust, address: SocketAddr) -> Result<Self, Failure> {
-        Self::open_watched(host, trust, address, &mut |_| {}).await
+    pub async fn open(
+        host: &SmartHost,
+        trust: &Trust,
+        address: SocketAddr,
+        witness: &Witness,
+    ) -> Result<Self, Failure> {
+        Self::open_watched(host, trust, address, witness, &mut |_| {}).await
     }
 
     /// As `open`, showing what it comes by on the way.
@@ -92,6 +98,7 @@ impl Connection {
         host: &SmartHost,
         trust: &Trust,
         address: SocketAddr,
+        witness: &Witness,
         watch: &mut (dyn FnMut(Seen<'_>) + Send),
     ) -> Result<Self, Failure> {
         if host.login.is_some() && host.tls == Tls::Off {
@@ -126,7 +133,12 @@ impl Connection {
                 .map_err(at(Stage::Auth))?;
             watch(Seen::SignedIn);
         }
-        events::submit::connected(&host.host, address, channel.tls().as_deref(), host.login.is_some());
+        witness.tell(Fact::Connected {
+            host: host.host.clone(),
+            address,
+            tls: channel.tls(),
+            signed_in: host.login.is_some(),
+        });
         Ok(Self {
             channel,
             capabilities,
@@ -134,6 +146,7 @@ impl Connection {
             data_timeout: host.data_timeout,
             orderly: true,
             address,
+            witness: witness.clone(),
         })
     }
 

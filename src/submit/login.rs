@@ -7,7 +7,7 @@
 use super::Login;
 use super::capabilities::Capabilities;
 use super::channel::Channel;
-use crate::events;
+use crate::fact::{Witness, submit::Fact};
 use crate::mail::{Cause, Reply};
 use base64::Engine;
 use mail_send::Credentials;
@@ -59,7 +59,7 @@ async fn with_token(
     channel.write(command.as_bytes(), patience).await?;
     let mut reply = channel.reply(patience).await?;
     if reply.code == 334 {
-        events::submit::token_challenged(host, &challenge(&reply));
+        witness.tell(Fact::TokenChallenged { host: host.to_owned(), json: challenge(&reply) });
         channel.write(b"\r\n", patience).await?;
         reply = channel.reply(patience).await?;
     }

@@ -380,7 +380,7 @@ async fn with_token(step: Step) -> (SmartHost, Transcript) {
         secret_expires: None,
         ca_file: Some(endpoint.ca_file.clone()),
     };
-    let source = Source::new(settings, Limits::default(), RelayTime::default).unwrap();
+    let source = Source::new(settings, Limits::default(), RelayTime::default, Witness::nobody()).unwrap();
     let login = |_: &Account| LoginKind::Token(source.clone());
     let mut seen = Practice::of(&host).transcript_of(&Order::default(), login).await;
     assert!(!seen.text.contains("hunter2") && !seen.text.contains("signature"));

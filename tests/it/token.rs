@@ -33,12 +33,12 @@ impl Clock {
     }
 
     fn source(&self, settings: Settings) -> Source {
-        self.source_within(settings, Limits::default())
+        self.source_within(settings, Limits::default(), Witness::nobody())
     }
 
     fn source_within(&self, settings: Settings, limits: Limits) -> Source {
         let ms = Arc::clone(&self.0);
-        Source::new(settings, limits, move || RelayTime::from_ms(ms.load(Ordering::SeqCst) * 1000)).unwrap()
+        Source::new(settings, limits, move || RelayTime::from_ms(ms.load(Ordering::SeqCst) * 1000), Witness::nobody()).unwrap()
     }
 }
 
@@ -291,11 +291,11 @@ async fn an_endpoint_that_is_down_is_a_network_fault() {
     let settings = settings(&endpoint, secret());
     drop(endpoint);
     // The CA file went with the endpoint's directory.
-    assert_eq!(Source::new(settings.clone(), SHORT, RelayTime::default).unwrap_err().key, "ca_file");
+    assert_eq!(Source::new(settings.clone(), SHORT, RelayTime::default, Witness::nobody()).unwrap_err().key, "ca_file");
     let settings = Settings { ca_file: None, ..settings };
     // Its listener is closed once its task has been dropped.
     tokio::task::yield_now().await;
-    let error = Source::new(settings, SHORT, RelayTime::default).unwrap().token().await.unwrap_err();
+    let error = Source::new(settings, SHORT, RelayTime::default, Witness::nobody()).unwrap().token().await.unwrap_err();
     assert_eq!(fault(&error), Fault::Network, "{error}");
 }
 
@@ -360,7 +360,7 @@ async fn a_person_signs_in_by_device_code() {
     ])
     .await;
     let settings = settings(&endpoint, device_code(&endpoint));
-    let mut sign_in = device::begin(settings.clone(), Limits::default()).await.unwrap();
+    let mut sign_in = device::begin(settings.clone(), Limits::default(), Witness::nobody()).await.unwrap();
     assert_eq!(sign_in.user_code, "FJC3A9X4Q");
     assert_eq!(sign_in.verification_uri, "https://microsoft.com/devicelogin");
     assert_eq!(sign_in.expires_in.as_secs(), 900);
@@ -397,18 +397,18 @@ async fn a_sign_in_that_fails_stores_nothing() {
     for (error, number, class) in cases {
         let endpoint = TokenEndpoint::start([code(), refusal(400, error, number)]).await;
         let mut sign_in =
-            device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default()).await.unwrap();
+            device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default(), Witness::nobody()).await.unwrap();
         assert_eq!(sign_in.poll().await.unwrap_err().class(), class, "{error}");
         assert_eq!(stored(&endpoint), None);
     }
     let endpoint = TokenEndpoint::start([code(), token("first")]).await;
     let mut sign_in =
-        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default()).await.unwrap();
+        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default(), Witness::nobody()).await.unwrap();
     assert!(sign_in.poll().await.unwrap_err().to_string().contains("offline_access"));
     let short = CODE.replace("900", "0");
     let endpoint = TokenEndpoint::start([Step::Answer(200, "", short)]).await;
     let mut sign_in =
-        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default()).await.unwrap();
+        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default(), Witness::nobody()).await.unwrap();
     assert_eq!(sign_in.poll().await.unwrap_err().to_string(), "expired_token");
     assert_eq!(endpoint.requests().len(), 1, "a dead code is not asked about");
 }
@@ -416,9 +416,9 @@ async fn a_sign_in_that_fails_stores_nothing() {
 #[tokio::test]
 async fn no_code_without_a_fitting_application() {
     let endpoint = TokenEndpoint::start([refusal(400, "unauthorized_client", 700_016)]).await;
-    let begun = device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default()).await;
+    let begun = device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default(), Witness::nobody()).await;
     assert!(matches!(begun, Err(BeginError::Endpoint(Problem::Refused { .. }))));
-    let begun = device::begin(settings(&endpoint, secret()), Limits::default()).await;
+    let begun = device::begin(settings(&endpoint, secret()), Limits::default(), Witness::nobody()).await;
     assert!(matches!(begun, Err(BeginError::Settings(_))));
 }
 
