@@ -8,19 +8,24 @@
 
 #![allow(clippy::print_stdout, reason = "it is a program, and this is what it is for")]
 
-#[allow(clippy::unwrap_used, missing_docs, reason = "what the tests use is good enough here")]
-#[path = "../tests/support/relay.rs"]
-mod relay;
-#[path = "../tests/support/smart_host.rs"]
-mod smart_host;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what the tests use is good enough here"
+)]
+#[path = "../tests/it/support/mod.rs"]
+mod support;
 
 use mailferry::mail::State;
 use mailferry::queue::Queue;
-use relay::{MAILBOX, Running, Site};
-use smart_host::SmartHost;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use support::relay::{MAILBOX, Running, Site};
+use support::smart_host::SmartHost;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};

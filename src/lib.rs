@@ -1,6 +1,6 @@
 //! mailferry: a local SMTP relay between devices that speak plain SMTP and a smart host that demands more.
 //!
-//! The rooms, lowest first; imports go downwards only (see ARCHITECTURE.md): [`mail`], [`policy`], [`events`],
+//! The rooms, lowest first; imports go downwards only (see ARCHITECTURE.md): [`mail`], [`letter`], [`policy`], [`events`],
 //! [`queue`], [`receive`], [`submit`], [`dispatch`], [`control`], [`daemon`], [`cli`]; beside them [`files`], [`token`],
 //! [`config`], [`logs`], [`doctor`], [`sandbox`] and [`demo`].
 
@@ -13,6 +13,7 @@ pub mod dispatch;
 pub mod doctor;
 pub mod events;
 pub mod files;
+pub mod letter;
 pub mod logs;
 pub mod mail;
 pub mod policy;

@@ -14,8 +14,8 @@ mod settle;
 
 pub use plan::Live;
 
+use crate::mail::Sender;
 use crate::mail::{AccountId, Mailbox, State};
-use crate::policy::rewrite::Sender;
 use crate::policy::schedule::Retry;
 use crate::queue::{Clock, Queue, QueueError};
 use crate::submit::{SmartHost, Trust};

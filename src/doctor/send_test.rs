@@ -7,11 +7,11 @@ use super::host::reachable;
 use crate::config::Settings;
 use crate::control::client::{Client, ClientError};
 use crate::control::report::{AccountState, Message, Status, ToProgress};
+use crate::mail::Sender;
 use crate::mail::{
     AccountId, ClientName, Failure, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
     State, WallTime,
 };
-use crate::policy::rewrite::Sender;
 use crate::queue::Body;
 use crate::receive::{self, Auth, Listen};
 use crate::submit::{Connection, Outcome, SmartHost, Tls, Trust};

@@ -6,9 +6,9 @@
 use super::report::{Patient, Report, Step};
 use super::{LoginKind, Order, certificate, token};
 use crate::config::{Account, Settings};
+use crate::mail::Sender;
 use crate::mail::{AddressPattern, Cause, Escaped, Failure, Mailbox, Stage, WallTime};
 use crate::policy::advice::Advice;
-use crate::policy::rewrite::Sender;
 use crate::queue::Body;
 use crate::submit::{self, Capabilities, Connection, Login, Outcome, Seen, SmartHost, Tls, Trust};
 use bytesize::ByteSize;

@@ -313,7 +313,7 @@ pub enum QueueError {
 /// Every future owns what it needs, so that it can outlive the borrow of the queue.
 pub type Done<T> = BoxFuture<'static, Result<T, QueueError>>;
 
-/// A durable queue. One contract test (`tests/queue_contract.rs`) holds for every backend.
+/// A durable queue. One contract test (`tests/it/queue_contract.rs`) holds for every backend.
 pub trait Queue: Send + Sync + 'static {
     /// Begins a message. `expected_bytes` (the SIZE parameter, or 0) is checked against the space left, so that a
     /// device hears 452 before it sends 30 MB.

@@ -7,11 +7,11 @@
 mod capabilities;
 mod channel;
 mod connect;
-pub mod encode;
 mod login;
 pub mod reply;
 mod transaction;
 mod trust;
+pub mod wire;
 
 pub use capabilities::Capabilities;
 pub use connect::{Connection, Seen, resolve};

@@ -108,7 +108,7 @@ format = "text"
 enum Then {
     /// A room is told.
     Taken,
-    /// The process takes it: `tests/reload.rs`.
+    /// The process takes it: `tests/it/reload.rs`.
     TakenByTheProcess,
     /// It is named.
     Named,

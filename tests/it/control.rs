@@ -1,0 +1,446 @@
+//! Status and queue over the unix socket: server, client and command line together, on a queue held in memory that
+//! has the admin's part of the contract only. (The real one has its own tests.)
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use mailferry::control::client::{Client, ClientError};
+use mailferry::control::report::{AccountState, Action, ChangeRequest, Select};
+use mailferry::control::{AccountLive, ClientLive, Live, api};
+use mailferry::mail::{
+    AccountId, Attempt, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
+    Stage, State, WallTime,
+};
+use mailferry::queue::{
+    Body, Change, ChangeStep, Clock, Done, Draft, Filter, Finished, Intake, Lease, Next, Notice, Page, Queue,
+    QueueError, Settlement, Stored, Total,
+};
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tokio::sync::Notify;
+
+const CONTENT_BYTES: usize = 300_000;
+
+/// `fails_behind`: what is behind this message cannot be had.
+#[derive(Default)]
+struct Shelf {
+    messages: Mutex<Vec<QueuedMessage>>,
+    fails_behind: Arc<Mutex<Option<QueueId>>>,
+}
+
+fn done<T: Send + 'static>(value: T) -> Done<T> {
+    ready(Ok(value)).boxed()
+}
+
+fn not_here<T: Send + 'static>() -> Done<T> {
+    ready(Err(QueueError::Closed)).boxed()
+}
+
+impl Shelf {
+    fn matching(&self, filter: &Filter) -> Vec<QueuedMessage> {
+        self.messages.lock().unwrap().iter().filter(|m| filter.names(m)).cloned().collect()
+    }
+
+    fn fails(&self, after: Option<QueueId>) -> bool {
+        let fails_behind = *self.fails_behind.lock().unwrap();
+        fails_behind.is_some_and(|last| after >= Some(last))
+    }
+
+    /// Two messages at a time, so that every answer comes in parts.
+    fn page(&self, filter: &Filter, after: Option<QueueId>) -> (Vec<QueuedMessage>, Option<QueueId>) {
+        let mut found = self.matching(filter);
+        found.retain(|m| Some(m.id) > after);
+        let has_more = found.len() > 2;
+        found.truncate(2);
+        let next = found.last().map(|m| m.id).filter(|_| has_more);
+        (found, next)
+    }
+}
+
+impl Queue for Shelf {
+    fn list(&self, filter: Filter, after: Option<QueueId>) -> Done<Page> {
+        if self.fails(after) {
+            return ready(Err(QueueError::Broken("the disk is gone".to_owned()))).boxed();
+        }
+        let (messages, next) = self.page(&filter, after);
+        done(Page { messages, unreadable: vec![], next })
+    }
+    fn show(&self, id: QueueId) -> Done<Option<(QueuedMessage, Vec<Attempt>)>> {
+        let attempt = Attempt {
+            at: WallTime::from_ms(0),
+            stage: Stage::Auth,
+            said: "AUTH: 451 4.7.0 Temporary server error. PRX4".to_owned(),
+            host: "127.0.0.1:587".to_owned(),
+        };
+        let one = Filter { ids: vec![id], ..Filter::default() };
+        done(self.matching(&one).pop().map(|m| (m, vec![attempt])))
+    }
+    fn body(&self, id: QueueId) -> Done<Option<Body>> {
+        let one = Filter { ids: vec![id], ..Filter::default() };
+        let body = Body::in_memory(b"Subject: scan\r\n\r\n".to_vec(), vec![b'x'; CONTENT_BYTES]);
+        done(self.matching(&one).pop().map(|_| body))
+    }
+    fn change(
+        &self,
+        filter: Filter,
+        change: Change,
+        _: RelayTime,
+        after: Option<QueueId>,
+    ) -> Done<ChangeStep> {
+        if self.fails(after) {
+            return ready(Err(QueueError::Broken("the disk is gone".to_owned()))).boxed();
+        }
+        let (found, next) = self.page(&filter, after);
+        let changed: Vec<_> = found.into_iter().map(|m| (m.id, m.account)).collect();
+        let is_changed = |m: &QueuedMessage| changed.iter().any(|(id, _)| *id == m.id);
+        let mut all = self.messages.lock().unwrap();
+        for m in all.iter_mut().filter(|m| is_changed(m)) {
+            m.state = if change == Change::Hold { State::Held } else { State::Queued };
+        }
+        if change == Change::Remove {
+            all.retain(|m| !is_changed(m));
+        }
+        done(ChangeStep { changed, next, ..ChangeStep::default() })
+    }
+    fn totals(&self) -> Done<Vec<Total>> {
+        let total = |m: &QueuedMessage| Total {
+            account: m.account.clone(),
+            state: m.state,
+            messages: 1,
+            size_bytes: m.size_bytes,
+            oldest: Some(m.received_at),
+        };
+        done(self.messages.lock().unwrap().iter().map(total).collect())
+    }
+    fn delivered_since(&self, _: &AccountId, since: RelayTime) -> Done<Vec<(RelayTime, u32)>> {
+        done(vec![(since, 30), (RelayTime::from_ms(i64::MAX), 12)])
+    }
+    fn close(&self) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
+    }
+
+    fn draft(&self, _: u64) -> Result<Draft, QueueError> {
+        Err(QueueError::Closed)
+    }
+    fn next_id(&self) -> QueueId {
+        QueueId::from_number(i64::MAX)
+    }
+    fn commit(&self, _: Draft, _: Vec<Intake>) -> Done<Vec<Stored>> {
+        not_here()
+    }
+    fn post(&self, _: Vec<Notice>) -> Done<Vec<Stored>> {
+        not_here()
+    }
+    fn lease(&self, _: &AccountId, _: RelayTime, _: Vec<QueueId>) -> Done<Next> {
+        not_here()
+    }
+    fn settle(
+        &self,
+        lease: Box<Lease>,
+        _: Settlement,
+    ) -> BoxFuture<'static, Result<(), (Box<Lease>, QueueError)>> {
+        ready(Err((lease, QueueError::Closed))).boxed()
+    }
+    fn arrivals(&self, _: &AccountId) -> Arc<Notify> {
+        Arc::default()
+    }
+    fn note(&self, _: &str) -> Done<Option<String>> {
+        done(None)
+    }
+    fn set_note(&self, _: &str, _: Option<String>) -> Done<()> {
+        not_here()
+    }
+    fn finished(&self, _: State, _: RelayTime, _: Option<Finished>) -> Done<Vec<Finished>> {
+        not_here()
+    }
+    fn prune(&self, _: RelayTime) -> Done<u64> {
+        not_here()
+    }
+    fn free_bytes(&self) -> u64 {
+        0
+    }
+    fn failed(&self) -> BoxFuture<'static, String> {
+        std::future::pending().boxed()
+    }
+}
+
+#[derive(Default)]
+struct Crew {
+    paused: Mutex<bool>,
+    probes: AtomicUsize,
+}
+
+impl Live for Crew {
+    fn configured(&self) -> Vec<AccountId> {
+        vec![AccountId::new("scanner@contoso.com")]
+    }
+    fn accounts(&self) -> BoxFuture<'_, Vec<AccountLive>> {
+        let paused = *self.paused.lock().unwrap();
+        Box::pin(std::future::ready(vec![AccountLive {
+            account: AccountId::new("scanner@contoso.com"),
+            smart_host: "smtp.office365.com:587".to_owned(),
+            state: if paused { AccountState::Paused } else { AccountState::Open },
+            reason: String::new(),
+            hint: None,
+            warnings: vec![],
+            since: None,
+            next_probe_at: None,
+            connections: 1,
+            sent_last_minute: 2,
+        }]))
+    }
+    fn clients(&self) -> Vec<ClientLive> {
+        vec![]
+    }
+    fn counters(&self) -> BTreeMap<&'static str, u64> {
+        [("messages_accepted_total", 3)].into()
+    }
+    fn pause(&self, account: &AccountId) -> bool {
+        *self.paused.lock().unwrap() = true;
+        account.as_str() == "scanner@contoso.com"
+    }
+    fn probe(&self, account: &AccountId) -> bool {
+        self.probes.fetch_add(1, Ordering::SeqCst);
+        account.as_str() == "scanner@contoso.com"
+    }
+
+    fn resume(&self, account: &AccountId) -> bool {
+        *self.paused.lock().unwrap() = false;
+        account.as_str() == "scanner@contoso.com"
+    }
+}
+
+fn id(n: i64) -> QueueId {
+    QueueId::from_number(1_795_435_200_000 << 21 | n)
+}
+
+fn message(n: i64, state: State, client: &str) -> QueuedMessage {
+    let to: Mailbox = "maria@contoso.com".parse().unwrap();
+    QueuedMessage {
+        id: id(n),
+        account: AccountId::new("scanner@contoso.com"),
+        client: ClientName::new(client),
+        peer: None,
+        reverse_path: ReversePath::Null,
+        recipients: vec![Recipient::pending(to)],
+        size_bytes: 100,
+        received_at: WallTime::from_ms(1_795_435_200_000),
+        queued_since: RelayTime::from_ms(0),
+        next_attempt: RelayTime::from_ms(0),
+        attempts: 0,
+        state,
+        finished_at: None,
+        last_said: String::new(),
+        outcome_unknown: false,
+        charset: None,
+    }
+}
+
+/// A relay on a socket in a directory of its own, for as long as this lives.
+struct Running {
+    dir: tempfile::TempDir,
+    crew: Arc<Crew>,
+    fails_behind: Arc<Mutex<Option<QueueId>>>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Running {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let messages = vec![
+            message(1, State::Queued, "printers"),
+            message(2, State::Dead, "printers"),
+            message(3, State::Queued, "front desk & co"),
+        ];
+        let crew = Arc::new(Crew::default());
+        let shelf = Shelf { messages: Mutex::new(messages), ..Shelf::default() };
+        let fails_behind = Arc::clone(&shelf.fails_behind);
+        let relay = api::Relay {
+            queue: Arc::new(shelf),
+            clock: Clock::resume(None, WallTime::now(), Instant::now()),
+            live: Arc::clone(&crew) as Arc<dyn Live>,
+            started_at: WallTime::now(),
+            is_sandbox: false,
+        };
+        let socket = dir.path().join("run/control.sock");
+        let listener = {
+            let _guard = runtime.enter();
+            api::bind(&socket).unwrap()
+        };
+        runtime.spawn(api::serve(listener, relay, std::future::pending()));
+        std::fs::write(dir.path().join("mailferry.toml"), "[control]\nsocket = \"run/control.sock\"\n")
+            .unwrap();
+        Self { dir, crew, fails_behind, runtime }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/control.sock")
+    }
+
+    fn cli(&self, args: &[&str]) -> assert_cmd::assert::Assert {
+        let config = self.dir.path().join("mailferry.toml");
+        let mut command = assert_cmd::Command::cargo_bin("mailferry").unwrap();
+        command.env_clear().env("TZ", "UTC").args(args).arg("--config").arg(config).assert()
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn all(action: Action, select: Select) -> ChangeRequest {
+    ChangeRequest { select, action, all: false }
+}
+
+#[test]
+fn the_socket_is_for_the_group_only_and_a_stale_one_is_replaced() {
+    let running = Running::new();
+    assert_eq!((mode(&running.socket()), mode(running.socket().parent().unwrap())), (0o660, 0o750));
+
+    let _guard = running.runtime.enter();
+    let taken = api::bind(&running.socket()).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse, "a live socket is nobody else's");
+
+    let stale = running.dir.path().join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    api::bind(&stale).unwrap();
+
+    let file = running.dir.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    assert!(api::bind(&file).is_err());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+}
+
+#[test]
+fn client_and_server_understand_each_other() {
+    let running = Running::new();
+    let client = Client::new(&running.socket());
+    running.runtime.block_on(async {
+        let status = client.status().await.unwrap();
+        assert_eq!(
+            (status.queue.queued, status.queue.dead, status.counters["messages_accepted_total"]),
+            (2, 1, 3)
+        );
+        assert_eq!((status.accounts[0].recipients_today, status.accounts[0].recipients_last_hour), (42, 12));
+        assert!(status.sentence.starts_with("needs a human: 1 message given up"), "{}", status.sentence);
+
+        let of = |name: &str| Select { client: Some(name.to_owned()), ..Select::default() };
+        let listed = client.list(&of("front desk & co")).await.unwrap();
+        assert_eq!(listed.iter().map(|m| m.id).collect::<Vec<_>>(), [id(3)]);
+        assert!(listed[0].next_attempt_at.is_some());
+
+        let shown = client.show(id(1)).await.unwrap();
+        assert_eq!((shown.message.id, shown.tries.len()), (id(1), 1));
+        assert!(matches!(client.show(id(9)).await, Err(ClientError::NotFound(_))));
+
+        let mut body = vec![];
+        client.body(id(1), &mut body).await.unwrap();
+        assert!(body.starts_with(b"Subject: scan\r\n\r\nxxx"));
+        assert_eq!(body.len(), 17 + CONTENT_BYTES);
+
+        let refused = client.change(&all(Action::Remove, Select::default())).await;
+        assert!(matches!(refused, Err(ClientError::Refused(_))), "an empty selection removes nothing");
+        let changed = client.change(&all(Action::Hold, of("printers"))).await.unwrap();
+        assert_eq!(changed.ids, [id(1), id(2)]);
+        assert_eq!(running.crew.probes.load(Ordering::SeqCst), 0, "nobody asked for a try");
+        client.change(&all(Action::Retry, of("printers"))).await.unwrap();
+        assert_eq!(running.crew.probes.load(Ordering::SeqCst), 1);
+
+        client.set_paused("Scanner@contoso.com", true).await.unwrap();
+        assert_eq!(client.status().await.unwrap().accounts[0].state, AccountState::Paused);
+        client.set_paused("scanner@contoso.com", false).await.unwrap();
+        assert!(matches!(client.set_paused("who@contoso.com", true).await, Err(ClientError::NotFound(_))));
+    });
+}
+
+#[test]
+fn an_admin_lists_acts_and_exports() {
+    let running = Running::new();
+    let (one, nine) = (id(1).to_string(), id(9).to_string());
+    running.cli(&["queue", "list", "--state", "dead"]).code(0).stdout(format!(
+        "id             state      received               size  from > to\n\
+             {}  dead       2026-11-23 12:00      100 B  <> > maria@contoso.com\n",
+        id(2)
+    ));
+    running.cli(&["queue", "list", &nine]).code(66);
+    running.cli(&["queue", "show", &nine]).code(66).stderr("no such message\n");
+    running
+        .cli(&["queue", "show", &one, "--json"])
+        .code(0)
+        .stdout(predicates::str::contains("\"stage\": \"auth\""));
+    running.cli(&["queue", "remove"]).code(64).stderr(
+        "which messages?\nhint: name them by id, --state, --client, --address or --since, or say --all\n",
+    );
+    running.cli(&["queue", "hold", &one]).code(0).stdout("1 message: held\n");
+    running.cli(&["queue", "hold", &nine]).code(66);
+
+    let to = running.dir.path().join("rescue");
+    let to_text = to.display().to_string();
+    running.cli(&["queue", "export", "--state", "dead", "--to", &to_text]).code(0);
+    let eml = to.join(format!("{}.eml", id(2)));
+    assert_eq!(std::fs::metadata(&eml).unwrap().len(), 17 + CONTENT_BYTES as u64);
+    assert_eq!((mode(&eml), mode(&eml.with_extension("json")), mode(&to)), (0o600, 0o600, 0o700));
+    running
+        .cli(&["queue", "export", &id(2).to_string(), "--to", &to_text])
+        .code(73)
+        .stderr(predicates::str::contains("nothing is overwritten"));
+
+    running.cli(&["queue", "remove", "--all"]).code(0).stdout("3 messages: removed\n");
+    running.cli(&["queue", "list", "--json"]).code(0).stdout("[]\n");
+}
+
+#[test]
+fn status_begins_with_the_sentence() {
+    let running = Running::new();
+    running
+        .cli(&["status"])
+        .code(0)
+        .stdout(predicates::str::starts_with("needs a human: 1 message given up; 2 messages waiting;"));
+    running.cli(&["account", "pause", "scanner@contoso.com"]).code(0);
+    running.cli(&["status", "--json"]).code(0).stdout(predicates::str::contains("\"state\": \"paused\""));
+}
+
+#[test]
+fn an_answer_that_breaks_off_says_how_far_it_came() {
+    let running = Running::new();
+    *running.fails_behind.lock().unwrap() = Some(id(2));
+    let is_whole = |text: &str| serde_json::from_str::<serde_json::Value>(text).is_ok();
+    let output = running.cli(&["queue", "list", "--json"]).code(75).get_output().clone();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains(&id(2).to_string()) && !is_whole(&text),
+        "a part must not pass for the whole: {text}"
+    );
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "the queue cannot write: the disk is gone\nhint: see the log: journalctl -u mailferry\n"
+    );
+    running.cli(&["queue", "hold", "--all"]).code(75).stdout("").stderr(
+        "2 messages: held, then: the queue cannot write: the disk is gone\n\
+         hint: what is done stays done; see the log: journalctl -u mailferry\n",
+    );
+    let to = running.dir.path().join("rescue");
+    running
+        .cli(&["queue", "export", "--to", to.to_str().unwrap()])
+        .code(75)
+        .stderr(predicates::str::starts_with("2 messages: written, then: the queue cannot write"));
+    *running.fails_behind.lock().unwrap() = None;
+    let held = running.runtime.block_on(async {
+        let held = Select { state: Some(State::Held), ..Select::default() };
+        Client::new(&running.socket()).list(&held).await.unwrap()
+    });
+    assert_eq!(held.iter().map(|m| m.id).collect::<Vec<_>>(), [id(1), id(2)], "what is done is done");
+}
+
+#[test]
+fn a_list_in_parts_is_one_json_array_all_the_same() {
+    let running = Running::new();
+    let output = running.cli(&["queue", "list", "--json"]).code(0).get_output().clone();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let listed: Vec<mailferry::control::report::Message> = serde_json::from_str(&text).unwrap();
+    assert_eq!(listed.iter().map(|m| m.id).collect::<Vec<_>>(), [id(1), id(2), id(3)]);
+    assert_eq!(text, serde_json::to_string_pretty(&listed).unwrap() + "\n", "as if it were written at once");
+}

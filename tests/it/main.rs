@@ -1,0 +1,34 @@
+//! Every test that sees mailferry from outside, in one binary: it is linked once, and what several tests need stands
+//! in `support` once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "one binary")]
+
+mod support;
+
+mod architecture;
+mod cli;
+mod config;
+mod control;
+mod demo_story;
+mod dialogues;
+mod doctor;
+mod encoding;
+mod ledger;
+mod listening;
+mod oauth;
+mod process;
+mod queue_contract;
+mod queue_survives_kill;
+mod receive;
+mod receive_descriptors;
+mod receive_memory;
+mod relay;
+mod reload;
+mod replies;
+mod sandbox;
+mod signals;
+mod start;
+mod strangers;
+mod submit;
+mod token;
