@@ -7,7 +7,6 @@ use super::section::Field;
 use crate::files;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
 use secrecy::SecretString;
 use std::fs::File;
 use std::io::Read;
@@ -174,14 +173,6 @@ pub(super) fn private_key(field: &Field<'_>) -> Option<PathBuf> {
             None
         }
     }
-}
-
-/// Whether the key is the first certificate's. Both files were read before; who cannot read them now is told so when
-/// they are loaded.
-pub(super) fn key_fits(certificate: &Path, key: &Path) -> bool {
-    let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let (Ok(chain), Ok(key)) = (chain, PrivateKeyDer::from_pem_file(key)) else { return true };
-    CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider()).is_ok()
 }
 
 fn pem_may_pass(e: &rustls::pki_types::pem::Error) -> bool {
