@@ -1,6 +1,7 @@
 //! What the queue can take: commits one at a time and fifty at once, large contents, and lease with settle.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use mailferry::fact::Witness;
 use mailferry::mail::{
     AccountId, ClientName, Envelope, Progress, Recipient, RelayTime, Reply, ReversePath, WallTime,
 };
@@ -89,7 +90,7 @@ fn queue(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let directory = tempfile::tempdir().expect("a directory");
     let settings = Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
-    let (queue, _) = SqliteQueue::open(&settings).expect("a new queue");
+    let (queue, _) = SqliteQueue::open(&settings, Witness::nobody()).expect("a new queue");
     let mut group = c.benchmark_group("queue");
     group.sample_size(10).measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(1));
     let small = Arc::new(vec![b'x'; 4096]);

@@ -15,6 +15,7 @@ use crate::config::{self, Env, Problem, Settings};
 use crate::control::client::{Client, ClientError};
 use crate::control::report::{At, Select, count};
 use crate::daemon;
+use crate::fact::Witness;
 use crate::mail::{AccountId, QueueId, State, WallTime};
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{Clock, Queue};
@@ -450,7 +451,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 /// The queue of a relay that does not run, with the clock it remembers (`retry` stamps messages with it).
 fn open_queue(queue: &crate::queue::Settings) -> anyhow::Result<(Arc<dyn Queue>, Clock)> {
     crate::logs::warnings();
-    let (queue, clock) = SqliteQueue::open(queue)?;
+    let (queue, clock) = SqliteQueue::open(queue, Witness::of_the_log())?;
     Ok((queue, clock))
 }
 

@@ -10,6 +10,7 @@ use super::{Acting, Failure, QueueCommand, as_json, exit, out, out_part, print, 
 use crate::control::report::{
     AccountState, Action, ChangeRequest, Changed, Prospect, Select, count, move_hint,
 };
+use crate::fact::Witness;
 use crate::mail::{AccountId, QueueId};
 use crate::queue::sqlite::{Rescued, SqliteQueue, rescue as rescue_queue};
 use crate::queue::{Queue, QueueError, Settings};
@@ -170,8 +171,8 @@ pub(super) async fn rescue(from: &Path, to: &Path) -> Result<(), Failure> {
     let Rescued { queue: sound, lost } = rescue_queue(from, to).map_err(unreadable)?;
     let settings = Settings { directory: sound.clone(), min_free_space_bytes: 0 };
     crate::logs::warnings();
-    let (queue, clock) =
-        SqliteQueue::open(&settings).map_err(|e| Failure::new(exit::IO, e.to_string(), ""))?;
+    let (queue, clock) = SqliteQueue::open(&settings, Witness::of_the_log())
+        .map_err(|e| Failure::new(exit::IO, e.to_string(), ""))?;
     let queue: Arc<dyn Queue> = queue;
     let source = Source::Directory { queue, clock, accounts: None };
     let written = export_all(&source, &Select::default(), &[], to, &Owner::nobody_else()).await;

@@ -6,6 +6,7 @@
 
 use crate::control::report::Ending;
 use crate::events;
+use crate::fact::{Witness, queue};
 use crate::mail::{QueueId, RelayTime, State, WallTime};
 use crate::queue::{Body, Change, Clock, Filter, Keep, KeepDead, Queue, QueueError};
 use aws_lc_rs::digest::{Context, SHA256};
@@ -24,6 +25,7 @@ pub(super) async fn run(
     queue: Arc<dyn Queue>,
     clock: Clock,
     mut keep: watch::Receiver<Keep>,
+    witness: Witness,
     stop: impl Future<Output = ()>,
 ) {
     let mut stop = std::pin::pin!(stop);
@@ -31,7 +33,7 @@ pub(super) async fn run(
     loop {
         let kept = *keep.borrow_and_update();
         tokio::select! {
-            done = round(queue.as_ref(), clock.now(), kept, &mut told_at) => {
+            done = round(queue.as_ref(), clock.now(), kept, &witness, &mut told_at) => {
                 if let Err(error) = done {
                     events::daemon::prune_failed(&error.to_string());
                 }
@@ -51,6 +53,7 @@ async fn round(
     queue: &dyn Queue,
     now: RelayTime,
     keep: Keep,
+    witness: &Witness,
     told_at: &mut Option<RelayTime>,
 ) -> Result<(), QueueError> {
     let dead = KeepDead::set(queue, keep.dead, now).await?;
@@ -60,7 +63,7 @@ async fn round(
         events::daemon::history_forgotten(forgotten);
     }
     if let Some(before) = dead.and_then(|dead| dead.ended(now)) {
-        end_dead_letters(queue, before, now).await?;
+        end_dead_letters(queue, before, now, witness).await?;
     }
     let is_new = told_at.is_none_or(|at| now.since(at) >= TOLD_EVERY);
     match Ending::look(queue, now, WallTime::now()).await? {
@@ -75,13 +78,18 @@ async fn round(
     Ok(())
 }
 
-async fn end_dead_letters(queue: &dyn Queue, before: RelayTime, now: RelayTime) -> Result<(), QueueError> {
+async fn end_dead_letters(
+    queue: &dyn Queue,
+    before: RelayTime,
+    now: RelayTime,
+    witness: &Witness,
+) -> Result<(), QueueError> {
     let (mut removed, mut kept, mut after) = (0, 0, None);
     loop {
         let page = queue.finished(State::Dead, before, after).await?;
         let Some(last) = page.last().copied() else { break };
         for dead in page {
-            if end(queue, dead.id, now).await? {
+            if end(queue, dead.id, now, witness).await? {
                 removed += 1;
             } else {
                 kept += 1;
@@ -96,13 +104,13 @@ async fn end_dead_letters(queue: &dyn Queue, before: RelayTime, now: RelayTime) 
 }
 
 /// Removes one; false: it stays, as it cannot be read, or somebody is at it.
-async fn end(queue: &dyn Queue, id: QueueId, now: RelayTime) -> Result<bool, QueueError> {
+async fn end(queue: &dyn Queue, id: QueueId, now: RelayTime, witness: &Witness) -> Result<bool, QueueError> {
     let message = match queue.show(id).await {
         Ok(Some((message, _))) if message.state == State::Dead => message,
         Ok(_) => return Ok(false),
         Err(QueueError::Closed) => return Err(QueueError::Closed),
         Err(why) => {
-            events::queue::row_unreadable(id, &why);
+            witness.tell(queue::Fact::RowUnreadable { id, error: why.to_string() });
             return Ok(false);
         }
     };
@@ -113,7 +121,7 @@ async fn end(queue: &dyn Queue, id: QueueId, now: RelayTime) -> Result<bool, Que
     let digest = match digest {
         Ok(digest) => digest,
         Err(error) => {
-            events::queue::content_missing(id, &error);
+            witness.tell(queue::Fact::ContentMissing { id, error: error.to_string() });
             return Ok(false);
         }
     };
@@ -154,7 +162,7 @@ mod tests {
 
     fn open(directory: &Path) -> Arc<SqliteQueue> {
         let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
-        SqliteQueue::open(&settings).unwrap().0
+        SqliteQueue::open(&settings, Witness::nobody()).unwrap().0
     }
 
     /// A message that came to an end on this day.
@@ -201,7 +209,9 @@ mod tests {
     /// The upkeep of a day; whether dead letters are about to end.
     async fn on(queue: &SqliteQueue, n: u32, dead: Option<Duration>) -> bool {
         let mut told_at = None;
-        round(queue, day(n), Keep { history: DAY * 30, dead }, &mut told_at).await.unwrap();
+        round(queue, day(n), Keep { history: DAY * 30, dead }, &Witness::nobody(), &mut told_at)
+            .await
+            .unwrap();
         told_at.is_some()
     }
 

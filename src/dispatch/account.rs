@@ -403,6 +403,7 @@ fn set_pace(account: &Account, settings: &Settings) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fact::Witness;
     use crate::mail::{ClientName, Envelope, ReversePath};
     use crate::queue::sqlite::SqliteQueue;
     use crate::queue::{Destination, Intake};
@@ -412,7 +413,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let settings =
             crate::queue::Settings { directory: directory.path().to_owned(), min_free_space_bytes: 0 };
-        let (queue, clock) = SqliteQueue::open(&settings).unwrap();
+        let (queue, clock) = SqliteQueue::open(&settings, Witness::nobody()).unwrap();
         let account = AccountId::new("scanner@contoso.com");
         let mut draft = queue.draft(0).unwrap();
         draft.write(b"hello").await.unwrap();

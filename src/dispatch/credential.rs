@@ -4,6 +4,7 @@
 
 use super::{Account, Settings, notice};
 use crate::events;
+use crate::fact::token;
 use crate::mail::{RelayTime, WallTime};
 use crate::queue::Queue;
 use crate::token::Grant;
@@ -37,7 +38,12 @@ pub(super) async fn look_after(
     let wall = WallTime::now();
     let Some(due) = due(expiry, told, wall) else { return };
     let days_left = expiry.days_left(wall);
-    events::token::credential_expires(&account.id, expiry.what, expiry.at, days_left);
+    account.witness.tell(token::Fact::CredentialExpires {
+        account: account.id.clone(),
+        what: expiry.what,
+        at: expiry.at,
+        days_left,
+    });
     if !settings.notify.is_empty() {
         let (subject, paragraphs) = words(&account, expiry, days_left);
         let notice = notice::to_admins(&account, &settings, queue.as_ref(), now, &subject, &paragraphs);

@@ -12,6 +12,7 @@ mod smart_host;
 mod token;
 
 use crate::config::{Account, Problem, Settings};
+use crate::fact::Witness;
 use crate::mail::{AccountId, Mailbox, WallTime};
 use crate::queue::{self, Clock};
 use crate::token::{Limits, Source};

@@ -16,6 +16,8 @@ mod witness;
 
 pub use journal::Journal;
 pub use tally::{Family, Kind, Series, Sum, Tally};
+#[cfg(test)]
+pub(crate) use witness::Recorder;
 pub use witness::{At, Observer, Witness};
 
 use std::fmt;

@@ -3,7 +3,7 @@
 //! Invariant: each observer sees each fact once, in the order of one teller's telling; there is no queue between them.
 //! Must not know: what any fact means.
 
-use super::Fact;
+use super::{Fact, Journal};
 use crate::mail::WallTime;
 use std::fmt;
 use std::sync::Arc;
@@ -46,6 +46,11 @@ impl Witness {
         Self::default()
     }
 
+    /// Tells the log alone: for a command that opens a room by itself.
+    pub fn of_the_log() -> Self {
+        Self::new([Arc::new(Journal::new()) as Arc<dyn Observer>])
+    }
+
     /// Tells everyone.
     pub fn tell(&self, fact: impl Into<Fact>) {
         if self.0.is_empty() {
@@ -61,5 +66,32 @@ impl Witness {
 impl fmt::Debug for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Witness({})", self.0.len())
+    }
+}
+
+/// Keeps what it saw, for tests to look at.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Recorder(std::sync::Mutex<Vec<Fact>>);
+
+#[cfg(test)]
+impl Recorder {
+    /// One, and a witness that tells it.
+    pub(crate) fn new() -> (Arc<Self>, Witness) {
+        let recorder = Arc::new(Self::default());
+        let witness = Witness::new([Arc::clone(&recorder) as Arc<dyn Observer>]);
+        (recorder, witness)
+    }
+
+    /// What it saw since this was last asked.
+    pub(crate) fn take(&self) -> Vec<Fact> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+#[cfg(test)]
+impl Observer for Recorder {
+    fn saw(&self, _: At, fact: &Fact) {
+        self.0.lock().unwrap().push(fact.clone());
     }
 }

@@ -128,7 +128,7 @@ impl Connection {
             watch(Seen::Announced { capabilities: &capabilities, in_tls: true });
         }
         if let Some(login) = &host.login {
-            login::sign_in(&mut channel, &capabilities, login, &host.host, host.command_timeout)
+            login::sign_in(&mut channel, &capabilities, login, &host.host, host.command_timeout, witness)
                 .await
                 .map_err(at(Stage::Auth))?;
             watch(Seen::SignedIn);

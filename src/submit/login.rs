@@ -30,6 +30,7 @@ pub(super) async fn sign_in(
     login: &Login,
     host: &str,
     patience: Duration,
+    witness: &Witness,
 ) -> Result<(), Cause> {
     match login {
         Login::Password { user, password } => {
@@ -38,7 +39,7 @@ pub(super) async fn sign_in(
         }
         Login::Token { user, token } => {
             let credentials = Credentials::new_xoauth2(user.as_str(), token.expose());
-            with_token(channel, capabilities, &credentials, host, patience).await
+            with_token(channel, capabilities, &credentials, host, patience, witness).await
         }
     }
 }
@@ -51,6 +52,7 @@ async fn with_token(
     credentials: &Credentials<&str>,
     host: &str,
     patience: Duration,
+    witness: &Witness,
 ) -> Result<(), Cause> {
     if !capabilities.has_auth("XOAUTH2") {
         return Err(Cause::NoAuth);

@@ -1,5 +1,6 @@
 //! What every queue backend promises, a test a promise; run for each backend there is.
 
+use mailferry::fact::Witness;
 use mailferry::mail::{
     AccountId, Attempt, Cause, ClientName, Envelope, Failure, Progress, QueueId, QueuedMessage, Recipient,
     RelayTime, Reply, ReversePath, Stage, State, WallTime,
@@ -19,7 +20,7 @@ type Open = fn(&Path) -> Arc<dyn Queue>;
 
 fn sqlite(directory: &Path) -> Arc<dyn Queue> {
     let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
-    SqliteQueue::open(&settings).unwrap().0
+    SqliteQueue::open(&settings, Witness::nobody()).unwrap().0
 }
 
 /// A module of tests for each backend.

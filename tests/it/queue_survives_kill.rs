@@ -1,6 +1,7 @@
 //! The promise itself: whatever was acknowledged before a SIGKILL is there after it.
 
 use crate::support::own_process;
+use mailferry::fact::Witness;
 use mailferry::mail::{AccountId, ClientName, Envelope, QueueId, RelayTime, ReversePath, WallTime};
 use mailferry::queue::sqlite::SqliteQueue;
 use mailferry::queue::{Filter, Intake, Listing, Queue, Settings};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 fn open(directory: &Path) -> Arc<SqliteQueue> {
     let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
-    SqliteQueue::open(&settings).unwrap().0
+    SqliteQueue::open(&settings, Witness::nobody()).unwrap().0
 }
 
 /// Commits small and large messages from four tasks for ever, and says each id only after its `Stored`.

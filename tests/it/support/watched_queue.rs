@@ -1,6 +1,7 @@
 //! The real queue in a directory of its own, with an eye on what the receiver commits to it.
 
 use futures_util::future::{BoxFuture, FutureExt};
+use mailferry::fact::Witness;
 use mailferry::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, State};
 use mailferry::queue::sqlite::SqliteQueue;
 use mailferry::queue::{
@@ -24,7 +25,7 @@ impl Default for WatchedQueue {
     fn default() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
-        let (real, clock) = SqliteQueue::open(&settings).unwrap();
+        let (real, clock) = SqliteQueue::open(&settings, Witness::nobody()).unwrap();
         Self { real, clock, intakes: Arc::default(), gate: None, _directory: directory }
     }
 }
