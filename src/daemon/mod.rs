@@ -26,9 +26,9 @@ use crate::mail::Sender;
 use crate::mail::WallTime;
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{self, Clock, OpenError, Queue};
-use crate::receive::certificate::{self, CertificateError};
 use crate::receive::{self, listener};
-use crate::submit::{Trust, TrustError};
+use crate::tls::server::{self, CertificateError};
+use crate::tls::{Trust, TrustError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
@@ -127,7 +127,8 @@ impl StartError {
             | Self::Certificate { error: CertificateError::Unreadable { why, .. }, .. } => {
                 files::may_pass(why)
             }
-            Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
+            Self::Trust { error: TrustError::System(_), .. }
+            | Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
             Self::Trust { error: TrustError::NotCertificates { .. }, .. }
             | Self::Certificate {
                 error: CertificateError::NotPem { .. } | CertificateError::Useless(_),
@@ -322,11 +323,11 @@ fn listens(settings: &Settings) -> Result<Vec<receive::Listen>, StartError> {
     let listen = |l: &config::Listen| -> Result<receive::Listen, StartError> {
         let failed = |error| StartError::Certificate { address: l.address, error };
         let certificate = match (&l.certificate, l.tls) {
-            (Some((certificate, key)), _) => Some(certificate::load(certificate, key).map_err(failed)?),
+            (Some((certificate, key)), _) => Some(server::load(certificate, key).map_err(failed)?),
             (None, config::ListenTls::Off) => None,
             (None, _) => {
                 let directory = settings.queue.directory.join("tls");
-                Some(certificate::load_or_make(&directory, &settings.hostname).map_err(failed)?)
+                Some(server::load_or_make(&directory, &settings.hostname).map_err(failed)?)
             }
         };
         Ok(receive::Listen {

@@ -13,7 +13,8 @@ use crate::mail::{
     State, WallTime,
 };
 use crate::queue::Body;
-use crate::submit::{Connection, Outcome, SmartHost, Tls, Trust};
+use crate::submit::{Connection, Outcome, SmartHost, Tls};
+use crate::tls::Trust;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
