@@ -376,7 +376,7 @@ fn check(settings: &Settings) -> Result<u8, Failure> {
     out(&format!(
         "the configuration is right: {}, {}, {}\n",
         n(settings.listen.len(), "listener"),
-        n(settings.clients.len(), "client"),
+        n(settings.receive.clients.all().count(), "client"),
         n(settings.accounts.len(), "account"),
     ))?;
     Ok(0)
@@ -448,9 +448,9 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 }
 
 /// The queue of a relay that does not run, with the clock it remembers (`retry` stamps messages with it).
-fn open_queue(queue: &config::Queue) -> anyhow::Result<(Arc<dyn Queue>, Clock)> {
+fn open_queue(queue: &crate::queue::Settings) -> anyhow::Result<(Arc<dyn Queue>, Clock)> {
     crate::logs::warnings();
-    let (queue, clock) = SqliteQueue::open(&daemon::queue_settings(queue))?;
+    let (queue, clock) = SqliteQueue::open(queue)?;
     Ok((queue, clock))
 }
 

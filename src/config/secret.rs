@@ -172,15 +172,6 @@ pub(super) fn private_key(field: &Field<'_>) -> Option<PathBuf> {
     }
 }
 
-/// Whether the key is the first certificate's. Both files were read before; who cannot read them now is told so when
-/// they are loaded.
-pub(super) fn key_fits(certificate: &Path, key: &Path) -> bool {
-    match (pem::certificates(certificate), pem::private_key(key)) {
-        (Ok(chain), Ok(key)) => pem::key_fits(chain, key),
-        _ => true,
-    }
-}
-
 fn pem_may_pass(e: &PemError) -> bool {
     matches!(e, PemError::Unreadable(e) if files::may_pass(e))
 }

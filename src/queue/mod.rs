@@ -15,7 +15,7 @@ pub mod sqlite;
 
 pub use body::{Body, BodyReader, Draft, SMALL_BYTES};
 pub use clock::Clock;
-pub use keep::KeepDead;
+pub use keep::{Keep, KeepDead};
 pub use ledger::{ChangeStep, Changing, Finished, Listing, Page};
 
 use crate::mail::{
@@ -33,6 +33,12 @@ pub struct Settings {
     pub directory: PathBuf,
     /// New mail is refused when less than this is free.
     pub min_free_space_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { directory: "/var/lib/mailferry".into(), min_free_space_bytes: 500 << 20 }
+    }
 }
 
 /// Why a queue does not open. Nothing was changed.

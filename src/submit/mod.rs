@@ -81,6 +81,22 @@ pub struct SmartHost {
     pub data_timeout: Duration,
 }
 
+impl SmartHost {
+    /// With STARTTLS, no login, and the usual patience.
+    pub fn new(host: impl Into<String>, port: u16, ehlo_name: impl Into<String>) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            tls: Tls::StartTls,
+            login: None,
+            ehlo_name: ehlo_name.into(),
+            connect_timeout: Duration::from_secs(30),
+            command_timeout: Duration::from_secs(300),
+            data_timeout: Duration::from_secs(600),
+        }
+    }
+}
+
 /// What became of one recipient in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
