@@ -373,7 +373,7 @@ fn check(settings: &Settings) -> Result<u8, Failure> {
     out(&format!(
         "the configuration is right: {}, {}, {}\n",
         n(settings.listen.len(), "listener"),
-        n(settings.clients.len(), "client"),
+        n(settings.receive.clients.all().count(), "client"),
         n(settings.accounts.len(), "account"),
     ))?;
     Ok(0)
@@ -391,9 +391,8 @@ fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
     if matches!(queue.directory.try_exists(), Ok(false)) {
         return Ok((Source::Nowhere(queue.directory), owner));
     }
-    let settings = daemon::queue_settings(&queue);
     crate::logs::warnings();
-    let queue = block_on(async { Ok(crate::queue::open(&settings).await) })?.map_err(|e| {
+    let queue = block_on(async { Ok(crate::queue::open(&queue).await) })?.map_err(|e| {
         let hint = "start it with: systemctl start mailferry; to read its queue meanwhile, run this as root";
         Failure::new(
             exit::UNAVAILABLE,

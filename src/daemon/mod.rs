@@ -22,12 +22,12 @@ use crate::control::{self, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
 use crate::files;
+use crate::mail::Sender;
 use crate::mail::WallTime;
-use crate::policy::rewrite::Sender;
-use crate::queue::{self, Clock, OpenError, Queue};
-use crate::receive::certificate::{self, CertificateError};
+use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
-use crate::submit::{Trust, TrustError};
+use crate::tls::server::{self, CertificateError};
+use crate::tls::{Trust, TrustError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
@@ -39,7 +39,6 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use upkeep::Keep;
 
 /// An admin's command under way at a stop gets this long: it goes in steps, and says how far it came.
 const COMMANDS: Duration = Duration::from_secs(2);
@@ -137,7 +136,8 @@ impl StartError {
             | Self::Certificate { error: CertificateError::Unreadable { why, .. }, .. } => {
                 files::may_pass(why)
             }
-            Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
+            Self::Trust { error: TrustError::System(_), .. }
+            | Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
             Self::Trust { error: TrustError::NotCertificates { .. }, .. }
             | Self::Certificate {
                 error: CertificateError::NotPem { .. } | CertificateError::Useless(_),
@@ -173,8 +173,8 @@ impl Opened {
     ///
     /// # Errors
     /// It cannot be opened, or is for other mail.
-    async fn queue(settings: &config::Queue, mail_for: MailFor) -> Result<Self, StartError> {
-        let queue = queue::open(&queue_settings(settings)).await?;
+    async fn queue(settings: &queue::Settings, mail_for: MailFor) -> Result<Self, StartError> {
+        let queue = queue::open(settings).await?;
         mail_for.claim(&queue, &settings.directory).await?;
         Ok(Self { queue, mail_for })
     }
@@ -266,11 +266,6 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|s| *s).await;
 }
 
-/// The part of the settings that the queue needs.
-pub(crate) fn queue_settings(queue: &config::Queue) -> queue::Settings {
-    queue::Settings { directory: queue.directory.clone(), min_free_space_bytes: queue.min_free_space_bytes }
-}
-
 fn places(settings: &Settings) -> Vec<(crate::mail::AccountId, String)> {
     let place = |a: &config::Account| format!("{}:{}", a.smart_host.host, a.smart_host.port);
     settings.accounts.iter().map(|a| (a.id.clone(), place(a))).collect()
@@ -305,48 +300,16 @@ fn oauth(a: &config::Account, oauth: &config::OAuth, clock: Clock) -> Result<dis
     Ok(dispatch::OAuth { source, fallback_until: oauth.fallback_until })
 }
 
-fn receive_settings(settings: &Settings) -> receive::Settings {
-    let r = &settings.receive;
-    receive::Settings {
-        hostname: settings.hostname.clone(),
-        max_message_size_bytes: r.max_message_size_bytes,
-        max_recipients: r.max_recipients,
-        max_connections: r.max_connections,
-        max_connections_per_client: r.max_connections_per_client,
-        idle_timeout: r.idle_timeout,
-        data_timeout: r.data_timeout,
-        clients: settings.admission(),
-        routes: settings.routes(),
-        users: r.users.iter().map(|u| (u.name.clone(), u.password.clone())).collect(),
-        mailboxes: settings.accounts.iter().map(|a| (a.id.clone(), a.mailbox.to_string())).collect(),
-    }
-}
-
+/// Where there is to be TLS and no certificate is configured, the relay's own.
 fn listens(settings: &Settings) -> Result<Vec<receive::Listen>, StartError> {
-    let listen = |l: &config::Listen| -> Result<receive::Listen, StartError> {
-        let failed = |error| StartError::Certificate { address: l.address, error };
-        let certificate = match (&l.certificate, l.tls) {
-            (Some((certificate, key)), _) => Some(certificate::load(certificate, key).map_err(failed)?),
-            (None, config::ListenTls::Off) => None,
-            (None, _) => {
-                let directory = settings.queue.directory.join("tls");
-                Some(certificate::load_or_make(&directory, &settings.hostname).map_err(failed)?)
-            }
-        };
-        Ok(receive::Listen {
-            address: l.address,
-            tls: match l.tls {
-                config::ListenTls::Off => receive::Tls::Off,
-                config::ListenTls::StartTls => receive::Tls::StartTls,
-                config::ListenTls::Implicit => receive::Tls::Implicit,
-            },
-            auth: match l.auth {
-                config::ListenAuth::Off => receive::Auth::Off,
-                config::ListenAuth::Any => receive::Auth::Any,
-                config::ListenAuth::Required => receive::Auth::Required,
-            },
-            certificate,
-        })
+    let with_certificate = |mut listen: receive::Listen| {
+        if listen.tls != receive::Tls::Off && listen.certificate.is_none() {
+            let directory = settings.queue.directory.join("tls");
+            let failed = |error| StartError::Certificate { address: listen.address, error };
+            let own = server::load_or_make(&directory, &settings.hostname).map_err(failed)?;
+            listen.certificate = Some(own);
+        }
+        Ok(listen)
     };
-    settings.listen.iter().map(listen).collect()
+    settings.listen.iter().cloned().map(with_certificate).collect()
 }

@@ -6,7 +6,7 @@
 use super::signals::{Asked, Signals};
 use super::stand_in::{MailFor, StandIn};
 use super::{Handed, Opened, Relay, StartError, sockets};
-use crate::config::{LogFormat, Problem, Settings, Severity};
+use crate::config::{Problem, Settings, Severity};
 use crate::events;
 use crate::logs::{self, Format};
 use crate::queue::OpenError;
@@ -106,7 +106,7 @@ async fn process(
     let Some(first) = signals.unless_stopped(read_apart(read)).await else { return Ok(()) };
     let mut settings = first.map_err(Exit::Configuration)?;
     told(&settings.warnings);
-    logs::prepare(log_format(settings.log))?.begin();
+    logs::prepare(settings.log)?.begin();
     if let Err(error) = hardened {
         events::daemon::not_hardened(&error.to_string());
     }
@@ -147,7 +147,7 @@ pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn run(
     relay: &Relay,
-    mut log: LogFormat,
+    mut log: Format,
     stand_in: Option<&StandIn>,
     read: &Arc<Read>,
     signals: &mut Signals,
@@ -181,11 +181,11 @@ async fn run(
 }
 
 /// Takes all of a configuration, or nothing; returns the log's format in force.
-async fn reload(relay: &Relay, mut new: Settings, log: LogFormat, stand_in: Option<&StandIn>) -> LogFormat {
+async fn reload(relay: &Relay, mut new: Settings, log: Format, stand_in: Option<&StandIn>) -> Format {
     if let Some(stand_in) = stand_in {
         stand_in.redirect(&mut new);
     }
-    let next = if new.log == log { Ok(None) } else { logs::prepare(log_format(new.log)).map(Some) };
+    let next = if new.log == log { Ok(None) } else { logs::prepare(new.log).map(Some) };
     let next = match next {
         Ok(next) => next,
         Err(error) => {
@@ -221,15 +221,6 @@ fn reloading() {
     let mut states = vec![sd_notify::NotifyState::Reloading];
     states.extend(sd_notify::NotifyState::monotonic_usec_now());
     let _ = sd_notify::notify(&states);
-}
-
-fn log_format(format: LogFormat) -> Format {
-    match format {
-        LogFormat::Auto => Format::Auto,
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-        LogFormat::Journald => Format::Journald,
-    }
 }
 
 /// A core dump would hold the mailbox's password; ptrace by the same user would show it.

@@ -7,7 +7,7 @@
 use crate::control::report::Ending;
 use crate::events;
 use crate::mail::{QueueId, RelayTime, State, WallTime};
-use crate::queue::{Body, Change, Filter, KeepDead, Ledger, Queue, QueueError};
+use crate::queue::{Body, Change, Filter, Keep, KeepDead, Ledger, Queue, QueueError};
 use aws_lc_rs::digest::{Context, SHA256};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -17,14 +17,6 @@ const EVERY: Duration = Duration::from_secs(3600);
 const AT_LEAST: Duration = Duration::from_secs(1);
 /// As long as dead letters are about to end, that is told so often.
 const TOLD_EVERY: Duration = Duration::from_secs(86_400);
-
-/// How long what is finished is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Keep {
-    pub(super) history: Duration,
-    /// None: for ever.
-    pub(super) dead: Option<Duration>,
-}
 
 /// Works until `stop` resolves.
 pub(super) async fn run(queue: Queue, mut keep: watch::Receiver<Keep>, stop: impl Future<Output = ()>) {

@@ -14,11 +14,12 @@ mod settle;
 
 pub use plan::Live;
 
+use crate::mail::Sender;
 use crate::mail::{AccountId, Mailbox, State};
-use crate::policy::rewrite::Sender;
 use crate::policy::schedule::Retry;
 use crate::queue::{Notes, Queue, QueueError};
-use crate::submit::{SmartHost, Trust};
+use crate::submit::SmartHost;
+use crate::tls::Trust;
 use crate::token::Source;
 use account::{Actor, Command};
 use board::Board;

@@ -3,16 +3,16 @@
 //! Invariant: a notice has the null reverse-path and no peer, by which it is known, and is never answered by another;
 //! its client is only a name for people, which an admin may give to a device's, too; at most `AN_HOUR` leave an
 //! account an hour, what is beyond stands in the log and in `queue list --state dead`.
-//! Must not know: the words of a notice (`policy::dsn` has them).
+//! Must not know: the words of a notice (`letter::report` has them).
 
 use super::settle::Notify;
 use super::{Account, Settings};
 use crate::events;
+use crate::letter::report::{self, AdminNotice, Kind, Report, Written};
 use crate::mail::{
     ClientName, Envelope, Failure, Mailbox, Progress, QueueId, RelayTime, ReversePath, WallTime,
 };
 use crate::policy::advice::{About, Advice};
-use crate::policy::dsn::{self, AdminNotice, Kind, Report, Written};
 use crate::policy::verdict::{Action, judge};
 use crate::queue::{Destination, Ids, Lease, NewMessage, Notice, Settlement};
 use std::collections::VecDeque;
@@ -94,7 +94,8 @@ impl Writer<'_> {
         };
         let about = About { mailbox: self.account.id.as_str(), smart_host: self.place };
         let advice = what.advice.map(|a| a.remedy(about)).unwrap_or_default();
-        let sender = message.reverse_path.mailbox().filter(|_| dsn::may_answer(message, lease.body.head()));
+        let sender =
+            message.reverse_path.mailbox().filter(|_| report::may_answer(message, lease.body.head()));
         let mut readers: Vec<Vec<Mailbox>> = sender.map(|s| vec![s.clone()]).into_iter().collect();
         let admins: Vec<Mailbox> =
             self.settings.notify.iter().filter(|a| sender.is_none_or(|s| !s.is_same(a))).cloned().collect();

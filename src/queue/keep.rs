@@ -13,6 +13,21 @@ use std::time::Duration;
 const TOLD_AHEAD: Duration = Duration::from_secs(7 * 86_400);
 const NOTE: &str = "keep_dead";
 
+/// How long what is finished is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Delivered messages are remembered so long.
+    pub history: Duration,
+    /// Dead letters are kept so long; none: until somebody retries or removes them.
+    pub dead: Option<Duration>,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { history: Duration::from_secs(30 * 86_400), dead: None }
+    }
+}
+
 /// A `keep_dead` in effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeepDead {

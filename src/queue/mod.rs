@@ -22,7 +22,7 @@ mod sqlite;
 pub use body::{Body, BodyReader, Draft};
 pub use clock::Clock;
 pub use error::{Done, QueueError};
-pub use keep::KeepDead;
+pub use keep::{Keep, KeepDead};
 pub use lease::{Destination, Lease, Next, Settlement};
 pub use ledger::{Change, ChangeStep, Changing, Filter, Finished, Listing, Page, Total};
 pub use message::{NewMessage, Notice, Stored};

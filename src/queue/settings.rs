@@ -14,6 +14,12 @@ pub struct Settings {
     pub min_free_space_bytes: u64,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self { directory: "/var/lib/mailferry".into(), min_free_space_bytes: 500 << 20 }
+    }
+}
+
 /// Why a queue does not open. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -5,6 +5,7 @@
 //! anybody who is not inside a message. Must not know: SMTP beyond the steps of a `Session`, other connections.
 
 use crate::events::receive as events;
+use crate::letter::stamp::StampError;
 use crate::mail::WallTime;
 use crate::queue::{Draft, QueueError, Stored};
 use crate::receive::finished::{Finished, Refusal};
@@ -12,7 +13,6 @@ use crate::receive::limits::Standing;
 use crate::receive::listener::{Slot, Stop};
 use crate::receive::session::{Offer, Session, Step, World};
 use crate::receive::settings::{Listen, Settings, Tls};
-use crate::receive::stamp::StampError;
 use crate::receive::told::Topic;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;

@@ -3,11 +3,11 @@
 //! Invariant: the positive reply to the end of data is made here from a `queue::Stored`, and nowhere else.
 //! Must not know: the session's state, how the queue stores.
 
+use crate::letter::stamp::{self, Stamp, StampError};
 use crate::mail::{Envelope, Mailbox, QueueId, RelayTime, ReversePath, WallTime};
 use crate::policy::admission::Client;
 use crate::queue::{NewMessage, QueueError, Stored};
 use crate::receive::settings::Settings;
-use crate::receive::stamp::{self, Stamp, StampError};
 use std::net::IpAddr;
 use std::sync::Arc;
 

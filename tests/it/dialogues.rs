@@ -6,6 +6,7 @@
 //! `M: line` a line of the next queued message: `from`, `to`, `helo`, `protocol`, then its head and content.
 //! `! word value` sets the scene or makes something happen: see `Scene::set` and `Scene::happen`.
 
+use mailferry::letter::stamp::StampError;
 use mailferry::mail::{AccountId, ClientName, QueueId, RelayTime, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
 use mailferry::policy::route::Routes;
@@ -13,7 +14,6 @@ use mailferry::queue::{QueueError, Stored};
 use mailferry::receive::finished::Refusal;
 use mailferry::receive::limits::Limits;
 use mailferry::receive::session::{Offer, Session, Step, World};
-use mailferry::receive::stamp::StampError;
 use mailferry::receive::{Auth, Settings};
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;

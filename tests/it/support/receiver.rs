@@ -5,7 +5,8 @@ use mailferry::mail::{AccountId, ClientName};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
 use mailferry::policy::route::{Route, Routes};
 use mailferry::receive::listener::{self, Shared};
-use mailferry::receive::{Auth, Listen, Settings, Tls, certificate};
+use mailferry::receive::{Auth, Listen, Settings, Tls};
+use mailferry::tls::server;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -64,7 +65,7 @@ pub async fn relay_with(settings: Settings, queue: impl Future<Output = WatchedQ
     let address = socket.local_addr().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let certificate =
-        (tls != Tls::Off).then(|| certificate::load_or_make(dir.path(), "relay.contoso.local").unwrap());
+        (tls != Tls::Off).then(|| server::load_or_make(dir.path(), "relay.contoso.local").unwrap());
     let listen = Listen { address, tls, auth: Auth::Off, certificate };
     let (settings, told) = watch::channel(Arc::new(settings));
     let (stop, stopped) = watch::channel(None);
