@@ -9,7 +9,7 @@ use crate::fact::Witness;
 use crate::fact::queue::Fact;
 use crate::files;
 use crate::mail::QueueId;
-use crate::queue::QueueError;
+use crate::queue::error::QueueError;
 use crate::queue::space::{BALLAST_BYTES, Space, is_full};
 use std::fs::File;
 use std::io;

@@ -10,7 +10,9 @@ use super::transaction::{Op, Transaction};
 use super::{DATABASE, Ops, Shared, blocking, mending};
 use crate::fact::queue::Fact;
 use crate::mail::{AccountId, Progress, QueueId, QueuedMessage, Recipient, RelayTime, State};
-use crate::queue::{Change, ChangeStep, Filter, Finished, Page, QueueError, SMALL_BYTES};
+use crate::queue::body::SMALL_BYTES;
+use crate::queue::error::QueueError;
+use crate::queue::ledger::{Change, ChangeStep, Filter, Finished, Page};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::sync::{Arc, PoisonError};
 

@@ -7,7 +7,7 @@ use super::schema::{Use, connect};
 use super::{DATABASE, Shared, lock_of};
 use crate::fact::queue::Fact;
 use crate::mail::QueueId;
-use crate::queue::QueueError;
+use crate::queue::error::QueueError;
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
