@@ -17,7 +17,7 @@ use crate::events::dispatch::Fact;
 use crate::mail::{AccountId, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Open};
 use crate::policy::throttle::Throttle;
-use crate::queue::{Clock, Lease, Next, Queue, QueueError, Settlement};
+use crate::queue::{Lease, Next, Outbox, Queue, QueueError, Settlement};
 use crate::token::Grant;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +49,7 @@ pub(super) struct Actor {
     settings: Settings,
     place: String,
     plan: Plan<Box<Lease>, Line>,
-    queue: Arc<dyn Queue>,
-    clock: Clock,
+    queue: Queue,
     board: Arc<Board>,
     post: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
@@ -63,12 +62,11 @@ impl Actor {
     pub(super) async fn new(
         account: Account,
         settings: &Settings,
-        queue: Arc<dyn Queue>,
-        clock: Clock,
+        queue: Queue,
         board: Arc<Board>,
         cut: watch::Receiver<Cut>,
     ) -> Self {
-        let past = past(&account, queue.as_ref(), clock.now()).await;
+        let past = past(&account, &queue).await;
         set_pace(&account, settings);
         let (post, inbox) = mpsc::unbounded_channel();
         Self {
@@ -78,7 +76,6 @@ impl Actor {
             account: Arc::new(account),
             settings: settings.clone(),
             queue,
-            clock,
             board,
             post,
             inbox,
@@ -94,12 +91,12 @@ impl Actor {
 
     /// Works until it is drained and at rest.
     pub(super) async fn run(mut self) {
-        let arrivals = self.queue.arrivals(&self.id);
+        let arrivals = self.queue.outbox.arrivals(&self.id);
         self.take(Event::Rung);
         let mut daily = tokio::time::interval(DAY);
         daily.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.plan.is_over() {
-            let now = self.clock.now();
+            let now = self.queue.clock.now();
             let wake = self.plan.wake_at().map(|t| t.since(now));
             let draining = self.plan.is_draining();
             let sleep = async {
@@ -130,7 +127,7 @@ impl Actor {
                 // A drained account that comes back by a reload has another actor, whose ring this would steal.
                 () = arrivals.notified(), if !draining => self.take(Event::Rung),
                 _ = daily.tick(), if !draining => {
-                    let (account, queue) = (Arc::clone(&self.account), Arc::clone(&self.queue));
+                    let (account, queue) = (Arc::clone(&self.account), self.queue.clone());
                     tokio::spawn(credential::look_after(account, self.settings.clone(), queue, now));
                 }
                 () = sleep => self.take(Event::Woken),
@@ -158,7 +155,7 @@ impl Actor {
     }
 
     fn take(&mut self, event: Event) {
-        let now = self.clock.now();
+        let now = self.queue.clock.now();
         let at = At {
             now,
             wall: WallTime::now(),
@@ -174,7 +171,7 @@ impl Actor {
         match action {
             Action::Lease { except } => {
                 let (lease, tell, account) =
-                    (self.queue.lease(&self.id, now, except), self.teller(), self.id.clone());
+                    (self.queue.outbox.lease(&self.id, now, except), self.teller(), self.id.clone());
                 tokio::spawn(async move { tell(leased(&account, lease.await)) });
             }
             Action::Open { conn, nth_address } => {
@@ -213,15 +210,15 @@ impl Actor {
             account: &self.account,
             settings: &self.settings,
             place: &self.place,
-            queue: self.queue.as_ref(),
+            ids: self.queue.outbox.as_ref(),
             now,
         };
         let notices = writer.compose(&lease, &settled, &mut self.notices);
         let settlement = Settlement { notices, ..settled.settlement };
-        let (queue, tell, account) = (Arc::clone(&self.queue), self.teller(), self.id.clone());
+        let (outbox, tell, account) = (Arc::clone(&self.queue.outbox), self.teller(), self.id.clone());
         let (id, cut) = (lease.message.id, self.cut.clone());
         tokio::spawn(async move {
-            let done = settle(queue.as_ref(), lease, settlement, &account, cut).await;
+            let done = settle(outbox.as_ref(), lease, settlement, &account, cut).await;
             tell(if done { Event::Settled(id) } else { Event::Unsettled(id) });
         });
     }
@@ -236,7 +233,7 @@ impl Actor {
             Memory::Paused(paused) => (pause_note(&self.id), paused.then(|| "paused".to_owned())),
             Memory::Works(way_in) => (worked_note(&self.id), Some(way_in)),
         };
-        let done = self.queue.set_note(&name, value);
+        let done = self.queue.notes.set_note(&name, value);
         tokio::spawn(async move {
             if let Err(error) = done.await {
                 events::dispatch::note_lost(&name, &error.to_string());
@@ -258,10 +255,11 @@ fn leased(account: &AccountId, answer: Result<Next, QueueError>) -> Event {
 }
 
 /// What it remembers of its last run; what cannot be read costs an early probe.
-async fn past(account: &Account, queue: &dyn Queue, now: RelayTime) -> Past {
+async fn past(account: &Account, queue: &Queue) -> Past {
+    let now = queue.clock.now();
     let day_ago = RelayTime::from_ms(now.as_ms() - i64::try_from(DAY.as_millis()).expect("a day fits"));
-    let note = |name: String| async move { queue.note(&name).await.ok().flatten() };
-    let delivered = queue.delivered_since(&account.id, day_ago).await.unwrap_or_default();
+    let note = |name: String| async move { queue.notes.note(&name).await.ok().flatten() };
+    let delivered = queue.ledger.delivered_since(&account.id, day_ago).await.unwrap_or_default();
     let has_delivered = !delivered.is_empty();
     let open: Option<Open> =
         note(breaker_note(&account.id)).await.and_then(|json| serde_json::from_str(&json).ok());
@@ -277,7 +275,7 @@ async fn past(account: &Account, queue: &dyn Queue, now: RelayTime) -> Past {
 
 /// Settles, however long the disk refuses; `false` when the queue was closed first, or the stop is over.
 async fn settle(
-    queue: &dyn Queue,
+    outbox: &dyn Outbox,
     mut lease: Box<Lease>,
     settlement: Settlement,
     account: &AccountId,
@@ -285,7 +283,7 @@ async fn settle(
 ) -> bool {
     let id = lease.message.id;
     loop {
-        match queue.settle(lease, settlement.clone()).await {
+        match outbox.settle(lease, settlement.clone()).await {
             Ok(()) => return true,
             Err((lease, error @ QueueError::Closed)) => {
                 events::dispatch::settlement_lost(id, account, &error.to_string());
@@ -356,19 +354,19 @@ fn set_pace(account: &Account, settings: &Settings) {
 mod tests {
     use super::*;
     use crate::mail::{ClientName, Envelope, ReversePath};
-    use crate::queue::sqlite::SqliteQueue;
-    use crate::queue::{Destination, Intake};
+    use crate::queue::{Destination, NewMessage};
 
     #[tokio::test]
     async fn a_settlement_the_disk_refuses_does_not_outlast_the_stop() {
         let directory = tempfile::tempdir().unwrap();
         let settings =
             crate::queue::Settings { directory: directory.path().to_owned(), min_free_space_bytes: 0 };
-        let (queue, clock) = SqliteQueue::open(&settings).unwrap();
+        let queue = crate::queue::open(&settings).await.unwrap();
+        let clock = queue.clock;
         let account = AccountId::new("scanner@contoso.com");
-        let mut draft = queue.draft(0).unwrap();
+        let mut draft = queue.intake.draft(0).unwrap();
         draft.write(b"hello").await.unwrap();
-        let intake = Intake {
+        let message = NewMessage {
             id: draft.id(),
             account: account.clone(),
             envelope: Envelope {
@@ -382,8 +380,8 @@ mod tests {
             received_at: WallTime::now(),
             now: clock.now(),
         };
-        queue.commit(draft, vec![intake]).await.unwrap();
-        let Next::Message(lease) = queue.lease(&account, clock.now(), vec![]).await.unwrap() else {
+        queue.intake.commit(draft, vec![message]).await.unwrap();
+        let Next::Message(lease) = queue.outbox.lease(&account, clock.now(), vec![]).await.unwrap() else {
             panic!()
         };
         let settlement = Settlement {
@@ -404,7 +402,8 @@ mod tests {
         let cut = watch::Sender::new(Cut::Nothing);
         let told = cut.subscribe();
         let settled = tokio::spawn(async move {
-            settle(queue.as_ref(), lease, settlement, &AccountId::new("scanner@contoso.com"), told).await
+            settle(queue.outbox.as_ref(), lease, settlement, &AccountId::new("scanner@contoso.com"), told)
+                .await
         });
         cut.send_replace(Cut::Everything);
         assert!(!tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap().unwrap());

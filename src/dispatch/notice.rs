@@ -3,17 +3,17 @@
 //! Invariant: a notice has the null reverse-path and no peer, by which it is known, and is never answered by another;
 //! its client is only a name for people, which an admin may give to a device's, too; at most `AN_HOUR` leave an
 //! account an hour, what is beyond stands in the log and in `queue list --state dead`.
-//! Must not know: the words of a notice (`policy::dsn` has them).
+//! Must not know: the words of a notice (`letter::report` has them).
 
 use super::settle::{Notify, Settled};
 use super::{Account, Settings};
 use crate::events;
+use crate::letter::report::{self, AdminNotice, Kind, Report, Written};
 use crate::mail::{
     ClientName, Envelope, Failure, Mailbox, Progress, QueueId, RelayTime, ReversePath, WallTime,
 };
 use crate::policy::advice::About;
-use crate::policy::dsn::{self, AdminNotice, Kind, Report, Written};
-use crate::queue::{Destination, Intake, Lease, Notice, Queue, Settlement};
+use crate::queue::{Destination, Ids, Lease, NewMessage, Notice, Settlement};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(super) struct Writer<'a> {
     pub(super) account: &'a Account,
     pub(super) settings: &'a Settings,
     pub(super) place: &'a str,
-    pub(super) queue: &'a dyn Queue,
+    pub(super) ids: &'a dyn Ids,
     pub(super) now: RelayTime,
 }
 
@@ -75,7 +75,8 @@ impl Writer<'_> {
         };
         let about = About { mailbox: self.account.id.as_str(), smart_host: self.place };
         let advice = settled.advice.map(|a| a.remedy(about)).unwrap_or_default();
-        let sender = message.reverse_path.mailbox().filter(|_| dsn::may_answer(message, lease.body.head()));
+        let sender =
+            message.reverse_path.mailbox().filter(|_| report::may_answer(message, lease.body.head()));
         let mut readers: Vec<Vec<Mailbox>> = sender.map(|s| vec![s.clone()]).into_iter().collect();
         let admins: Vec<Mailbox> =
             self.settings.notify.iter().filter(|a| sender.is_none_or(|s| !s.is_same(a))).cloned().collect();
@@ -88,7 +89,7 @@ impl Writer<'_> {
                 events::dispatch::notice_withheld(message.id, &self.account.id);
                 break;
             }
-            let id = self.queue.next_id();
+            let id = self.ids.next_id();
             let now = WallTime::now();
             let written = Report {
                 kind,
@@ -121,12 +122,12 @@ impl Writer<'_> {
 pub(super) fn to_admins(
     account: &Account,
     settings: &Settings,
-    queue: &dyn Queue,
+    ids: &dyn Ids,
     now: RelayTime,
     subject: &str,
     paragraphs: &[String],
 ) -> Notice {
-    let (id, wall) = (queue.next_id(), WallTime::now());
+    let (id, wall) = (ids.next_id(), WallTime::now());
     let written = AdminNotice {
         id,
         subject,
@@ -155,8 +156,8 @@ fn notice(
         peer: None,
     };
     let account = account.id.clone();
-    let intake = Intake { id, account, envelope, head: written.head, charset: None, received_at, now };
-    Notice { intake, content: written.content }
+    let message = NewMessage { id, account, envelope, head: written.head, charset: None, received_at, now };
+    Notice { message, content: written.content }
 }
 
 fn later(t: WallTime, d: Duration) -> WallTime {

@@ -6,11 +6,12 @@
 use super::report::{Patient, Report, Step};
 use super::{LoginKind, Order, certificate, token};
 use crate::config::{Account, Settings};
+use crate::mail::Sender;
 use crate::mail::{AddressPattern, Cause, Escaped, Failure, Mailbox, Stage, WallTime};
 use crate::policy::advice::Advice;
-use crate::policy::rewrite::Sender;
 use crate::queue::Body;
-use crate::submit::{self, Capabilities, Connection, Login, Outcome, Seen, SmartHost, Tls, Trust};
+use crate::submit::{self, Capabilities, Connection, Login, Outcome, Seen, SmartHost, Tls};
+use crate::tls::Trust;
 use bytesize::ByteSize;
 use futures_util::future::join_all;
 use std::net::SocketAddr;

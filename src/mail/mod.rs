@@ -4,15 +4,12 @@
 //! Must not know: sockets, clocks, disks, settings, or any other module of this crate.
 
 mod address;
-pub mod address_list;
-pub mod encoded_word;
 mod envelope;
 mod failure;
-pub mod header;
 mod ids;
 mod message;
-pub mod parameters;
 mod reply;
+mod sender;
 mod text;
 mod time;
 
@@ -22,5 +19,6 @@ pub use failure::{Cause, Failure, NoToken, Stage};
 pub use ids::{AccountId, ClientName, QueueId};
 pub use message::{Attempt, Deferrals, Progress, QueuedMessage, Recipient, State};
 pub use reply::{EnhancedStatus, Reply};
+pub use sender::Sender;
 pub use text::Escaped;
 pub use time::{RelayTime, WallTime};

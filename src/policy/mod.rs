@@ -6,8 +6,6 @@
 pub mod admission;
 pub mod advice;
 pub mod breaker;
-pub mod dsn;
-pub mod rewrite;
 pub mod route;
 pub mod schedule;
 pub mod throttle;

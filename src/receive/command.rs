@@ -4,7 +4,7 @@
 //! routes (`%`, `!`, a second `@`) ever comes out as a recipient. Pure: bytes in, `Command` out.
 //! Must not know: the session, who the peer is, what may be said when.
 
-use crate::mail::address_list;
+use crate::letter::address_list;
 use crate::mail::{AddressError, Escaped, Mailbox, ReversePath};
 use crate::receive::foreign;
 use secrecy::zeroize::Zeroizing;

@@ -9,7 +9,8 @@
 
 mod certificate;
 
-use crate::mail::{Reply, Stage, WallTime, header};
+use crate::letter::head;
+use crate::mail::{Reply, Stage, WallTime};
 use aws_lc_rs::digest;
 use certificate::Certificate;
 use mailin_embedded::{AuthMechanism, Handler, Response, Server, response};
@@ -400,7 +401,7 @@ impl Incoming {
     }
 
     fn field(&self, name: &str) -> Option<String> {
-        let field = header::first(&self.head, name)?;
+        let field = head::first(&self.head, name)?;
         Some(String::from_utf8_lossy(&field.unfolded()).into_owned())
     }
 }

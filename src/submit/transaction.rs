@@ -7,11 +7,11 @@
 
 use super::channel::Interrupted;
 use super::connect::Connection;
-use super::encode::{Taken, Wire};
+use super::wire::{Taken, Wire};
 use super::{Outcome, Sent};
 use crate::events;
+use crate::mail::Sender;
 use crate::mail::{Cause, Failure, Mailbox, QueuedMessage, Reply, Stage};
-use crate::policy::rewrite::Sender;
 use crate::queue::Body;
 use futures_util::FutureExt;
 

@@ -1,14 +1,14 @@
 //! Messages as devices write them, from intake to the wire.
 
-use mailferry::mail::header::{self, fields};
+use mailferry::letter::head::{fields, first};
+use mailferry::letter::stamp::{Stamp, complete};
+use mailferry::mail::Sender;
 use mailferry::mail::{
     AccountId, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State,
     WallTime,
 };
-use mailferry::policy::rewrite::Sender;
 use mailferry::queue::Body;
-use mailferry::receive::stamp::{Stamp, complete};
-use mailferry::submit::encode::{Taken, Wire};
+use mailferry::submit::wire::{Taken, Wire};
 
 struct Sample<'a> {
     charset: Option<&'a str>,
@@ -36,7 +36,7 @@ impl Sent {
     }
 
     fn field(&self, name: &str) -> String {
-        let field = header::first(&self.bytes, name).map(|f| f.unfolded());
+        let field = first(&self.bytes, name).map(|f| f.unfolded());
         field.map_or_else(|| format!("no {name}"), |value| String::from_utf8_lossy(&value).into_owned())
     }
 }

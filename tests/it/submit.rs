@@ -4,14 +4,15 @@ use crate::support::own_process;
 use crate::support::smart_host;
 use crate::support::smart_host::{Act, At, Ending, Protection, SmartHost, TestCertificate};
 use futures_util::StreamExt;
+use mailferry::mail::Sender;
 use mailferry::mail::{
     AccountId, Cause, ClientName, Failure, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, Stage,
     State, WallTime,
 };
-use mailferry::policy::rewrite::Sender;
 use mailferry::policy::verdict::{Action, Blame, judge};
 use mailferry::queue::Body;
-use mailferry::submit::{self, Connection, Login, Outcome, Sent, Tls, Trust};
+use mailferry::submit::{self, Connection, Login, Outcome, Sent, Tls};
+use mailferry::tls::Trust;
 use std::time::{Duration, Instant};
 
 const PRX4: &str = "451 4.7.0 Temporary server error. Please try again later. PRX4";

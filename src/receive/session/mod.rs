@@ -8,13 +8,13 @@ mod auth;
 mod transaction;
 
 use crate::events::receive::{self as events, Line};
+use crate::letter::splitter::Splitter;
 use crate::mail::{ClientName, Mailbox, QueueId, ReversePath};
 use crate::policy::admission::Client;
 use crate::receive::command::{self, Command, CommandError, Parameters};
 use crate::receive::decode::Decoder;
 use crate::receive::finished::{Finished, Refusal};
 use crate::receive::foreign;
-use crate::receive::head::Splitter;
 use crate::receive::limits::Limits;
 use crate::receive::login::{self, Exchange};
 use crate::receive::peer::Peer;

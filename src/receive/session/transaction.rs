@@ -5,13 +5,13 @@
 
 use super::{Data, Session, State, Step, Transaction, World, limit_bytes};
 use crate::events::receive as events;
+use crate::letter::splitter::Splitter;
 use crate::mail::{AddressError, Mailbox, QueueId, ReversePath};
 use crate::policy::admission::{Client, LineEndings};
 use crate::queue::{QueueError, Stored};
 use crate::receive::command::Parameters;
 use crate::receive::decode::Decoder;
 use crate::receive::finished::{Finished, Refusal, accepted};
-use crate::receive::head::Splitter;
 use crate::receive::settings::Auth;
 use crate::receive::told::Topic;
 use std::fmt::Write as _;

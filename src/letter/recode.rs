@@ -4,18 +4,18 @@
 //! Invariant: a part for which nothing is necessary leaves byte for byte (but for lone CR, LF and NUL); what
 //! leaves in its place decodes to the same content. Must not know: dot-stuffing, chunks, the connection.
 
-use super::mime::{Leaf, Transfer, Visitor};
-use super::transfer::{Coder, Coding};
-use crate::mail::encoded_word::MAX_LINE_BYTES;
-use crate::mail::header;
-use crate::policy::rewrite::{downgraded, encode_head};
+use crate::letter::field::{downgraded, encode_head};
+use crate::letter::head;
+use crate::letter::mime::{Leaf, Transfer, Visitor};
+use crate::letter::transfer::{Coder, Coding};
+use crate::letter::words::MAX_LINE_BYTES;
 
 /// Parts whose decision is remembered; those behind are encoded as if it were necessary.
 const MAX_PARTS: usize = 10_000;
 
 /// What is done to one leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Decision {
+pub(crate) struct Decision {
     coding: Coding,
     /// The new Content-Transfer-Encoding.
     label: Option<&'static str>,
@@ -45,7 +45,7 @@ fn decide(leaf: Leaf, signed: bool, too_long: bool, has_8bit: bool, to_8bit: boo
 
 /// The first walk.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
+pub(crate) struct Survey {
     to_8bit: bool,
     current: Option<(Leaf, bool)>,
     column: usize,
@@ -56,12 +56,12 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    pub(super) fn new(to_8bit: bool) -> Self {
+    pub(crate) fn new(to_8bit: bool) -> Self {
         Self { to_8bit, ..Self::default() }
     }
 
     /// One for each leaf, in order.
-    pub(super) fn decisions(self) -> Vec<Decision> {
+    pub(crate) fn decisions(self) -> Vec<Decision> {
         self.decisions
     }
 }
@@ -130,7 +130,7 @@ impl Utf8 {
 
 /// The second walk.
 #[derive(Debug)]
-pub(super) struct Rewriter {
+pub(crate) struct Rewriter {
     to_8bit: bool,
     charset: Option<String>,
     decisions: Vec<Decision>,
@@ -139,11 +139,11 @@ pub(super) struct Rewriter {
     coder: Coder,
     opaque: Coder,
     /// What leaves, before dot-stuffing.
-    pub(super) out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
 }
 
 impl Rewriter {
-    pub(super) fn new(decisions: Vec<Decision>, charset: Option<&str>, to_8bit: bool) -> Self {
+    pub(crate) fn new(decisions: Vec<Decision>, charset: Option<&str>, to_8bit: bool) -> Self {
         Self {
             to_8bit,
             charset: charset.map(str::to_owned),
@@ -217,10 +217,10 @@ impl Visitor for Rewriter {
 /// The head with this Content-Transfer-Encoding and no other; at the root it says that it is MIME.
 fn relabelled(head: &[u8], label: &str, is_root: bool) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::with_capacity(head.len() + 72);
-    for field in header::fields(head).filter(|f| !f.is("Content-Transfer-Encoding")) {
+    for field in head::fields(head).filter(|f| !f.is("Content-Transfer-Encoding")) {
         out.extend_from_slice(field.raw);
     }
-    if is_root && header::first(head, "MIME-Version").is_none() {
+    if is_root && head::first(head, "MIME-Version").is_none() {
         out.extend_from_slice(b"MIME-Version: 1.0\r\n");
     }
     out.extend_from_slice(format!("Content-Transfer-Encoding: {label}\r\n\r\n").as_bytes());
@@ -231,7 +231,7 @@ fn relabelled(head: &[u8], label: &str, is_root: bool) -> Vec<u8> {
 fn with_charset(head: &[u8], charset: &str) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::with_capacity(head.len() + 48);
     let mut kind = b"text/plain".to_vec();
-    for field in header::fields(head) {
+    for field in head::fields(head) {
         if field.is("Content-Type") {
             let value = field.value().trim_ascii();
             let value = value.strip_suffix(b";").unwrap_or(value);

@@ -3,14 +3,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use mailferry::letter::stamp::{Stamp, complete};
+use mailferry::mail::Sender;
 use mailferry::mail::{
     AccountId, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State,
     WallTime,
 };
-use mailferry::policy::rewrite::Sender;
 use mailferry::queue::Body;
-use mailferry::receive::stamp::{Stamp, complete};
-use mailferry::submit::encode::{Taken, Wire};
+use mailferry::submit::wire::{Taken, Wire};
 use std::net::{IpAddr, Ipv4Addr};
 use tokio::runtime::{Builder, Runtime};
 

@@ -4,9 +4,9 @@
 //! memory stays below one part head (`MAX_HEAD_BYTES`) and `MAX_DEPTH` boundaries. What cannot be understood is
 //! opaque. Must not know: what is done to a part.
 
-use crate::mail::encoded_word::decode;
-use crate::mail::header;
-use crate::mail::parameters;
+use crate::letter::head;
+use crate::letter::parameters;
+use crate::letter::words::decode;
 
 /// Multiparts and embedded messages inside each other; deeper ones are opaque.
 const MAX_DEPTH: usize = 20;
@@ -19,7 +19,7 @@ const PIECE_BYTES: usize = 8 * 1024;
 
 /// Content-Transfer-Encoding as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transfer {
+pub(crate) enum Transfer {
     /// 7bit, 8bit, binary or nothing.
     Identity { labelled_8bit: bool },
     /// base64.
@@ -32,17 +32,17 @@ pub(super) enum Transfer {
 
 /// A part without parts.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Leaf {
+pub(crate) struct Leaf {
     /// How it is encoded.
-    pub(super) transfer: Transfer,
+    pub(crate) transfer: Transfer,
     /// text/* or nothing said.
-    pub(super) is_text: bool,
+    pub(crate) is_text: bool,
     /// Text that does not say its charset.
-    pub(super) lacks_charset: bool,
+    pub(crate) lacks_charset: bool,
 }
 
 /// What a walk meets, in order.
-pub(super) trait Visitor {
+pub(crate) trait Visitor {
     /// A complete head with its empty line; `leaf` when its content has no parts. `signed`: below multipart/signed.
     fn head(&mut self, head: &[u8], leaf: Option<Leaf>, signed: bool);
     /// Content of the leaf whose head came last: a line or a piece of one, without CRLF.
@@ -70,27 +70,27 @@ enum State {
 
 /// Walks one message.
 #[derive(Debug)]
-pub(super) struct Walker {
+pub(crate) struct Walker {
     lines: Lines,
     structure: Structure,
 }
 
 impl Walker {
     /// Begins with the head of the message.
-    pub(super) fn begin(head: &[u8], visitor: &mut impl Visitor) -> Self {
+    pub(crate) fn begin(head: &[u8], visitor: &mut impl Visitor) -> Self {
         let mut structure = Structure { open: Vec::new(), embedded: 0, state: State::Opaque };
         structure.enter(head, false, visitor);
         Self { lines: Lines::default(), structure }
     }
 
     /// The next bytes of the content, split anywhere. NUL is dropped, a lone CR or LF ends a line.
-    pub(super) fn push(&mut self, chunk: &[u8], visitor: &mut impl Visitor) {
+    pub(crate) fn push(&mut self, chunk: &[u8], visitor: &mut impl Visitor) {
         let structure = &mut self.structure;
         self.lines.push(chunk, &mut |text, starts, ends| structure.line(text, starts, ends, visitor));
     }
 
     /// The content has ended; its last line is ended if it was not.
-    pub(super) fn finish(mut self, visitor: &mut impl Visitor) {
+    pub(crate) fn finish(mut self, visitor: &mut impl Visitor) {
         let structure = &mut self.structure;
         self.lines.finish(&mut |text, starts, ends| structure.line(text, starts, ends, visitor));
         structure.leave(visitor);
@@ -161,14 +161,14 @@ impl Structure {
     }
 
     fn enter(&mut self, head: &[u8], digest: bool, visitor: &mut impl Visitor) {
-        let fields: usize = header::fields(head).map(|f| f.raw.len()).sum();
+        let fields: usize = head::fields(head).map(|f| f.raw.len()).sum();
         if fields + 2 != head.len() {
             // Text in the head: whoever wrote this forgot the empty line. Nothing may be lost or changed.
             opaque_lines(head, visitor);
             self.state = State::Opaque;
             return;
         }
-        let value = |name| header::first(head, name).map(|f| decode(&f.unfolded(), None));
+        let value = |name| head::first(head, name).map(|f| decode(&f.unfolded(), None));
         let content_type = value("Content-Type");
         let kind = content_type.as_deref().and_then(|v| v.split([';', ' ']).next()).unwrap_or_default();
         let kind = kind.trim().to_ascii_lowercase();

@@ -3,7 +3,7 @@
 //! Invariant: the head is the fields and one empty line, at most `LIMIT_BYTES`; everything else goes through
 //! untouched and is not kept. Must not know: what any field means.
 
-use crate::mail::header::begins_field;
+use crate::letter::head::begins_field;
 use memchr::memchr;
 
 /// A head beyond this is no device's.

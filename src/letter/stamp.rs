@@ -2,9 +2,9 @@
 //!
 //! Invariant: done once, before the message is stored, so that every attempt sends the same Date and Message-ID;
 //! nothing a peer said can begin a field or end the head. The result ends with the empty line.
-//! Must not know: the content, the account's rights; what leaves is `policy::rewrite`'s.
+//! Must not know: the content, the account's rights; what leaves is `letter::rewrite`'s.
 
-use crate::mail::header::fields;
+use crate::letter::head::fields;
 use crate::mail::{Mailbox, QueueId, ReversePath, WallTime};
 use jiff::SignedDuration;
 use std::net::IpAddr;
@@ -169,7 +169,7 @@ fn is_plausible(value: &[u8], now: WallTime) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::header::first;
+    use crate::letter::head::first;
 
     const NOW: i64 = 1_795_435_200_000;
 

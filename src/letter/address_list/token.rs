@@ -3,7 +3,7 @@
 //! Invariant: the pieces lie one behind the other, and reading all of them takes time in proportion to the text.
 //! A quote, bracket or comment that is never closed is a character like any other. Must not know: what they mean.
 
-use crate::mail::encoded_word::encoded_word_len;
+use crate::letter::words::encoded_word_len;
 
 /// RFC 5321 section 4.5.3.1.3; and so many beginnings of a route without its end take no time.
 const MAX_ROUTE_BYTES: usize = 256;

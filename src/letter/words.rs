@@ -3,7 +3,7 @@
 //!
 //! Invariant: what `decode` returns holds no control character, so nothing built from it can end a line; what
 //! `fold` returns has no line over 998 bytes and none that is only white space. Must not know: which field wants
-//! what; that is `policy::rewrite`.
+//! what; that is `letter::rewrite`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

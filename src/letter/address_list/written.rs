@@ -4,7 +4,7 @@
 //! Must not know: where it was written.
 
 use super::token::{Token, Tokens, is_scheme, quoted_len, route_len};
-use crate::mail::encoded_word::MAX_LINE_BYTES;
+use crate::letter::words::MAX_LINE_BYTES;
 use crate::mail::{AddressError, Mailbox};
 
 /// Reads an address. Forgiven are what stands around it (brackets, quotes, `mailto:`, `SMTP:`, `[SMTP:...]`), a

@@ -3,7 +3,7 @@
 //! Invariant: what comes out has CRLF line ends, no line over 998 bytes (76 but for `Copy` and `Cut`), and does
 //! not depend on how the input was split. Must not know: parts, boundaries, dot-stuffing.
 
-use crate::mail::encoded_word::MAX_LINE_BYTES;
+use crate::letter::words::MAX_LINE_BYTES;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -14,7 +14,7 @@ const BASE64_LINE_BYTES: usize = 57;
 
 /// What is done to the lines of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(crate) enum Coding {
     /// Nothing: every line is short enough.
     Copy,
     /// Lines are cut at 998 bytes; where 8-bit may not leave, `?` stands for it. For what nobody reads
@@ -35,7 +35,7 @@ pub(super) enum Coding {
 
 /// Encodes the content of one part.
 #[derive(Debug)]
-pub(super) struct Coder {
+pub(crate) struct Coder {
     coding: Coding,
     column: usize,
     carry: Vec<u8>,
@@ -43,12 +43,12 @@ pub(super) struct Coder {
 }
 
 impl Coder {
-    pub(super) fn new(coding: Coding) -> Self {
+    pub(crate) fn new(coding: Coding) -> Self {
         Self { coding, column: 0, carry: Vec::new(), break_due: false }
     }
 
     /// Takes a line or a piece of one, without its CRLF.
-    pub(super) fn push(&mut self, text: &[u8], ends_line: bool, out: &mut Vec<u8>) {
+    pub(crate) fn push(&mut self, text: &[u8], ends_line: bool, out: &mut Vec<u8>) {
         match self.coding {
             Coding::Copy => {
                 out.extend_from_slice(text);
@@ -81,7 +81,7 @@ impl Coder {
     }
 
     /// The part has ended. The line end before a boundary belongs to the boundary (RFC 2046 section 5.1.1).
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         match self.coding {
             Coding::Rewrap if self.column > 0 => self.end_line(out),
             Coding::Base64 => self.base64(self.carry.len(), out),

@@ -1,12 +1,13 @@
 //! What leaving costs: the look through a stored message and the bytes for the wire, without a network.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use mailferry::letter::rewrite::rewrite_head;
+use mailferry::mail::Sender;
 use mailferry::mail::{
     AccountId, ClientName, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State, WallTime,
 };
-use mailferry::policy::rewrite::{Sender, rewrite_head};
 use mailferry::queue::Body;
-use mailferry::submit::encode::{Taken, Wire};
+use mailferry::submit::wire::{Taken, Wire};
 use std::hint::black_box;
 use std::time::Duration;
 
