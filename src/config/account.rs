@@ -2,25 +2,31 @@
 //!
 //! Invariant: an account that comes out of here never sends a password in the clear.
 
-use super::check::{At, Found, duration, is_host_name, patterns, small};
+use super::check::{At, is_host_name, patterns, set, small};
+use super::client::Found;
 use super::oauth::{self, Secrets};
 use super::secret::{certificates, secret};
 use super::section::{Field, Findings, Section};
 use super::{Account, Env, OAuth, Place};
 use crate::mail::{AccountId, Mailbox};
+use crate::policy::route::Route;
 use crate::submit::{Login, SmartHost, Tls};
 use crate::token::Cloud;
 use jiff::civil::Date;
 use std::path::Path;
 
-const MINUTE: u64 = 60;
+/// An account, and what it is used for.
+pub(super) struct Sending {
+    pub(super) account: Account,
+    pub(super) route: Route,
+}
 
 pub(super) fn account(
     mut section: Section<'_>,
     env: &Env,
     hostname: Option<&str>,
     store: &Path,
-) -> At<Option<Account>> {
+) -> At<Option<Sending>> {
     let place = section.place();
     let mailbox = section.field("mailbox");
     if !mailbox.is_set() {
@@ -56,18 +62,21 @@ pub(super) fn account(
         .collect();
     let is_whole = !oauth.is_set || oauth.settings.is_some();
     let oauth = oauth.settings.map(|token| OAuth { token, fallback_until });
-    let account = address.zip(smart_host).filter(|_| is_whole).map(|(mailbox, smart_host)| Account {
-        id: AccountId::new(mailbox.to_string().to_lowercase()),
-        mailbox,
-        smart_host,
-        oauth,
-        ca_file,
-        send_as,
-        max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
-        messages_per_minute,
-        recipients_per_day,
-        senders,
-        recipient_domains,
+    let account = address.zip(smart_host).filter(|_| is_whole).map(|(mailbox, smart_host)| {
+        let id = AccountId::named(&mailbox.to_string());
+        let route = Route { account: id.clone(), senders, recipients: recipient_domains };
+        let account = Account {
+            id,
+            mailbox,
+            smart_host,
+            oauth,
+            ca_file,
+            send_as,
+            max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
+            messages_per_minute,
+            recipients_per_day,
+        };
+        Sending { account, route }
     });
     At(account, if mailbox.is_set() { mailbox.place() } else { place })
 }
@@ -83,9 +92,9 @@ fn smart_host(
     let tls_field = section.field("tls");
     let password_field = section.field("password");
     let login = section.field("login");
-    let connect_timeout = duration(section, "connect_timeout", 30);
-    let command_timeout = duration(section, "command_timeout", 5 * MINUTE);
-    let data_timeout = duration(section, "data_timeout", 10 * MINUTE);
+    let connect_timeout = section.field("connect_timeout").duration();
+    let command_timeout = section.field("command_timeout").duration();
+    let data_timeout = section.field("data_timeout").duration();
 
     let tls = tls_field.word(&[("starttls", Tls::StartTls), ("implicit", Tls::Implicit), ("off", Tls::Off)]);
     let tls = if tls_field.is_set() { tls } else { Some(Tls::StartTls) };
@@ -118,14 +127,18 @@ fn smart_host(
     if is_exchange_online(&host) && tls != Tls::StartTls {
         tls_field.error("Exchange Online speaks only STARTTLS", "remove tls, and use port 587");
     }
-    let login = match (password, mailbox) {
+    let mut smart_host = SmartHost::new(host, port, hostname.unwrap_or_default());
+    smart_host.tls = tls;
+    set(&mut smart_host.connect_timeout, connect_timeout);
+    set(&mut smart_host.command_timeout, command_timeout);
+    set(&mut smart_host.data_timeout, data_timeout);
+    smart_host.login = match (password, mailbox) {
         (Some(password), Some(mailbox)) => {
             Some(Login::Password { user: user.unwrap_or_else(|| mailbox.to_string()), password })
         }
         _ => None,
     };
-    let ehlo_name = hostname.unwrap_or_default().to_owned();
-    Some(SmartHost { host, port, tls, login, ehlo_name, connect_timeout, command_timeout, data_timeout })
+    Some(smart_host)
 }
 
 /// Of whichever cloud.
@@ -172,29 +185,29 @@ fn split_host_port(s: &str) -> Result<(String, u16), &'static str> {
 /// so where there are several, it is the one that no client names.
 pub(super) fn accounts_go_together(
     findings: &Findings<'_>,
-    accounts: &[At<Option<Account>>],
+    accounts: &[At<Option<Sending>>],
     clients: &[Found],
 ) -> Option<AccountId> {
-    let read: Vec<(&Account, &Place)> =
-        accounts.iter().filter_map(|At(a, p)| Some((a.as_ref()?, p))).collect();
-    for (i, (account, place)) in read.iter().copied().enumerate() {
-        if read[..i].iter().any(|(other, _)| other.id == account.id) {
-            let what = format!("there is another account {}", account.id);
+    let read: Vec<(&Route, &Place)> =
+        accounts.iter().filter_map(|At(a, p)| Some((&a.as_ref()?.route, p))).collect();
+    for (i, (route, place)) in read.iter().copied().enumerate() {
+        if read[..i].iter().any(|(other, _)| other.account == route.account) {
+            let what = format!("there is another account {}", route.account);
             findings.error(place.clone(), "account.mailbox", what, "remove one of them");
             return None;
         }
     }
     let mut open = read.clone();
-    open.retain(|(a, _)| a.senders.is_empty() && a.recipient_domains.is_empty());
+    open.retain(|(r, _)| r.senders.is_empty() && r.recipients.is_empty());
     if open.len() > 1 {
         let named: Vec<_> =
             clients.iter().filter_map(|(_, w)| w.account.as_ref()).map(|At(a, _)| a).collect();
-        open.retain(|(a, _)| !named.contains(&&a.id));
+        open.retain(|(r, _)| !named.contains(&&r.account));
     }
     match open.as_slice() {
-        [(default, _)] => Some(default.id.clone()),
+        [(default, _)] => Some(default.account.clone()),
         [(first, _), (second, place), ..] => {
-            let what = format!("{} and {} would both be the default", first.id, second.id);
+            let what = format!("{} and {} would both be the default", first.account, second.account);
             let hint = "give one of them senders = [..] or recipient_domains = [..], or name it in a client's account";
             findings.error((*place).clone(), "account", what, hint);
             None

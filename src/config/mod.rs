@@ -6,7 +6,9 @@
 
 mod account;
 mod check;
+mod client;
 mod file;
+mod listen;
 mod oauth;
 mod problem;
 mod secret;
@@ -15,20 +17,18 @@ mod section;
 pub use problem::{Place, Problem, Severity};
 
 use crate::files;
+use crate::logs::Format;
 use crate::mail::{AccountId, AddressPattern, Mailbox};
-use crate::policy::admission::{Client, Clients};
-use crate::policy::route::{Route, Routes};
 use crate::policy::schedule::Retry;
+use crate::queue::{self, Keep};
+use crate::receive::{self, Listen};
 use crate::submit::SmartHost;
 use crate::token;
 use jiff::civil::Date;
-use secrecy::SecretString;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Where the file is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/mailferry/mailferry.toml";
@@ -46,18 +46,16 @@ pub fn environment() -> Env {
 pub struct Settings {
     /// Our name in the banner, in EHLO, in trace fields and notices.
     pub hostname: String,
-    /// Where devices connect; at least one.
+    /// Where devices connect; at least one. One with TLS and without a certificate gets the relay's own.
     pub listen: Vec<Listen>,
-    /// Limits for everybody.
-    pub receive: Receive,
-    /// Who may relay; at least one.
-    pub clients: Vec<Client>,
+    /// Who may relay (at least one client), through which account, within which limits.
+    pub receive: receive::Settings,
     /// The mailboxes mail leaves through, in configured order; at least one.
     pub accounts: Vec<Account>,
-    /// The account without conditions.
-    pub default_account: AccountId,
     /// Where the mail waits.
-    pub queue: Queue,
+    pub queue: queue::Settings,
+    /// How long what is finished is kept.
+    pub keep: Keep,
     /// When it is tried again.
     pub retry: Retry,
     /// Who is told when something needs a human; may be empty.
@@ -65,97 +63,12 @@ pub struct Settings {
     /// The socket of `status` and `queue`.
     pub control_socket: PathBuf,
     /// How the log is written.
-    pub log: LogFormat,
+    pub log: Format,
     /// What is hardly meant like that, though it works.
     pub warnings: Vec<Problem>,
     /// The keys whose values the environment, or systemd's credentials, gave the process when it was started: to give
     /// others, it must be started again.
     pub given_at_start: BTreeSet<String>,
-}
-
-impl Settings {
-    /// Who may relay, in the form admission asks.
-    pub fn admission(&self) -> Clients {
-        Clients::new(self.clients.clone())
-    }
-
-    /// Which account takes what.
-    pub fn routes(&self) -> Routes {
-        let routes = self.accounts.iter().filter(|a| a.id != self.default_account);
-        Routes {
-            routes: routes
-                .map(|a| Route {
-                    account: a.id.clone(),
-                    senders: a.senders.clone(),
-                    recipients: a.recipient_domains.clone(),
-                })
-                .collect(),
-            default: self.default_account.clone(),
-        }
-    }
-}
-
-/// A `[[listen]]`.
-#[derive(Debug, Clone)]
-pub struct Listen {
-    /// Address and port.
-    pub address: SocketAddr,
-    /// How the connection is protected.
-    pub tls: ListenTls,
-    /// Certificate chain and private key, PEM; none: with TLS, the relay makes its own.
-    pub certificate: Option<(PathBuf, PathBuf)>,
-    /// What logging in means here.
-    pub auth: ListenAuth,
-}
-
-/// TLS towards the devices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenTls {
-    /// None.
-    Off,
-    /// Offered.
-    StartTls,
-    /// From the first byte.
-    Implicit,
-}
-
-/// AUTH towards the devices. It never admits an address that no client network has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenAuth {
-    /// Not offered.
-    Off,
-    /// Offered; any name and password will do, and are discarded. For devices that insist.
-    Any,
-    /// One of the users must log in.
-    Required,
-}
-
-/// `[receive]`.
-#[derive(Debug, Clone)]
-pub struct Receive {
-    /// Bytes a message.
-    pub max_message_size_bytes: u64,
-    /// Recipients a message.
-    pub max_recipients: usize,
-    /// Connections at once.
-    pub max_connections: usize,
-    /// Connections at once from one address.
-    pub max_connections_per_client: usize,
-    /// Until the next command.
-    pub idle_timeout: Duration,
-    /// Until the body makes progress.
-    pub data_timeout: Duration,
-    /// Who may log in where `auth = "required"`.
-    pub users: Vec<User>,
-}
-
-/// A `[[receive.users]]`.
-#[derive(Debug, Clone)]
-pub struct User {
-    /// The name a device gives.
-    pub name: String,
-    /// Its password.
-    pub password: SecretString,
 }
 
 /// An `[[account]]`.
@@ -179,10 +92,6 @@ pub struct Account {
     pub messages_per_minute: u32,
     /// Recipients in 24 hours.
     pub recipients_per_day: u32,
-    /// Takes mail from these senders.
-    pub senders: Vec<AddressPattern>,
-    /// Takes mail to these domains, as patterns `*@domain`.
-    pub recipient_domains: Vec<AddressPattern>,
 }
 
 /// `[account.oauth]`.
@@ -203,32 +112,6 @@ pub struct SignIn {
     pub method: &'static str,
     /// What a sign-in by device code is begun with, where that is the method.
     pub device_code: Option<token::Settings>,
-}
-
-/// `[queue]`.
-#[derive(Debug, Clone)]
-pub struct Queue {
-    /// Where the mail waits.
-    pub directory: PathBuf,
-    /// Bytes left free on that disk; below, devices are asked to wait.
-    pub min_free_space_bytes: u64,
-    /// Delivered messages are remembered so long.
-    pub keep_history: Duration,
-    /// Dead letters are kept so long; none: until somebody retries or removes them.
-    pub keep_dead: Option<Duration>,
-}
-
-/// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// The journal when it listens, else text.
-    Auto,
-    /// Lines for people.
-    Text,
-    /// One JSON object a line.
-    Json,
-    /// The journal, with fields.
-    Journald,
 }
 
 /// Reads and checks the file and what the environment puts on top of it.
@@ -257,7 +140,10 @@ pub fn rehearse(path: &Path, env: &Env) -> Result<Settings, Vec<Problem>> {
 ///
 /// # Errors
 /// What is wrong with the file as TOML or with these two sections.
-pub fn load_queue_and_socket(path: Option<&Path>, env: &Env) -> Result<(Queue, PathBuf), Vec<Problem>> {
+pub fn load_queue_and_socket(
+    path: Option<&Path>,
+    env: &Env,
+) -> Result<(queue::Settings, PathBuf), Vec<Problem>> {
     let (path, may_be_missing) = path.map_or((Path::new(DEFAULT_PATH), true), |p| (p, false));
     let path = absolute(path);
     let text = match std::fs::read_to_string(&path) {

@@ -24,11 +24,10 @@ use crate::events;
 use crate::files;
 use crate::mail::Sender;
 use crate::mail::WallTime;
-use crate::queue::sqlite::SqliteQueue;
-use crate::queue::{self, Clock, OpenError, Queue};
-use crate::receive::certificate::{self, CertificateError};
+use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
-use crate::submit::{Trust, TrustError};
+use crate::tls::server::{self, CertificateError};
+use crate::tls::{Trust, TrustError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
@@ -40,7 +39,6 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use upkeep::Keep;
 
 /// An admin's command under way at a stop gets this long: it goes in steps, and says how far it came.
 const COMMANDS: Duration = Duration::from_secs(2);
@@ -51,6 +49,17 @@ pub enum StartError {
     /// The queue's directory.
     #[error(transparent)]
     Queue(#[from] OpenError),
+    /// A directory that the relay needs.
+    #[error(
+        "cannot use the queue directory {}: {error}\nhint: it and all in it must belong to the user mailferry runs as, mode 0700",
+        .directory.display()
+    )]
+    Directory {
+        /// Which.
+        directory: PathBuf,
+        /// The system's words.
+        error: std::io::Error,
+    },
     /// What is in it was never meant for anybody.
     #[error(
         "the queue in {} is one of serve --sandbox: its mail is for no smart host\nhint: set queue.directory to the real queue's, which is not below it",
@@ -121,13 +130,14 @@ impl StartError {
     /// Whether starting again may help although nobody changes the configuration.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Queue(_) | Self::Listen { .. } | Self::Control { .. } => true,
+            Self::Queue(_) | Self::Directory { .. } | Self::Listen { .. } | Self::Control { .. } => true,
             Self::OfSandbox(_) | Self::NotOfSandbox(_) | Self::Socket { .. } => false,
             Self::Trust { error: TrustError::Unreadable { why, .. }, .. }
             | Self::Certificate { error: CertificateError::Unreadable { why, .. }, .. } => {
                 files::may_pass(why)
             }
-            Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
+            Self::Trust { error: TrustError::System(_), .. }
+            | Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
             Self::Trust { error: TrustError::NotCertificates { .. }, .. }
             | Self::Certificate {
                 error: CertificateError::NotPem { .. } | CertificateError::Useless(_),
@@ -140,15 +150,13 @@ impl StartError {
 
 /// A queue that is open, and nothing else yet.
 struct Opened {
-    queue: Arc<SqliteQueue>,
-    clock: Clock,
+    queue: Queue,
     mail_for: MailFor,
 }
 
 /// A running relay.
 pub struct Relay {
-    queue: Arc<SqliteQueue>,
-    clock: Clock,
+    queue: Queue,
     dispatcher: Arc<Dispatcher>,
     listeners: Listeners,
     rooms: Arc<Rooms>,
@@ -161,19 +169,14 @@ pub struct Relay {
 }
 
 impl Opened {
-    /// Opens the queue of these settings. A large one takes its time, and its thread is not waited for when whoever
-    /// waits here goes away.
+    /// Opens the queue of these settings.
     ///
     /// # Errors
     /// It cannot be opened, or is for other mail.
-    async fn queue(settings: &config::Queue, mail_for: MailFor) -> Result<Self, StartError> {
-        let (directory, settings) = (settings.directory.clone(), queue_settings(settings));
-        let opened = tokio::task::spawn_blocking(move || SqliteQueue::open(&settings)).await;
-        let failed =
-            |e| OpenError::Directory { directory: directory.clone(), error: std::io::Error::other(e) };
-        let (queue, clock) = opened.map_err(failed)??;
-        mail_for.claim(&queue, &directory).await?;
-        Ok(Self { queue, clock, mail_for })
+    async fn queue(settings: &queue::Settings, mail_for: MailFor) -> Result<Self, StartError> {
+        let queue = queue::open(settings).await?;
+        mail_for.claim(&queue, &settings.directory).await?;
+        Ok(Self { queue, mail_for })
     }
 }
 
@@ -189,28 +192,29 @@ impl Relay {
 
     async fn begin(
         settings: &Settings,
-        Opened { queue, clock, mail_for }: Opened,
+        Opened { queue, mail_for }: Opened,
         handed: Vec<Handed>,
     ) -> Result<Self, StartError> {
         let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
-            InForce::of(settings, clock)?;
-        let any: Arc<dyn Queue> = Arc::clone(&queue) as Arc<dyn Queue>;
+            InForce::of(settings, queue.clock)?;
         let socket = api::bind(&settings.control_socket)
             .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
         let (receive, current) = watch::channel(Arc::new(receive));
-        let receiver = Arc::new(listener::Shared::new(current, Arc::clone(&any), clock));
+        let receiver = Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock));
         let listeners = Listeners::start(listen, handed, &receiver)?;
-        let dispatcher = Dispatcher::start(&dispatch, Arc::clone(&any), clock).await;
+        let dispatcher = Dispatcher::start(&dispatch, queue.clone()).await;
         let rooms = Arc::new(Rooms {
             dispatcher: Arc::clone(&dispatcher),
             receiver,
-            clock,
+            clock: queue.clock,
             places: RwLock::new(places),
         });
         let stop = watch::Sender::new(false);
         let relay = api::Relay {
-            queue: Arc::clone(&any),
-            clock,
+            ledger: Arc::clone(&queue.ledger),
+            notes: Arc::clone(&queue.notes),
+            health: Arc::clone(&queue.health),
+            clock: queue.clock,
             live: Arc::clone(&rooms) as Arc<dyn control::Live>,
             started_at: WallTime::now(),
             is_sandbox: mail_for == MailFor::Sandbox,
@@ -222,9 +226,9 @@ impl Relay {
             }
         });
         let (keep, kept) = watch::channel(keep);
-        let upkeep = tokio::spawn(upkeep::run(any, clock, kept, stopped(stop.subscribe())));
+        let upkeep = tokio::spawn(upkeep::run(queue.clone(), kept, stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
-        Ok(Self { queue, clock, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed })
+        Ok(Self { queue, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed })
     }
 
     /// Where mail is accepted.
@@ -233,7 +237,7 @@ impl Relay {
     }
 
     /// The queue, for those who look after it.
-    pub fn queue(&self) -> &Arc<SqliteQueue> {
+    pub fn queue(&self) -> &Queue {
         &self.queue
     }
 
@@ -244,7 +248,7 @@ impl Relay {
 
     /// The relay's clock.
     pub fn clock(&self) -> Clock {
-        self.clock
+        self.queue.clock
     }
 
     /// Accepts nothing more, finishes or cuts what is in flight within `bound`, closes the queue.
@@ -254,17 +258,12 @@ impl Relay {
         self.stop.send_replace(true);
         let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
         let _ = self.upkeep.await;
-        self.queue.close().await;
+        self.queue.health.close().await;
     }
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|s| *s).await;
-}
-
-/// The part of the settings that the queue needs.
-pub(crate) fn queue_settings(queue: &config::Queue) -> queue::Settings {
-    queue::Settings { directory: queue.directory.clone(), min_free_space_bytes: queue.min_free_space_bytes }
 }
 
 fn places(settings: &Settings) -> Vec<(crate::mail::AccountId, String)> {
@@ -301,48 +300,16 @@ fn oauth(a: &config::Account, oauth: &config::OAuth, clock: Clock) -> Result<dis
     Ok(dispatch::OAuth { source, fallback_until: oauth.fallback_until })
 }
 
-fn receive_settings(settings: &Settings) -> receive::Settings {
-    let r = &settings.receive;
-    receive::Settings {
-        hostname: settings.hostname.clone(),
-        max_message_size_bytes: r.max_message_size_bytes,
-        max_recipients: r.max_recipients,
-        max_connections: r.max_connections,
-        max_connections_per_client: r.max_connections_per_client,
-        idle_timeout: r.idle_timeout,
-        data_timeout: r.data_timeout,
-        clients: settings.admission(),
-        routes: settings.routes(),
-        users: r.users.iter().map(|u| (u.name.clone(), u.password.clone())).collect(),
-        mailboxes: settings.accounts.iter().map(|a| (a.id.clone(), a.mailbox.to_string())).collect(),
-    }
-}
-
+/// Where there is to be TLS and no certificate is configured, the relay's own.
 fn listens(settings: &Settings) -> Result<Vec<receive::Listen>, StartError> {
-    let listen = |l: &config::Listen| -> Result<receive::Listen, StartError> {
-        let failed = |error| StartError::Certificate { address: l.address, error };
-        let certificate = match (&l.certificate, l.tls) {
-            (Some((certificate, key)), _) => Some(certificate::load(certificate, key).map_err(failed)?),
-            (None, config::ListenTls::Off) => None,
-            (None, _) => {
-                let directory = settings.queue.directory.join("tls");
-                Some(certificate::load_or_make(&directory, &settings.hostname).map_err(failed)?)
-            }
-        };
-        Ok(receive::Listen {
-            address: l.address,
-            tls: match l.tls {
-                config::ListenTls::Off => receive::Tls::Off,
-                config::ListenTls::StartTls => receive::Tls::StartTls,
-                config::ListenTls::Implicit => receive::Tls::Implicit,
-            },
-            auth: match l.auth {
-                config::ListenAuth::Off => receive::Auth::Off,
-                config::ListenAuth::Any => receive::Auth::Any,
-                config::ListenAuth::Required => receive::Auth::Required,
-            },
-            certificate,
-        })
+    let with_certificate = |mut listen: receive::Listen| {
+        if listen.tls != receive::Tls::Off && listen.certificate.is_none() {
+            let directory = settings.queue.directory.join("tls");
+            let failed = |error| StartError::Certificate { address: listen.address, error };
+            let own = server::load_or_make(&directory, &settings.hostname).map_err(failed)?;
+            listen.certificate = Some(own);
+        }
+        Ok(listen)
     };
-    settings.listen.iter().map(listen).collect()
+    settings.listen.iter().cloned().map(with_certificate).collect()
 }

@@ -6,10 +6,10 @@
 use super::signals::{Asked, Signals};
 use super::stand_in::{MailFor, StandIn};
 use super::{Handed, Opened, Relay, StartError, sockets};
-use crate::config::{LogFormat, Problem, Settings, Severity};
+use crate::config::{Problem, Settings, Severity};
 use crate::events;
 use crate::logs::{self, Format};
-use crate::queue::{OpenError, Queue};
+use crate::queue::OpenError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ impl Exit {
             Self::Configuration(problems) => Problem::exit_code(problems),
             Self::Start(error) if !error.may_pass() => 78,
             Self::Start(
-                StartError::Queue(OpenError::Locked(_))
+                StartError::Queue(OpenError::InUse(_))
                 | StartError::Trust { .. }
                 | StartError::OAuth { .. }
                 | StartError::Certificate { .. },
@@ -106,7 +106,7 @@ async fn process(
     let Some(first) = signals.unless_stopped(read_apart(read)).await else { return Ok(()) };
     let mut settings = first.map_err(Exit::Configuration)?;
     told(&settings.warnings);
-    logs::prepare(log_format(settings.log))?.begin();
+    logs::prepare(settings.log)?.begin();
     if let Err(error) = hardened {
         events::daemon::not_hardened(&error.to_string());
     }
@@ -147,12 +147,12 @@ pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn run(
     relay: &Relay,
-    mut log: LogFormat,
+    mut log: Format,
     stand_in: Option<&StandIn>,
     read: &Arc<Read>,
     signals: &mut Signals,
 ) -> Result<(), Exit> {
-    let mut failed = relay.queue().failed();
+    let mut failed = relay.queue().health.failed();
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -181,11 +181,11 @@ async fn run(
 }
 
 /// Takes all of a configuration, or nothing; returns the log's format in force.
-async fn reload(relay: &Relay, mut new: Settings, log: LogFormat, stand_in: Option<&StandIn>) -> LogFormat {
+async fn reload(relay: &Relay, mut new: Settings, log: Format, stand_in: Option<&StandIn>) -> Format {
     if let Some(stand_in) = stand_in {
         stand_in.redirect(&mut new);
     }
-    let next = if new.log == log { Ok(None) } else { logs::prepare(log_format(new.log)).map(Some) };
+    let next = if new.log == log { Ok(None) } else { logs::prepare(new.log).map(Some) };
     let next = match next {
         Ok(next) => next,
         Err(error) => {
@@ -221,15 +221,6 @@ fn reloading() {
     let mut states = vec![sd_notify::NotifyState::Reloading];
     states.extend(sd_notify::NotifyState::monotonic_usec_now());
     let _ = sd_notify::notify(&states);
-}
-
-fn log_format(format: LogFormat) -> Format {
-    match format {
-        LogFormat::Auto => Format::Auto,
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-        LogFormat::Journald => Format::Journald,
-    }
 }
 
 /// A core dump would hold the mailbox's password; ptrace by the same user would show it.

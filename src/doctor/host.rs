@@ -3,12 +3,14 @@
 //! Invariant: what is opened is closed again; the one file written is removed at once. Must not know: accounts.
 
 use super::report::{CONFIGURATION, Finding, Patient, Report, Step};
-use crate::config::{Listen, ListenTls, Place, Problem, Queue, Settings};
+use crate::config::{Place, Problem, Settings};
 use crate::control::client::{Client, ClientError};
 use crate::control::report::count;
 use crate::files;
 use crate::mail::Escaped;
 use crate::policy::advice::Advice;
+use crate::queue;
+use crate::receive::{Listen, Tls};
 use bytesize::ByteSize;
 use std::fs::Metadata;
 use std::io::{self, ErrorKind, Write};
@@ -38,7 +40,7 @@ pub(super) fn configuration(settings: &Settings, report: &mut Report) {
     let said = format!(
         "{}, {}, {}",
         n(settings.listen.len(), "listener"),
-        n(settings.clients.len(), "client"),
+        n(settings.receive.clients.all().count(), "client"),
         n(settings.accounts.len(), "account")
     );
     report.push(Step::ok(CONFIGURATION, said));
@@ -86,7 +88,7 @@ pub(super) fn files(settings: &Settings, report: &mut Report) {
 }
 
 /// The queue's directory: whose, how much room, how fast.
-pub(super) async fn queue(queue: &Queue, report: &mut Report) {
+pub(super) async fn queue(queue: &queue::Settings, report: &mut Report) {
     let directory = queue.directory.as_path();
     let name = "queue directory";
     let shown = shown(directory);
@@ -203,7 +205,7 @@ pub(super) async fn listener(listen: &Listen, running: Option<bool>, report: &mu
     let taken = |said: String| Step::failed(name.clone(), said, finding(Advice::ListenerTaken));
     let (running, unknown) = (running.unwrap_or(true), running.is_none());
     report.push(match timeout(PATIENCE, TcpStream::connect(reachable(listen.address))).await {
-        Ok(Ok(stream)) if listen.tls == ListenTls::Implicit => {
+        Ok(Ok(stream)) if listen.tls == Tls::Implicit => {
             drop(stream);
             if running {
                 Step::ok(name, "somebody listens; it speaks TLS at once, so its banner was not read")

@@ -11,9 +11,9 @@ pub mod send_test;
 mod smart_host;
 mod token;
 
-use crate::config::{self, Account, Problem, Settings};
+use crate::config::{Account, Problem, Settings};
 use crate::mail::{AccountId, Mailbox, WallTime};
-use crate::queue::Clock;
+use crate::queue::{self, Clock};
 use crate::token::{Limits, Source};
 use report::Report;
 use std::path::PathBuf;
@@ -83,7 +83,7 @@ pub async fn examine(
 /// Looks at what is left to look at when the configuration is wrong.
 pub async fn examine_without_configuration(
     problems: &[Problem],
-    queue_and_socket: Option<(config::Queue, PathBuf)>,
+    queue_and_socket: Option<(queue::Settings, PathBuf)>,
     report: &mut Report,
 ) {
     host::misconfiguration(problems, report);

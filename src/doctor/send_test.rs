@@ -4,7 +4,7 @@
 //! did not say. Must not know: terminals, exit codes.
 
 use super::host::reachable;
-use crate::config::{Listen, ListenAuth, ListenTls, Settings};
+use crate::config::Settings;
 use crate::control::client::{Client, ClientError};
 use crate::control::report::{AccountState, Message, Status, ToProgress};
 use crate::mail::Sender;
@@ -13,7 +13,9 @@ use crate::mail::{
     State, WallTime,
 };
 use crate::queue::Body;
-use crate::submit::{Connection, Outcome, SmartHost, Tls, Trust};
+use crate::receive::{self, Auth, Listen};
+use crate::submit::{Connection, Outcome, SmartHost, Tls};
+use crate::tls::Trust;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -88,9 +90,13 @@ pub async fn send_test(
         settings.listen.iter().find(|l| takes_plain_mail(l)).ok_or(SendTestError::NoPlainListener)?;
     let address = reachable(listen.address);
     // A connection to one of our own addresses comes from that address.
-    let admitted = settings.admission();
-    let client_name =
-        admitted.admit(address.ip()).ok_or(SendTestError::NotAClient(address.ip()))?.name.to_string();
+    let client_name = settings
+        .receive
+        .clients
+        .admit(address.ip())
+        .ok_or(SendTestError::NotAClient(address.ip()))?
+        .name
+        .to_string();
     let from = order.from.clone().unwrap_or_else(|| default_mailbox(settings));
     tell(&format!("sending from {from} to {} through {address}, as a device of {client_name}", order.to));
     let said = submit(settings, address, &from, &order.to)
@@ -105,11 +111,11 @@ pub async fn send_test(
 }
 
 fn takes_plain_mail(listen: &Listen) -> bool {
-    listen.tls != ListenTls::Implicit && listen.auth != ListenAuth::Required
+    listen.tls != receive::Tls::Implicit && listen.auth != Auth::Required
 }
 
 fn default_mailbox(settings: &Settings) -> Mailbox {
-    let default = settings.accounts.iter().find(|a| a.id == settings.default_account);
+    let default = settings.accounts.iter().find(|a| a.id == settings.receive.routes.default);
     default.unwrap_or(&settings.accounts[0]).mailbox.clone()
 }
 
@@ -133,7 +139,7 @@ async fn submit(
     let trust = Trust::new(None).expect("no file is read");
     let mut connection = Connection::open(&relay, &trust, address).await?;
     let (head, content) = letter(from, to, &settings.hostname);
-    let message = unqueued(&settings.default_account, from, to);
+    let message = unqueued(&settings.receive.routes.default, from, to);
     let sender = Sender { mailbox: from.clone(), send_as: vec![] };
     let sent = connection.send(&message, &Body::in_memory(head, content), &sender, &|| {}).await;
     connection.quit().await;

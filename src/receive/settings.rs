@@ -79,6 +79,23 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// With the usual limits, and without users.
+    pub fn new(hostname: impl Into<String>, clients: Clients, routes: Routes) -> Self {
+        Self {
+            hostname: hostname.into(),
+            max_message_size_bytes: 35 << 20,
+            max_recipients: 500,
+            max_connections: 1000,
+            max_connections_per_client: 50,
+            idle_timeout: Duration::from_secs(600),
+            data_timeout: Duration::from_secs(300),
+            clients,
+            routes,
+            users: vec![],
+            mailboxes: HashMap::new(),
+        }
+    }
+
     /// Whether this address may relay.
     pub fn standing(&self, address: IpAddr) -> Standing {
         if self.clients.admit(address).is_some() { Standing::Device } else { Standing::Stranger }

@@ -10,12 +10,10 @@ mod connect;
 mod login;
 pub mod reply;
 mod transaction;
-mod trust;
 pub mod wire;
 
 pub use capabilities::Capabilities;
 pub use connect::{Connection, Seen, resolve};
-pub use trust::{Trust, TrustError};
 
 use crate::mail::{Failure, Reply};
 use crate::token::AccessToken;
@@ -81,6 +79,22 @@ pub struct SmartHost {
     pub command_timeout: Duration,
     /// Until the body makes progress, and for the answer to the end of data.
     pub data_timeout: Duration,
+}
+
+impl SmartHost {
+    /// With STARTTLS, no login, and the usual patience.
+    pub fn new(host: impl Into<String>, port: u16, ehlo_name: impl Into<String>) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            tls: Tls::StartTls,
+            login: None,
+            ehlo_name: ehlo_name.into(),
+            connect_timeout: Duration::from_secs(30),
+            command_timeout: Duration::from_secs(300),
+            data_timeout: Duration::from_secs(600),
+        }
+    }
 }
 
 /// What became of one recipient in one transaction.

@@ -1,6 +1,9 @@
 //! The configuration from an admin's side: what the file may say, and what is said about a file that is wrong.
 
-use mailferry::config::{self, Env, LogFormat, Settings};
+use mailferry::config::{self, Env, Settings};
+use mailferry::logs::Format;
+use mailferry::policy::admission::{Client, Clients};
+use mailferry::receive;
 use mailferry::submit::Login;
 use mailferry::token::{self, Grant};
 use secrecy::ExposeSecret;
@@ -39,6 +42,10 @@ fn load(text: &str, env: &Env) -> Settings {
     config::load(&path, env).unwrap_or_else(|p| panic!("{}", p[0]))
 }
 
+fn clients(s: &Settings) -> Vec<&Client> {
+    s.receive.clients.all().collect()
+}
+
 /// User name and password of the first account.
 fn first_login(s: &Settings) -> (String, String) {
     match s.accounts[0].smart_host.login.as_ref() {
@@ -51,18 +58,18 @@ fn first_login(s: &Settings) -> (String, String) {
 fn one_listener_one_network_and_one_account_are_enough() {
     let s = load(&format!("{LISTEN}{CLIENT}{ACCOUNT}"), &env(&[]));
     assert_eq!(s.listen[0].address.to_string(), "127.0.0.1:25");
-    assert_eq!(s.clients[0].name.as_str(), "10.0.5.0/24");
+    assert_eq!(clients(&s)[0].name.as_str(), "10.0.5.0/24");
     assert_eq!(s.accounts[0].smart_host.host, "smtp.office365.com");
     assert_eq!(s.accounts[0].smart_host.port, 587);
     assert_eq!(s.accounts[0].smart_host.ehlo_name, s.hostname);
     assert_eq!(first_login(&s), ("scanner@contoso.com".to_owned(), "123456".to_owned()));
-    assert_eq!(s.default_account.as_str(), "scanner@contoso.com");
+    assert_eq!(s.receive.routes.default.as_str(), "scanner@contoso.com");
     assert_eq!(s.receive.max_message_size_bytes, 35 << 20);
     assert_eq!((s.accounts[0].max_connections, s.accounts[0].messages_per_minute), (2, 25));
     assert_eq!(s.retry.delays.len(), 7);
     assert_eq!(s.retry.expire_after, Duration::from_secs(5 * 86_400));
     assert_eq!(s.control_socket, Path::new("/run/mailferry/control.sock"));
-    assert_eq!(s.log, LogFormat::Auto);
+    assert_eq!(s.log, Format::Auto);
     assert!(s.warnings.is_empty());
 }
 
@@ -254,8 +261,8 @@ fn an_account_that_a_client_names_needs_no_conditions() {
     let second = ACCOUNT.replace("scanner", "payroll");
     let client = "[[client]]\nfrom = [\"10.0.9.1\"]\naccount = \"Payroll@contoso.com\"\n";
     let s = load(&format!("{LISTEN}{CLIENT}{client}{second}{ACCOUNT}"), &env(&[]));
-    assert_eq!(s.default_account.as_str(), "scanner@contoso.com");
-    assert_eq!(s.routes().routes.len(), 1);
+    assert_eq!(s.receive.routes.default.as_str(), "scanner@contoso.com");
+    assert_eq!(s.receive.routes.routes.len(), 1);
 }
 
 #[test]
@@ -288,7 +295,7 @@ fn the_environment_overrides_the_file_and_is_checked_the_same_way() {
     assert_eq!((s.hostname.as_str(), s.receive.max_recipients), ("relay.contoso.local", 7));
     assert_eq!(s.retry.delays, [Duration::from_secs(1), Duration::from_secs(2)]);
     assert_eq!(s.accounts[0].id.as_str(), "other@contoso.com");
-    assert_eq!(s.clients[1].networks.len(), 2);
+    assert_eq!(clients(&s)[1].networks.len(), 2);
     let password = first_login(&s).1;
     assert_eq!(password, "0012", "never guessed into a number");
 
@@ -535,7 +542,7 @@ fn tls_without_a_certificate_is_left_to_the_relay_and_half_a_pair_is_a_mistake()
     let listener = |more: &str| {
         format!("[[listen]]\naddress = \"127.0.0.1:465\"\ntls = \"implicit\"\n{more}{CLIENT}{ACCOUNT}")
     };
-    assert_eq!(load(&listener(""), &env(&[])).listen[0].certificate, None);
+    assert!(load(&listener(""), &env(&[])).listen[0].certificate.is_none());
     let half = format!("certificate = \"{}\"\n", ours.path().join("relay.crt").display());
     assert_eq!(
         problems(&listener(&half), &env(&[])),
@@ -679,7 +686,13 @@ fn the_defaults_in_the_documentation_are_the_defaults() {
     assert_eq!(format!("{:?}", shown.listen), format!("{:?}", defaults.listen));
     assert_eq!(format!("{:?}", shown.queue), format!("{:?}", defaults.queue));
     assert_eq!(format!("{:?}", shown.retry), format!("{:?}", defaults.retry));
-    let limits = |s: &Settings| format!("{:?}", config::Receive { users: vec![], ..s.receive.clone() });
+    assert_eq!(shown.keep, defaults.keep);
+    let limits = |s: &Settings| {
+        let r = &s.receive;
+        let empty = receive::Settings::new("", Clients::default(), r.routes.clone());
+        let receive::Settings { clients, routes, users, mailboxes, hostname, .. } = empty;
+        format!("{:?}", receive::Settings { clients, routes, users, mailboxes, hostname, ..r.clone() })
+    };
     assert_eq!(limits(&shown), limits(&defaults));
     let host = |s: &Settings| {
         let mut a = s.accounts[0].clone();
@@ -693,6 +706,6 @@ fn the_defaults_in_the_documentation_are_the_defaults() {
     let token = &shown.accounts[0].oauth.as_ref().unwrap().token;
     let by_cloud = token::Settings { authority: None, token_url: None, ..token.clone() };
     assert_eq!((token.authority(), token.token_url()), (by_cloud.authority(), by_cloud.token_url()));
+    assert_eq!(clients(&shown)[0].line_endings, clients(&defaults)[0].line_endings);
     assert_eq!((shown.control_socket, shown.log), (defaults.control_socket, defaults.log));
-    assert_eq!(shown.clients[0].line_endings, defaults.clients[0].line_endings);
 }

@@ -4,10 +4,11 @@
 //! changes nothing; every key is either handed out or named, and one that is new does not compile until it is.
 //! Must not know: how a room takes what it is told.
 
-use super::{Keep, Relay, StartError, dispatch_settings, listens, places, receive_settings};
-use crate::config::{Listen, Queue, Settings};
+use super::{Relay, StartError, dispatch_settings, listens, places};
+use crate::config::Settings;
 use crate::mail::AccountId;
-use crate::queue::Clock;
+use crate::queue::{self, Clock, Keep};
+use crate::receive::Listen;
 use crate::token::Grant;
 use crate::{dispatch, receive};
 use std::net::SocketAddr;
@@ -31,10 +32,10 @@ impl InForce {
     pub(super) fn of(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
         Ok(Self {
             listen: listens(settings)?,
-            receive: receive_settings(settings),
+            receive: settings.receive.clone(),
             dispatch: dispatch_settings(settings, clock)?,
             places: places(settings),
-            keep: Keep { history: settings.queue.keep_history, dead: settings.queue.keep_dead },
+            keep: settings.keep,
             min_free_space_bytes: settings.queue.min_free_space_bytes,
         })
     }
@@ -61,13 +62,12 @@ impl Fixed {
     fn waiting(&self, new: &Settings) -> Vec<&'static str> {
         let Settings {
             listen,
-            queue: Queue { directory, min_free_space_bytes: _, keep_history: _, keep_dead: _ },
+            queue: queue::Settings { directory, min_free_space_bytes: _ },
+            keep: _,
             control_socket,
             hostname: _,
             receive: _,
-            clients: _,
             accounts: _,
-            default_account: _,
             retry: _,
             notify: _,
             // The process's, which takes it.
@@ -117,10 +117,10 @@ impl Relay {
     /// A file of the new settings cannot be read or used; nothing is changed then.
     pub async fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, StartError> {
         let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes } =
-            InForce::of(&self.fixed.in_place(new), self.clock)?;
+            InForce::of(&self.fixed.in_place(new), self.clock())?;
         self.listeners.reload(listen);
         self.receive.send_replace(Arc::new(receive));
-        self.queue.set_min_free_space(min_free_space_bytes);
+        self.queue.health.set_min_free_space(min_free_space_bytes);
         self.keep.send_replace(keep);
         if let Ok(mut p) = self.rooms.places.write() {
             *p = places;

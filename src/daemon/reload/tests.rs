@@ -249,10 +249,14 @@ fn with(text: &str, key: &str, value: &str) -> String {
     text.join("\n")
 }
 
-fn settings(directory: &Path, text: &str) -> Settings {
+fn try_settings(directory: &Path, text: &str) -> Result<Settings, Vec<config::Problem>> {
     let file = directory.join("mailferry.toml");
     std::fs::write(&file, text).unwrap();
-    config::load(&file, &Env::new()).unwrap_or_else(|p| panic!("{}\n{text}", p[0]))
+    config::load(&file, &Env::new())
+}
+
+fn settings(directory: &Path, text: &str) -> Settings {
+    try_settings(directory, text).unwrap_or_else(|p| panic!("{}\n{text}", p[0]))
 }
 
 fn clock() -> Clock {
@@ -372,7 +376,7 @@ fn a_new_queue_directory_leaves_what_is_in_the_old_one_in_use() {
 }
 
 #[test]
-fn a_file_that_cannot_be_used_is_told_and_nothing_is_made_ready() {
+fn a_file_that_cannot_be_used_any_more_is_told_and_nothing_is_made_ready() {
     let directory = directory();
     let before = settings(directory.path(), BEFORE);
     for (name, content) in
@@ -381,7 +385,10 @@ fn a_file_that_cannot_be_used_is_told_and_nothing_is_made_ready() {
         let path = directory.path().join(name);
         let saved = std::fs::read(&path).unwrap();
         std::fs::write(&path, content).unwrap();
-        assert!(InForce::of(&before, clock()).is_err(), "{name}");
+        let made = try_settings(directory.path(), BEFORE).is_ok();
+        assert!(!made, "{name}");
+        // Certificates and keys were read with the configuration, authorities are read here.
+        assert_eq!(InForce::of(&before, clock()).is_err(), name == "1.crt", "{name}");
         std::fs::write(&path, saved).unwrap();
     }
     InForce::of(&before, clock()).unwrap();
