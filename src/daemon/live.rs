@@ -78,7 +78,7 @@ impl Live for Rooms {
     }
 
     fn probe(&self, account: &AccountId) -> bool {
-        self.dispatcher.kick(account)
+        self.dispatcher.probe(account)
     }
 }
 
