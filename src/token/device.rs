@@ -88,7 +88,7 @@ pub async fn begin(settings: Settings, limits: Limits) -> Result<SignIn, BeginEr
         .into());
     };
     let store = RefreshStore::new(store, &settings.mailbox);
-    let endpoint = Endpoint::new(settings.ca_file.as_deref(), limits)?;
+    let endpoint = Endpoint::new(settings.ca_file.as_deref(), settings.proxy.clone(), limits)?;
     let url = https("token_url", &settings.token_url())?;
     let device_url = https("token_url", &settings.device_url())?;
     let fields = [("client_id", settings.client_id.as_str()), ("scope", settings.scope())];
