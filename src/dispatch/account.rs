@@ -16,7 +16,7 @@ use crate::events::dispatch::Fact;
 use crate::mail::{AccountId, Failure, QueueId, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Open};
 use crate::policy::throttle::Throttle;
-use crate::queue::{Clock, Lease, Next, Queue, QueueError, Settlement};
+use crate::queue::{Lease, Next, Outbox, Queue, QueueError, Settlement};
 use crate::token::Grant;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,8 +54,7 @@ pub(super) struct Actor {
     settings: Settings,
     place: String,
     plan: Plan,
-    queue: Arc<dyn Queue>,
-    clock: Clock,
+    queue: Queue,
     board: Arc<Board>,
     leases: BTreeMap<QueueId, Box<Lease>>,
     conns: BTreeMap<ConnId, mpsc::UnboundedSender<Order>>,
@@ -67,26 +66,21 @@ pub(super) struct Actor {
 
 impl Actor {
     /// Reads what the account remembers of its last run.
-    pub(super) async fn new(
-        account: Account,
-        settings: &Settings,
-        queue: Arc<dyn Queue>,
-        clock: Clock,
-        board: Arc<Board>,
-    ) -> Self {
-        let now = clock.now();
+    pub(super) async fn new(account: Account, settings: &Settings, queue: Queue, board: Arc<Board>) -> Self {
+        let now = queue.clock.now();
         let day_ago = RelayTime::from_ms(now.as_ms() - i64::try_from(DAY.as_millis()).expect("a day fits"));
-        let delivered = queue.delivered_since(&account.id, day_ago).await.unwrap_or_default();
+        let delivered = queue.ledger.delivered_since(&account.id, day_ago).await.unwrap_or_default();
         let has_delivered = !delivered.is_empty();
         let throttle = Throttle::new(account.messages_per_minute, account.recipients_per_day, delivered);
         let open: Option<Open> = queue
+            .notes
             .note(&breaker_note(&account.id))
             .await
             .ok()
             .flatten()
             .and_then(|json| serde_json::from_str(&json).ok());
-        let paused = queue.note(&pause_note(&account.id)).await.ok().flatten().is_some();
-        let worked = queue.note(&worked_note(&account.id)).await.ok().flatten();
+        let paused = queue.notes.note(&pause_note(&account.id)).await.ok().flatten().is_some();
+        let worked = queue.notes.note(&worked_note(&account.id)).await.ok().flatten();
         let limits = limits(&account, settings);
         let mut plan = Plan::new(limits.clone(), Breaker::resume(open, now), throttle, paused);
         // A queue of before the note was kept knows by what it delivered.
@@ -100,7 +94,6 @@ impl Actor {
             account: Arc::new(account),
             settings: settings.clone(),
             queue,
-            clock,
             board,
             leases: BTreeMap::new(),
             conns: BTreeMap::new(),
@@ -113,13 +106,13 @@ impl Actor {
 
     /// Works until it is drained and at rest.
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
-        let arrivals = self.queue.arrivals(&self.id);
+        let arrivals = self.queue.outbox.arrivals(&self.id);
         let mut draining = false;
         self.take(Event::Rung);
         let mut daily = tokio::time::interval(DAY);
         daily.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !(draining && self.plan.is_at_rest()) {
-            let now = self.clock.now();
+            let now = self.queue.clock.now();
             let wake = self.plan.wake_at().map(|t| t.since(now));
             let sleep = async {
                 match wake {
@@ -175,7 +168,7 @@ impl Actor {
                 // A drained account that comes back by a reload has another actor, whose ring this would steal.
                 () = arrivals.notified(), if !draining => self.take(Event::Rung),
                 _ = daily.tick(), if !draining => {
-                    let (account, queue) = (Arc::clone(&self.account), Arc::clone(&self.queue));
+                    let (account, queue) = (Arc::clone(&self.account), self.queue.clone());
                     tokio::spawn(credential::look_after(account, self.settings.clone(), queue, now));
                 }
                 () = sleep => self.take(Event::Woken),
@@ -230,12 +223,12 @@ impl Actor {
     }
 
     fn look_around(&mut self) {
-        let works = self.board.another_works(&self.id, &self.place, self.clock.now());
+        let works = self.board.another_works(&self.id, &self.place, self.queue.clock.now());
         self.plan.set_another_works(works);
     }
 
     fn take(&mut self, event: Event) {
-        let now = self.clock.now();
+        let now = self.queue.clock.now();
         for action in self.plan.handle(event, now, WallTime::now(), fastrand::f64()) {
             self.act(action, now);
         }
@@ -244,7 +237,7 @@ impl Actor {
     fn act(&mut self, action: Action, now: RelayTime) {
         match action {
             Action::Lease { except } => {
-                let (lease, post) = (self.queue.lease(&self.id, now, except), self.post.clone());
+                let (lease, post) = (self.queue.outbox.lease(&self.id, now, except), self.post.clone());
                 tokio::spawn(async move {
                     let _ = post.send(Inbox::Leased(lease.await));
                 });
@@ -287,15 +280,16 @@ impl Actor {
                     account: &self.account,
                     settings: &self.settings,
                     place: &self.place,
-                    queue: self.queue.as_ref(),
+                    ids: self.queue.outbox.as_ref(),
                     now,
                 };
                 let what = notice::What { notify, advice, failure: failure.as_ref() };
                 settlement.notices = writer.compose(&lease, &settlement, &what, &mut self.notices);
-                let (queue, post, account) = (Arc::clone(&self.queue), self.post.clone(), self.id.clone());
+                let (outbox, post, account) =
+                    (Arc::clone(&self.queue.outbox), self.post.clone(), self.id.clone());
                 let cut = self.cut.subscribe();
                 tokio::spawn(async move {
-                    let done = settle(queue.as_ref(), lease, *settlement, &account, cut).await;
+                    let done = settle(outbox.as_ref(), lease, *settlement, &account, cut).await;
                     let _ = post.send(if done { Inbox::Settled(id) } else { Inbox::Unsettled(id) });
                 });
             }
@@ -318,7 +312,7 @@ impl Actor {
 
     /// A lost note costs one early probe after a restart, so its failure is only logged.
     fn remember(&self, name: String, value: Option<String>) {
-        let done = self.queue.set_note(&name, value);
+        let done = self.queue.notes.set_note(&name, value);
         tokio::spawn(async move {
             if let Err(error) = done.await {
                 events::dispatch::note_lost(&name, &error.to_string());
@@ -329,7 +323,7 @@ impl Actor {
 
 /// Settles, however long the disk refuses; `false` when the queue was closed first, or the stop is over.
 async fn settle(
-    queue: &dyn Queue,
+    outbox: &dyn Outbox,
     mut lease: Box<Lease>,
     settlement: Settlement,
     account: &AccountId,
@@ -337,7 +331,7 @@ async fn settle(
 ) -> bool {
     let id = lease.message.id;
     loop {
-        match queue.settle(lease, settlement.clone()).await {
+        match outbox.settle(lease, settlement.clone()).await {
             Ok(()) => return true,
             Err((lease, error @ QueueError::Closed)) => {
                 events::dispatch::settlement_lost(id, account, &error.to_string());
@@ -404,19 +398,19 @@ fn set_pace(account: &Account, settings: &Settings) {
 mod tests {
     use super::*;
     use crate::mail::{ClientName, Envelope, ReversePath};
-    use crate::queue::sqlite::SqliteQueue;
-    use crate::queue::{Destination, Intake};
+    use crate::queue::{Destination, NewMessage};
 
     #[tokio::test]
     async fn a_settlement_the_disk_refuses_does_not_outlast_the_stop() {
         let directory = tempfile::tempdir().unwrap();
         let settings =
             crate::queue::Settings { directory: directory.path().to_owned(), min_free_space_bytes: 0 };
-        let (queue, clock) = SqliteQueue::open(&settings).unwrap();
+        let queue = crate::queue::open(&settings).await.unwrap();
+        let clock = queue.clock;
         let account = AccountId::new("scanner@contoso.com");
-        let mut draft = queue.draft(0).unwrap();
+        let mut draft = queue.intake.draft(0).unwrap();
         draft.write(b"hello").await.unwrap();
-        let intake = Intake {
+        let message = NewMessage {
             id: draft.id(),
             account: account.clone(),
             envelope: Envelope {
@@ -430,8 +424,8 @@ mod tests {
             received_at: WallTime::now(),
             now: clock.now(),
         };
-        queue.commit(draft, vec![intake]).await.unwrap();
-        let Next::Message(lease) = queue.lease(&account, clock.now(), vec![]).await.unwrap() else {
+        queue.intake.commit(draft, vec![message]).await.unwrap();
+        let Next::Message(lease) = queue.outbox.lease(&account, clock.now(), vec![]).await.unwrap() else {
             panic!()
         };
         let settlement = Settlement {
@@ -452,7 +446,8 @@ mod tests {
         let cut = watch::Sender::new(Cut::Nothing);
         let told = cut.subscribe();
         let settled = tokio::spawn(async move {
-            settle(queue.as_ref(), lease, settlement, &AccountId::new("scanner@contoso.com"), told).await
+            settle(queue.outbox.as_ref(), lease, settlement, &AccountId::new("scanner@contoso.com"), told)
+                .await
         });
         cut.send_replace(Cut::Everything);
         assert!(!tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap().unwrap());

@@ -17,7 +17,7 @@ pub use plan::Live;
 use crate::mail::Sender;
 use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::schedule::Retry;
-use crate::queue::{Clock, Queue, QueueError};
+use crate::queue::{Notes, Queue, QueueError};
 use crate::submit::SmartHost;
 use crate::tls::Trust;
 use crate::token::Source;
@@ -97,8 +97,7 @@ pub struct Dispatcher {
     running: Mutex<BTreeMap<AccountId, Running>>,
     /// Taken out by a reload and still finishing: a stop waits for them, too.
     leaving: Mutex<Vec<(AccountId, Running)>>,
-    queue: Arc<dyn Queue>,
-    clock: Clock,
+    queue: Queue,
     board: Arc<Board>,
     defect: watch::Sender<bool>,
 }
@@ -110,14 +109,13 @@ struct Running {
 
 impl Dispatcher {
     /// Starts an actor for every account.
-    pub async fn start(settings: &Settings, queue: Arc<dyn Queue>, clock: Clock) -> Arc<Self> {
+    pub async fn start(settings: &Settings, queue: Queue) -> Arc<Self> {
         let board = Arc::new(Board::default());
         let this = Arc::new(Self {
             running: Mutex::default(),
             leaving: Mutex::default(),
             defect: watch::Sender::new(false),
             queue,
-            clock,
             board,
         });
         this.reload(settings).await;
@@ -154,14 +152,8 @@ impl Dispatcher {
                 continue;
             }
             let (commands, inbox) = mpsc::unbounded_channel();
-            let actor = Actor::new(
-                account.clone(),
-                settings,
-                Arc::clone(&self.queue),
-                self.clock,
-                Arc::clone(&self.board),
-            )
-            .await;
+            let actor =
+                Actor::new(account.clone(), settings, self.queue.clone(), Arc::clone(&self.board)).await;
             self.board.join(&account.id, commands.clone());
             let (id, actor) = (account.id.clone(), tokio::spawn(actor.run(inbox)));
             let defect = self.defect.clone();
@@ -178,7 +170,7 @@ impl Dispatcher {
 
     /// Mail of an account that nobody runs waits for ever, so the admin hears of it.
     async fn tell_stranded(&self) {
-        for t in self.queue.totals().await.unwrap_or_default() {
+        for t in self.queue.ledger.totals().await.unwrap_or_default() {
             if matches!(t.state, State::Queued | State::Held) && !self.lock().contains_key(&t.account) {
                 crate::events::dispatch::stranded(&t.account, t.messages);
             }
@@ -189,8 +181,8 @@ impl Dispatcher {
     ///
     /// # Errors
     /// `Broken`, `Closed`.
-    pub async fn is_paused(queue: &dyn Queue, account: &AccountId) -> Result<bool, QueueError> {
-        Ok(queue.note(&account::pause_note(account)).await?.is_some())
+    pub async fn is_paused(notes: &dyn Notes, account: &AccountId) -> Result<bool, QueueError> {
+        Ok(notes.note(&account::pause_note(account)).await?.is_some())
     }
 
     /// Resolves when an account stopped by a defect of ours: a process that goes on without it would keep its mail

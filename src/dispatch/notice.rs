@@ -14,7 +14,7 @@ use crate::mail::{
 };
 use crate::policy::advice::{About, Advice};
 use crate::policy::verdict::{Action, judge};
-use crate::queue::{Destination, Intake, Lease, Notice, Queue, Settlement};
+use crate::queue::{Destination, Ids, Lease, NewMessage, Notice, Settlement};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub(super) struct Writer<'a> {
     pub(super) account: &'a Account,
     pub(super) settings: &'a Settings,
     pub(super) place: &'a str,
-    pub(super) queue: &'a dyn Queue,
+    pub(super) ids: &'a dyn Ids,
     pub(super) now: RelayTime,
 }
 
@@ -108,7 +108,7 @@ impl Writer<'_> {
                 events::dispatch::notice_withheld(message.id, &self.account.id);
                 break;
             }
-            let id = self.queue.next_id();
+            let id = self.ids.next_id();
             let now = WallTime::now();
             let written = Report {
                 kind,
@@ -141,12 +141,12 @@ impl Writer<'_> {
 pub(super) fn to_admins(
     account: &Account,
     settings: &Settings,
-    queue: &dyn Queue,
+    ids: &dyn Ids,
     now: RelayTime,
     subject: &str,
     paragraphs: &[String],
 ) -> Notice {
-    let (id, wall) = (queue.next_id(), WallTime::now());
+    let (id, wall) = (ids.next_id(), WallTime::now());
     let written = AdminNotice {
         id,
         subject,
@@ -175,8 +175,8 @@ fn notice(
         peer: None,
     };
     let account = account.id.clone();
-    let intake = Intake { id, account, envelope, head: written.head, charset: None, received_at, now };
-    Notice { intake, content: written.content }
+    let message = NewMessage { id, account, envelope, head: written.head, charset: None, received_at, now };
+    Notice { message, content: written.content }
 }
 
 fn later(t: WallTime, d: Duration) -> WallTime {
