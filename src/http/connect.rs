@@ -42,10 +42,8 @@ pub(super) async fn open(url: &Uri, trust: &Trust, proxy: Option<&Proxy>) -> Res
         Some(proxy) => through(proxy, host, port).await?,
         None => tcp(host, port).await?,
     };
-    let connector = trust
-        .connector()
-        .await
-        .map_err(|e| HttpError::new(Fault::Certificate, format!("{host}: {e}")))?;
+    let connector =
+        trust.connector().await.map_err(|e| HttpError::new(Fault::Certificate, format!("{host}: {e}")))?;
     let tls = connector.connect(name, tcp).await.map_err(|e| {
         // A TLS error travels inside the I/O error.
         let tls = e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());

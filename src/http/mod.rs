@@ -120,7 +120,12 @@ impl Client {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn ask(&self, method: Method, url: &Uri, body: Zeroizing<Vec<u8>>) -> Result<Answer, HttpError> {
+    pub async fn ask(
+        &self,
+        method: Method,
+        url: &Uri,
+        body: Zeroizing<Vec<u8>>,
+    ) -> Result<Answer, HttpError> {
         let host = host(url);
         let late = |what: &str, limit: Duration| {
             let limit = humantime::format_duration(limit);
@@ -200,10 +205,7 @@ fn request(
 }
 
 /// Into a buffer that never grows, so that wiping it wipes every copy of ours.
-async fn read(
-    mut body: Limited<hyper::body::Incoming>,
-    host: &str,
-) -> Result<Zeroizing<Vec<u8>>, HttpError> {
+async fn read(mut body: Limited<hyper::body::Incoming>, host: &str) -> Result<Zeroizing<Vec<u8>>, HttpError> {
     let mut whole = Zeroizing::new(Vec::with_capacity(MAX_BODY_BYTES));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|e| {

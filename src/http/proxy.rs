@@ -75,9 +75,10 @@ impl Proxy {
     /// The request for a tunnel.
     pub(super) fn connect(&self, host: &str, port: u16) -> Zeroizing<Vec<u8>> {
         let to = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let login = self.login.as_ref().map_or_else(String::new, |l| {
-            format!("Proxy-Authorization: Basic {}\r\n", l.expose_secret())
-        });
+        let login = self
+            .login
+            .as_ref()
+            .map_or_else(String::new, |l| format!("Proxy-Authorization: Basic {}\r\n", l.expose_secret()));
         Zeroizing::new(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{login}\r\n").into_bytes())
     }
 }
