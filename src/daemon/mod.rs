@@ -25,6 +25,7 @@ use crate::dispatch::{self, Dispatcher};
 use crate::events;
 use crate::fact::Witness;
 use crate::files;
+use crate::http::Limits;
 use crate::mail::Sender;
 use crate::mail::WallTime;
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
@@ -321,7 +322,7 @@ fn oauth(
     clock: Clock,
     witness: &Witness,
 ) -> Result<dispatch::OAuth, StartError> {
-    let (limits, now, witness) = (token::Limits::default(), move || clock.now(), witness.clone());
+    let (limits, now, witness) = (Limits::default(), move || clock.now(), witness.clone());
     let source = token::Source::new(oauth.token.clone(), limits, now, witness)
         .map_err(|error| StartError::OAuth { account: a.id.to_string(), error })?;
     Ok(dispatch::OAuth { source, fallback_until: oauth.fallback_until })
