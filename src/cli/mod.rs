@@ -17,7 +17,7 @@ use crate::control::report::{At, Select, count};
 use crate::daemon;
 use crate::mail::{AccountId, QueueId, State, WallTime};
 use crate::queue::sqlite::SqliteQueue;
-use crate::queue::{Clock, Queue};
+use crate::queue::{Clock, OpenError, Queue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
 use owner::Owner;
@@ -358,7 +358,7 @@ fn told(loaded: Result<Settings, Vec<Problem>>) -> Result<Settings, Failure> {
 
 fn say_all(problems: &[Problem]) {
     for problem in problems {
-        say(&problem.to_string(), "");
+        say(&problem.to_string(), problem.hint.as_deref().unwrap_or_default());
     }
 }
 
@@ -395,10 +395,16 @@ fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
         return Ok((Source::Nowhere(queue.directory), owner));
     }
     let (queue, clock) = open_queue(&queue).map_err(|e| {
-        let hint = "start it with: systemctl start mailferry; to read its queue meanwhile, run this as root";
+        let hint = match &e {
+            OpenError::Directory { .. } => {
+                "start it with: systemctl start mailferry; to read its queue meanwhile, run this as root"
+                    .to_owned()
+            }
+            other => other.hint(),
+        };
         Failure::new(
             exit::UNAVAILABLE,
-            format!("mailferry is not running, and its queue cannot be read: {e:#}"),
+            format!("mailferry is not running, and its queue cannot be read: {e}"),
             hint,
         )
     })?;
@@ -448,7 +454,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 }
 
 /// The queue of a relay that does not run, with the clock it remembers (`retry` stamps messages with it).
-fn open_queue(queue: &crate::queue::Settings) -> anyhow::Result<(Arc<dyn Queue>, Clock)> {
+fn open_queue(queue: &crate::queue::Settings) -> Result<(Arc<dyn Queue>, Clock), OpenError> {
     crate::logs::warnings();
     let (queue, clock) = SqliteQueue::open(queue)?;
     Ok((queue, clock))
@@ -460,7 +466,5 @@ fn demo(once: bool) -> Result<u8, Failure> {
 }
 
 fn ended(exit: &daemon::Exit) -> Failure {
-    let words = exit.to_string();
-    let (what, hint) = words.split_once("\nhint: ").unwrap_or((&words, ""));
-    Failure::new(exit.code(), what, hint)
+    Failure::new(exit.code(), exit.to_string(), exit.hint().unwrap_or_default())
 }

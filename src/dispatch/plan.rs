@@ -9,12 +9,12 @@ use super::settle::{self, Moment, Notify, Settled};
 use crate::events::dispatch::Fact;
 use crate::mail::{Failure, Progress, QueueId, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Kind, Known, Lasting, Open};
+use crate::policy::expiry::Expiry;
 use crate::policy::schedule::{self, Retry};
 use crate::policy::throttle::Throttle;
 use crate::policy::verdict::{Action as Do, Blame, Standing, Verdict, judge, judge_for};
 use crate::queue::{Destination, Settlement};
 use crate::submit::{Outcome, Sent};
-use crate::token::expiry::Expiry;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 

@@ -45,15 +45,10 @@ impl Default for Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it.
-    #[error(
-        "the queue in {} is in use by another process\nhint: stop the running mailferry first, or ask it through its control socket",
-        .0.display()
-    )]
+    #[error("the queue in {} is in use by another process", .0.display())]
     Locked(PathBuf),
     /// Written by a later mailferry.
-    #[error(
-        "the queue has schema version {found}, this mailferry knows up to {known}\nhint: install the mailferry that wrote it, or a later one"
-    )]
+    #[error("the queue has schema version {found}, this mailferry knows up to {known}")]
     Newer {
         /// What the file says.
         found: i64,
@@ -61,10 +56,7 @@ pub enum OpenError {
         known: i64,
     },
     /// The directory cannot be made, read or written.
-    #[error(
-        "cannot use the queue directory {}: {error}\nhint: it and all in it must belong to the user mailferry runs as, mode 0700",
-        .directory.display()
-    )]
+    #[error("cannot use the queue directory {}: {error}", .directory.display())]
     Directory {
         /// The one in the settings.
         directory: PathBuf,
@@ -72,10 +64,7 @@ pub enum OpenError {
         error: std::io::Error,
     },
     /// There was a queue, and its database is gone or somebody else's: nothing is made in its place.
-    #[error(
-        "{} {what}, in a directory that was used before\nhint: put the right queue.db back; or, to begin anew, move {} away: mail in it is not in the new queue",
-        .file.display(), .file.parent().unwrap_or(std::path::Path::new(".")).display()
-    )]
+    #[error("{} {what}, in a directory that was used before", .file.display())]
     NotOurs {
         /// The database.
         file: PathBuf,
@@ -83,16 +72,38 @@ pub enum OpenError {
         what: &'static str,
     },
     /// SQLite does not take the file.
-    #[error(
-        "cannot open the queue database {}: {error}\nhint: mailferry queue rescue --to DIR writes what can be read of it, whatever is wrong with it",
-        .file.display()
-    )]
+    #[error("cannot open the queue database {}: {error}", .file.display())]
     Database {
         /// The file.
         file: PathBuf,
         /// SQLite's words.
         error: String,
     },
+}
+
+impl OpenError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Locked(_) => {
+                "stop the running mailferry first, or ask it through its control socket".to_owned()
+            }
+            Self::Newer { .. } => "install the mailferry that wrote it, or a later one".to_owned(),
+            Self::Directory { .. } => {
+                "it and all in it must belong to the user mailferry runs as, mode 0700".to_owned()
+            }
+            Self::NotOurs { file, .. } => {
+                let directory = file.parent().unwrap_or(std::path::Path::new(".")).display();
+                format!(
+                    "put the right queue.db back; or, to begin anew, move {directory} away: mail in it is not in the new queue"
+                )
+            }
+            Self::Database { .. } => {
+                "mailferry queue rescue --to DIR writes what can be read of it, whatever is wrong with it"
+                    .to_owned()
+            }
+        }
+    }
 }
 
 /// What the receiver knows of a message at the end of data. One content may be stored under several intakes

@@ -7,13 +7,13 @@
 use super::cache::{AccessToken, Ask, Cache, TokenError};
 use super::claims::Claims;
 use super::endpoint::Endpoint;
-use super::expiry::Expiry;
 use super::refusal::{Class, NOT_SIGNED_IN};
 use super::response::{self, Fault, Granted, Problem};
 use super::settings::https;
 use super::{Assertion, Grant, Limits, RefreshStore, Settings, SettingsError, form};
 use crate::events;
 use crate::mail::{AccountId, RelayTime, WallTime};
+use crate::policy::expiry::Expiry;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
