@@ -20,7 +20,6 @@
 mod support;
 
 use mailferry::mail::State;
-use mailferry::queue::Queue;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -206,7 +205,7 @@ impl Bench {
 
     fn waiting(&self) -> u64 {
         let totals =
-            self.relays.block_on(self.running.relay.queue().totals()).expect("the queue is readable");
+            self.relays.block_on(self.running.relay.queue().ledger.totals()).expect("the queue is readable");
         totals.iter().filter(|t| matches!(t.state, State::Queued | State::Held)).map(|t| t.messages).sum()
     }
 

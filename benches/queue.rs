@@ -4,8 +4,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mailferry::mail::{
     AccountId, ClientName, Envelope, Progress, Recipient, RelayTime, Reply, ReversePath, WallTime,
 };
-use mailferry::queue::sqlite::SqliteQueue;
-use mailferry::queue::{Destination, Intake, Next, Queue, Settings, Settlement};
+use mailferry::queue::{self, Destination, NewMessage, Next, Queue, Settings, Settlement};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -14,8 +13,8 @@ fn account() -> AccountId {
     AccountId::new("scanner@contoso.com")
 }
 
-async fn commit(queue: &SqliteQueue, content: &[u8]) {
-    let mut draft = queue.draft(0).expect("room");
+async fn commit(queue: &Queue, content: &[u8]) {
+    let mut draft = queue.intake.draft(0).expect("room");
     for chunk in content.chunks(64 * 1024) {
         draft.write(chunk).await.expect("room");
     }
@@ -25,7 +24,7 @@ async fn commit(queue: &SqliteQueue, content: &[u8]) {
         client: ClientName::new("printers"),
         peer: None,
     };
-    let intake = Intake {
+    let intake = NewMessage {
         id: draft.id(),
         account: account(),
         envelope,
@@ -34,11 +33,12 @@ async fn commit(queue: &SqliteQueue, content: &[u8]) {
         received_at: WallTime::now(),
         now: RelayTime::default(),
     };
-    queue.commit(draft, vec![intake]).await.expect("room");
+    queue.intake.commit(draft, vec![intake]).await.expect("room");
 }
 
-async fn deliver(queue: &SqliteQueue) {
-    let Next::Message(lease) = queue.lease(&account(), RelayTime::default(), vec![]).await.expect("readable")
+async fn deliver(queue: &Queue) {
+    let Next::Message(lease) =
+        queue.outbox.lease(&account(), RelayTime::default(), vec![]).await.expect("readable")
     else {
         unreachable!("as many were committed");
     };
@@ -55,21 +55,15 @@ async fn deliver(queue: &SqliteQueue) {
         outcome_unknown: false,
         notices: vec![],
     };
-    queue.settle(lease, settlement).await.expect("room");
+    queue.outbox.settle(lease, settlement).await.expect("room");
 }
 
 /// `count` commits by `tasks` tasks.
-fn commits(
-    runtime: &Runtime,
-    queue: &Arc<SqliteQueue>,
-    count: u64,
-    tasks: u64,
-    content: &Arc<Vec<u8>>,
-) -> Duration {
+fn commits(runtime: &Runtime, queue: &Queue, count: u64, tasks: u64, content: &Arc<Vec<u8>>) -> Duration {
     runtime.block_on(async {
         let start = Instant::now();
         let each = |n: u64| {
-            let (queue, content) = (Arc::clone(queue), Arc::clone(content));
+            let (queue, content) = (queue.clone(), Arc::clone(content));
             async move {
                 for _ in 0..n {
                     commit(&queue, &content).await;
@@ -89,7 +83,7 @@ fn queue(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let directory = tempfile::tempdir().expect("a directory");
     let settings = Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
-    let (queue, _) = SqliteQueue::open(&settings).expect("a new queue");
+    let queue = runtime.block_on(queue::open(&settings)).expect("a new queue");
     let mut group = c.benchmark_group("queue");
     group.sample_size(10).measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(1));
     let small = Arc::new(vec![b'x'; 4096]);
@@ -118,7 +112,7 @@ fn queue(c: &mut Criterion) {
         });
     }
     group.finish();
-    runtime.block_on(queue.close());
+    runtime.block_on(queue.health.close());
 }
 
 criterion_group!(benches, queue);

@@ -1,7 +1,8 @@
 //! mailferry: a local SMTP relay between devices that speak plain SMTP and a smart host that demands more.
 //!
 //! The rooms, lowest first; imports go downwards only (see ARCHITECTURE.md): [`mail`], [`letter`], [`policy`], [`events`],
-//! [`queue`], [`receive`], [`submit`], [`dispatch`], [`control`], [`daemon`], [`cli`]; beside them [`files`], [`token`],
+//! [`queue`], [`receive`], [`submit`], [`dispatch`], [`control`], [`daemon`], [`cli`]; beside them [`files`], [`tls`],
+//! [`token`],
 //! [`config`], [`logs`], [`doctor`], [`sandbox`] and [`demo`].
 
 pub mod cli;
@@ -21,4 +22,5 @@ pub mod queue;
 pub mod receive;
 pub mod sandbox;
 pub mod submit;
+pub mod tls;
 pub mod token;

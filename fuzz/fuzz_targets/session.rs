@@ -6,8 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use mailferry::mail::{AccountId, ClientName, Envelope, QueueId, RelayTime, ReversePath, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
 use mailferry::policy::route::Routes;
-use mailferry::queue::sqlite::SqliteQueue;
-use mailferry::queue::{self, Intake, Queue, QueueError, Stored};
+use mailferry::queue::{self, NewMessage, QueueError, Stored};
 use mailferry::receive::finished::Refusal;
 use mailferry::receive::limits::Limits;
 use mailferry::receive::session::{Offer, Session, Step, World};
@@ -25,9 +24,9 @@ fn stored() -> Stored {
         let settings = queue::Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
-            let (queue, clock) = SqliteQueue::open(&settings).expect("a new queue");
-            let draft = queue.draft(0).expect("room");
-            let intake = Intake {
+            let queue = queue::open(&settings).await.expect("a new queue");
+            let draft = queue.intake.draft(0).expect("room");
+            let intake = NewMessage {
                 id: draft.id(),
                 account: AccountId::new("scanner@contoso.com"),
                 envelope: Envelope {
@@ -39,10 +38,10 @@ fn stored() -> Stored {
                 head: b"\r\n".to_vec(),
                 charset: None,
                 received_at: WallTime::from_ms(0),
-                now: clock.now(),
+                now: queue.clock.now(),
             };
-            let stored = queue.commit(draft, vec![intake]).await.expect("room");
-            queue.close().await;
+            let stored = queue.intake.commit(draft, vec![intake]).await.expect("room");
+            queue.health.close().await;
             stored[0]
         })
     })

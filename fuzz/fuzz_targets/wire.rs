@@ -3,13 +3,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use mailferry::letter::stamp::{Stamp, complete};
+use mailferry::mail::Sender;
 use mailferry::mail::{
     AccountId, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State,
     WallTime,
 };
-use mailferry::mail::Sender;
 use mailferry::queue::Body;
-use mailferry::letter::stamp::{Stamp, complete};
 use mailferry::submit::wire::{Taken, Wire};
 use std::net::{IpAddr, Ipv4Addr};
 use tokio::runtime::{Builder, Runtime};

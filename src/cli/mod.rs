@@ -16,8 +16,6 @@ use crate::control::client::{Client, ClientError};
 use crate::control::report::{At, Select, count};
 use crate::daemon;
 use crate::mail::{AccountId, QueueId, State, WallTime};
-use crate::queue::sqlite::SqliteQueue;
-use crate::queue::{Clock, OpenError, Queue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
 use owner::Owner;
@@ -27,7 +25,6 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Exit codes, from sysexits.h.
 mod exit {
@@ -394,13 +391,11 @@ fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
     if matches!(queue.directory.try_exists(), Ok(false)) {
         return Ok((Source::Nowhere(queue.directory), owner));
     }
-    let (queue, clock) = open_queue(&queue).map_err(|e| {
-        let hint = match &e {
-            OpenError::Directory { .. } => {
-                "start it with: systemctl start mailferry; to read its queue meanwhile, run this as root"
-                    .to_owned()
-            }
-            other => other.hint(),
+    crate::logs::warnings();
+    let queue = block_on(async { Ok(crate::queue::open(&queue).await) })?.map_err(|e| {
+        let hint = match e.hint() {
+            hint if rustix::process::geteuid().is_root() => hint.to_owned(),
+            hint => format!("run this as root; {hint}"),
         };
         Failure::new(
             exit::UNAVAILABLE,
@@ -411,7 +406,7 @@ fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
     let accounts = config::load_sign_ins(path, env).ok();
     let accounts = accounts
         .map(|(accounts, _)| accounts.iter().map(|a| AccountId::named(&a.mailbox.to_string())).collect());
-    Ok((Source::Directory { queue, clock, accounts }, owner))
+    Ok((Source::Directory { queue, accounts }, owner))
 }
 
 fn as_json(value: &impl serde::Serialize) -> Result<String, Failure> {
@@ -451,13 +446,6 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
             Failure::new(exit::SOFTWARE, format!("cannot start: {e}"), "see whether memory is left")
         })?
         .block_on(work)
-}
-
-/// The queue of a relay that does not run, with the clock it remembers (`retry` stamps messages with it).
-fn open_queue(queue: &crate::queue::Settings) -> Result<(Arc<dyn Queue>, Clock), OpenError> {
-    crate::logs::warnings();
-    let (queue, clock) = SqliteQueue::open(queue)?;
-    Ok((queue, clock))
 }
 
 fn demo(once: bool) -> Result<u8, Failure> {

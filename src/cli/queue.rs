@@ -11,12 +11,10 @@ use crate::control::report::{
     AccountState, Action, ChangeRequest, Changed, Prospect, Select, count, move_hint,
 };
 use crate::mail::{AccountId, QueueId};
-use crate::queue::sqlite::{Rescued, SqliteQueue, rescue as rescue_queue};
-use crate::queue::{Queue, QueueError, Settings};
+use crate::queue::{self, QueueError, Rescued, Settings};
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
 /// So many ids are named where they may be many.
 const NAMED: usize = 20;
@@ -167,13 +165,11 @@ pub(super) async fn rescue(from: &Path, to: &Path) -> Result<(), Failure> {
             "name the directory that queue.db is in with --from, and an empty one on a sound disk with --to";
         Failure::new(exit::IO, format!("cannot rescue {}: {e}", from.display()), hint)
     };
-    let Rescued { queue: sound, lost } = rescue_queue(from, to).map_err(unreadable)?;
+    let Rescued { queue: sound, lost } = queue::rescue(from, to).map_err(unreadable)?;
     let settings = Settings { directory: sound.clone(), min_free_space_bytes: 0 };
     crate::logs::warnings();
-    let (queue, clock) =
-        SqliteQueue::open(&settings).map_err(|e| Failure::new(exit::IO, e.to_string(), ""))?;
-    let queue: Arc<dyn Queue> = queue;
-    let source = Source::Directory { queue, clock, accounts: None };
+    let queue = queue::open(&settings).await.map_err(|e| Failure::new(exit::IO, e.to_string(), ""))?;
+    let source = Source::Directory { queue, accounts: None };
     let written = export_all(&source, &Select::default(), &[], to, &Owner::nobody_else()).await;
     source.close().await;
     std::fs::remove_dir_all(&sound).map_err(|e| {

@@ -11,7 +11,7 @@ use crate::control::report::{
 use crate::control::{RequestError, Run, Standing};
 use crate::dispatch::Dispatcher;
 use crate::mail::{AccountId, QueueId, WallTime};
-use crate::queue::{self, Clock, Queue, QueueError};
+use crate::queue::{self, Queue, QueueError};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,8 +21,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 pub(super) enum Source {
     Daemon(Client),
     Directory {
-        queue: Arc<dyn Queue>,
-        clock: Clock,
+        queue: Queue,
         /// Those in the configuration; none: it cannot be read.
         accounts: Option<Vec<AccountId>>,
     },
@@ -63,11 +62,17 @@ impl Source {
     pub(super) async fn status(&self) -> Result<Status, Failure> {
         match self {
             Self::Daemon(client) => Ok(client.status().await?),
-            Self::Directory { queue, clock, accounts } => {
-                let totals = queue.totals().await?;
+            Self::Directory { queue, accounts } => {
+                let totals = queue.ledger.totals().await?;
                 let stranded = accounts.as_ref().map_or(vec![], |accounts| stranded(&totals, accounts));
-                let ending = Ending::look(queue.as_ref(), clock.now(), WallTime::now()).await?;
-                let left_behind = queue.left_behind();
+                let ending = Ending::look(
+                    queue.ledger.as_ref(),
+                    queue.notes.as_ref(),
+                    queue.clock.now(),
+                    WallTime::now(),
+                )
+                .await?;
+                let left_behind = queue.health.left_behind();
                 let queue = QueueStatus::of(&totals);
                 let mut needs_human = needs(&[], &[], &queue, stranded, ending);
                 needs_human.extend(to_look_at(&left_behind));
@@ -115,7 +120,7 @@ impl Source {
             Self::Daemon(client) => Ok(Listing::Daemon(client.listing(select).await?)),
             Self::Directory { queue, .. } => {
                 let filter = select.filter().map_err(|e| Failure::new(exit::USAGE, e, ""))?;
-                Ok(Listing::Directory(queue::Listing::new(Arc::clone(queue), filter)))
+                Ok(Listing::Directory(queue::Listing::new(Arc::clone(&queue.ledger), filter)))
             }
             Self::Nowhere(directory) => Err(no_queue(directory)),
         }
@@ -125,7 +130,7 @@ impl Source {
         match self {
             Self::Daemon(client) => Ok(client.show(id).await?),
             Self::Directory { queue, .. } => {
-                let (message, attempts) = queue.show(id).await?.ok_or_else(|| no_such_message(id))?;
+                let (message, attempts) = queue.ledger.show(id).await?.ok_or_else(|| no_such_message(id))?;
                 let tries = attempts.into_iter().map(Try::from).collect();
                 Ok(Shown { message: Message::of(&message, None), tries })
             }
@@ -136,15 +141,15 @@ impl Source {
     pub(super) async fn changing(&self, request: &ChangeRequest) -> Result<Changing, Failure> {
         match self {
             Self::Daemon(client) => Ok(Changing::Daemon(client.changing(request).await?)),
-            Self::Directory { queue, clock, accounts } => {
+            Self::Directory { queue, accounts } => {
                 let mut standings = vec![];
                 for account in accounts.iter().flatten() {
-                    let is_paused = Dispatcher::is_paused(queue.as_ref(), account).await?;
+                    let is_paused = Dispatcher::is_paused(queue.notes.as_ref(), account).await?;
                     let state = if is_paused { AccountState::Paused } else { AccountState::Open };
                     standings.push(Standing { account: account.clone(), state, reason: String::new() });
                 }
                 let standings = accounts.as_ref().map(|_| standings);
-                let run = Run::new(Arc::clone(queue), request, standings, clock.now());
+                let run = Run::new(Arc::clone(&queue.ledger), request, standings, queue.clock.now());
                 Ok(Changing::Directory(Box::new(run.map_err(|e| {
                     let (code, hint) = match e {
                         RequestError::Unclear(_) => (exit::USAGE, ""),
@@ -163,7 +168,7 @@ impl Source {
         match self {
             Self::Daemon(client) => Ok(client.body(id, to).await?),
             Self::Directory { queue, .. } => {
-                let body = queue.body(id).await?.ok_or_else(|| no_such_message(id))?;
+                let body = queue.ledger.body(id).await?.ok_or_else(|| no_such_message(id))?;
                 let unreadable = |e: io::Error| {
                     Failure::new(
                         exit::IO,
@@ -184,7 +189,7 @@ impl Source {
 
     pub(super) async fn close(&self) {
         if let Self::Directory { queue, .. } = self {
-            queue.close().await;
+            queue.health.close().await;
         }
     }
 }

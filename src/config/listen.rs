@@ -5,8 +5,8 @@
 use super::check::At;
 use super::secret::{certificates, private_key};
 use super::section::{Findings, Section};
-use crate::receive::certificate::{self, CertificateError};
 use crate::receive::{Auth, Listen, Tls};
+use crate::tls::server::{self, CertificateError};
 use std::net::SocketAddr;
 
 pub(super) fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
@@ -54,7 +54,7 @@ pub(super) fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
     }
     let is_given = mode != Tls::Off && (certificate.is_set() || key.is_set());
     let certificate = match is_given.then_some(files) {
-        Some(files) => match certificate::load(&files.0?, &files.1?) {
+        Some(files) => match server::load(&files.0?, &files.1?) {
             Ok(loaded) => Some(loaded),
             Err(CertificateError::Useless(_)) => {
                 key.error(

@@ -5,8 +5,7 @@
 use super::Env;
 use super::section::Field;
 use crate::files;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use crate::tls::pem::{self, PemError};
 use secrecy::SecretString;
 use std::fs::File;
 use std::io::Read;
@@ -140,10 +139,8 @@ fn checked(field: &Field<'_>, text: &str) -> Option<SecretString> {
 /// Checks that a file of certificates can be used.
 pub(super) fn certificates(field: &Field<'_>) -> Option<PathBuf> {
     let path = field.path()?;
-    let found = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let (now, what) = match found {
-        Ok(found) if !found.is_empty() => return Some(path),
-        Ok(_) => (false, format!("{} holds no certificate", path.display())),
+    let (now, what) = match pem::certificates(&path) {
+        Ok(_) => return Some(path),
         Err(e) => (pem_may_pass(&e), format!("cannot use {}: {}", path.display(), pem_reason(&e))),
     };
     field.unreadable(now, what, "a PEM file with -----BEGIN CERTIFICATE-----");
@@ -164,7 +161,7 @@ pub(super) fn pem_key(field: &Field<'_>) -> Option<SecretString> {
 /// Checks that a file holds a private key.
 pub(super) fn private_key(field: &Field<'_>) -> Option<PathBuf> {
     let path = field.path()?;
-    match PrivateKeyDer::from_pem_file(&path) {
+    match pem::private_key(&path) {
         Ok(_) => Some(path),
         Err(e) => {
             let what = format!("cannot use {}: {}", path.display(), pem_reason(&e));
@@ -175,16 +172,14 @@ pub(super) fn private_key(field: &Field<'_>) -> Option<PathBuf> {
     }
 }
 
-fn pem_may_pass(e: &rustls::pki_types::pem::Error) -> bool {
-    matches!(e, rustls::pki_types::pem::Error::Io(e) if files::may_pass(e))
+fn pem_may_pass(e: &PemError) -> bool {
+    matches!(e, PemError::Unreadable(e) if files::may_pass(e))
 }
 
-fn pem_reason(e: &rustls::pki_types::pem::Error) -> String {
-    use rustls::pki_types::pem::Error;
+fn pem_reason(e: &PemError) -> String {
     match e {
-        Error::Io(e) => reason(e),
-        Error::NoItemsFound => "nothing of that kind is in it".to_owned(),
-        other => other.to_string().to_lowercase(),
+        PemError::Unreadable(e) => reason(e),
+        PemError::NotPem(why) => why.clone(),
     }
 }
 

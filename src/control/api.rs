@@ -10,7 +10,7 @@ use super::report::{
 };
 use super::{Live, RequestError, Run, Standing};
 use crate::mail::{AccountId, QueueId, RelayTime, WallTime};
-use crate::queue::{Body, Clock, Listing, Queue, QueueError};
+use crate::queue::{Body, Clock, Health, Ledger, Listing, Notes, QueueError};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -33,8 +33,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// What the server asks.
 #[derive(Clone)]
 pub struct Relay {
-    /// The queue.
-    pub queue: Arc<dyn Queue>,
+    /// What is in the queue.
+    pub ledger: Arc<dyn Ledger>,
+    /// What the rooms remember.
+    pub notes: Arc<dyn Notes>,
+    /// How the storage fares.
+    pub health: Arc<dyn Health>,
     /// The relay's clock.
     pub clock: Clock,
     /// The dispatcher and the receiver.
@@ -119,16 +123,16 @@ fn bad(e: &impl ToString) -> Failed {
 }
 
 async fn status(State(relay): State<Relay>) -> Result<Json<Status>, Failed> {
-    let totals = relay.queue.totals().await?;
+    let totals = relay.ledger.totals().await?;
     let queue = QueueStatus::of(&totals);
     let (live, clients) = (relay.live.accounts().await, relay.live.clients());
     let now = relay.clock.now();
-    let ending = Ending::look(relay.queue.as_ref(), now, WallTime::now()).await?;
+    let ending = Ending::look(relay.ledger.as_ref(), relay.notes.as_ref(), now, WallTime::now()).await?;
     let mut needs_human = needs(&live, &clients, &queue, stranded(&totals, &relay.live.configured()), ending);
-    needs_human.extend(to_look_at(&relay.queue.left_behind()));
+    needs_human.extend(to_look_at(&relay.health.left_behind()));
     let mut accounts = vec![];
     for account in live {
-        let delivered = relay.queue.delivered_since(&account.account, ago(now, 24 * HOUR)).await?;
+        let delivered = relay.ledger.delivered_since(&account.account, ago(now, 24 * HOUR)).await?;
         accounts.push(AccountStatus::of(account, &totals, &delivered, ago(now, HOUR)));
     }
     let plain = sentence(&needs_human, &accounts, &queue);
@@ -151,7 +155,7 @@ fn ago(now: RelayTime, time: Duration) -> RelayTime {
 }
 
 async fn list(State(relay): State<Relay>, Query(select): Query<Select>) -> Result<Response, Failed> {
-    let listing = Listing::new(Arc::clone(&relay.queue), select.filter().map_err(|e| bad(&e))?);
+    let listing = Listing::new(Arc::clone(&relay.ledger), select.filter().map_err(|e| bad(&e))?);
     let clock = relay.clock;
     let pages = stream::unfold(listing, move |mut listing| async move {
         let page = listing.next().await?;
@@ -190,7 +194,7 @@ async fn in_parts<T: Serialize + Send + 'static>(
 
 async fn show(State(relay): State<Relay>, Path(id): Path<String>) -> Result<Json<Shown>, Failed> {
     let id: QueueId = id.parse().map_err(|e| bad(&e))?;
-    let (message, attempts) = relay.queue.show(id).await?.ok_or_else(not_found)?;
+    let (message, attempts) = relay.ledger.show(id).await?.ok_or_else(not_found)?;
     let message = Message::of(&message, Some((relay.clock.now(), WallTime::now())));
     Ok(Json(Shown { message, tries: attempts.into_iter().map(Try::from).collect() }))
 }
@@ -204,7 +208,7 @@ async fn change(State(relay): State<Relay>, Json(request): Json<ChangeRequest>) 
         Standing { account, state, reason: reason.to_owned() }
     };
     let accounts = relay.live.configured().into_iter().map(standing).collect();
-    let run = Run::new(Arc::clone(&relay.queue), &request, Some(accounts), relay.clock.now())?;
+    let run = Run::new(Arc::clone(&relay.ledger), &request, Some(accounts), relay.clock.now())?;
     let mut told = Told { run, action: request.action, live: relay.live };
     // Of its own, so that a step under way is finished and counted when whoever asked goes away.
     let (parts, taken) = mpsc::channel(1);
@@ -270,7 +274,7 @@ fn word(action: &Action) -> &'static str {
 
 async fn body(State(relay): State<Relay>, Path(id): Path<String>) -> Result<Response, Failed> {
     let id: QueueId = id.parse().map_err(|e| bad(&e))?;
-    let body = relay.queue.body(id).await?.ok_or_else(not_found)?;
+    let body = relay.ledger.body(id).await?.ok_or_else(not_found)?;
     let gone =
         |e: io::Error| Failed(StatusCode::INTERNAL_SERVER_ERROR, format!("the content is unreadable: {e}"));
     let chunks = chunks(&body).await.map_err(gone)?;

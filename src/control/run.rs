@@ -4,7 +4,7 @@
 
 use super::report::{AccountState, Action, ChangeRequest, Changed, Prospect};
 use crate::mail::{AccountId, Escaped, RelayTime};
-use crate::queue::{Change, Changing, Queue, QueueError};
+use crate::queue::{Change, Changing, Ledger, QueueError};
 use std::sync::Arc;
 
 /// Why a request is none.
@@ -54,7 +54,7 @@ impl Run {
     /// # Errors
     /// See `RequestError`.
     pub fn new(
-        queue: Arc<dyn Queue>,
+        ledger: Arc<dyn Ledger>,
         request: &ChangeRequest,
         accounts: Option<Vec<Standing>>,
         now: RelayTime,
@@ -64,7 +64,7 @@ impl Run {
         }
         let change = change(request, accounts.as_deref())?;
         let filter = request.select.filter().map_err(RequestError::Unclear)?;
-        let changing = Changing::new(queue, filter, change, now);
+        let changing = Changing::new(ledger, filter, change, now);
         Ok(Self {
             changing,
             action: request.action.clone(),

@@ -9,7 +9,6 @@ use crate::config;
 use crate::demo::{self, Script, Summary};
 use crate::files;
 use crate::logs;
-use crate::queue::Queue;
 use crate::sandbox::{Sandbox, SandboxSettings};
 use secrecy::SecretString;
 use std::io::{IsTerminal, Write};
@@ -149,7 +148,7 @@ impl demo::Relay for Shown<'_> {
 
     async fn waiting(&self) -> u64 {
         use crate::mail::State;
-        let totals = self.relay.queue().totals().await.unwrap_or_default();
+        let totals = self.relay.queue().ledger.totals().await.unwrap_or_default();
         totals.iter().filter(|t| matches!(t.state, State::Queued | State::Held)).map(|t| t.messages).sum()
     }
 }

@@ -74,7 +74,7 @@ impl Live for Rooms {
     }
 
     fn probe(&self, account: &AccountId) -> bool {
-        self.dispatcher.kick(account)
+        self.dispatcher.probe(account)
     }
 }
 

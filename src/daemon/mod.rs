@@ -24,11 +24,10 @@ use crate::events;
 use crate::files;
 use crate::mail::Sender;
 use crate::mail::WallTime;
-use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
-use crate::receive::certificate::{self, CertificateError};
 use crate::receive::{self, listener};
-use crate::submit::{Trust, TrustError};
+use crate::tls::server::{self, CertificateError};
+use crate::tls::{Trust, TrustError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
@@ -50,6 +49,14 @@ pub enum StartError {
     /// The queue's directory.
     #[error(transparent)]
     Queue(#[from] OpenError),
+    /// A directory that the relay needs.
+    #[error("cannot use the queue directory {}: {error}", .directory.display())]
+    Directory {
+        /// Which.
+        directory: PathBuf,
+        /// The system's words.
+        error: std::io::Error,
+    },
     /// What is in it was never meant for anybody.
     #[error("the queue in {} is one of serve --sandbox: its mail is for no smart host", .0.display())]
     OfSandbox(PathBuf),
@@ -112,7 +119,8 @@ impl StartError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Queue(error) => return Some(error.hint()),
+            Self::Queue(error) => error.hint(),
+            Self::Directory { .. } => "it and all in it must belong to the user mailferry runs as, mode 0700",
             Self::OfSandbox(_) => "set queue.directory to the real queue's, which is not below it",
             Self::NotOfSandbox(_) => "move that directory away; the sandbox makes a new one",
             Self::Trust { .. } => return None,
@@ -130,13 +138,14 @@ impl StartError {
     /// Whether starting again may help although nobody changes the configuration.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Queue(_) | Self::Listen { .. } | Self::Control { .. } => true,
+            Self::Queue(_) | Self::Directory { .. } | Self::Listen { .. } | Self::Control { .. } => true,
             Self::OfSandbox(_) | Self::NotOfSandbox(_) | Self::Socket { .. } => false,
             Self::Trust { error: TrustError::Unreadable { why, .. }, .. }
             | Self::Certificate { error: CertificateError::Unreadable { why, .. }, .. } => {
                 files::may_pass(why)
             }
-            Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
+            Self::Trust { error: TrustError::System(_), .. }
+            | Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
             Self::Trust { error: TrustError::NotCertificates { .. }, .. }
             | Self::Certificate {
                 error: CertificateError::NotPem { .. } | CertificateError::Useless(_),
@@ -149,15 +158,13 @@ impl StartError {
 
 /// A queue that is open, and nothing else yet.
 struct Opened {
-    queue: Arc<SqliteQueue>,
-    clock: Clock,
+    queue: Queue,
     mail_for: MailFor,
 }
 
 /// A running relay.
 pub struct Relay {
-    queue: Arc<SqliteQueue>,
-    clock: Clock,
+    queue: Queue,
     dispatcher: Arc<Dispatcher>,
     listeners: Listeners,
     rooms: Arc<Rooms>,
@@ -170,19 +177,14 @@ pub struct Relay {
 }
 
 impl Opened {
-    /// Opens the queue of these settings. A large one takes its time, and its thread is not waited for when whoever
-    /// waits here goes away.
+    /// Opens the queue of these settings.
     ///
     /// # Errors
     /// It cannot be opened, or is for other mail.
     async fn queue(settings: &queue::Settings, mail_for: MailFor) -> Result<Self, StartError> {
-        let (directory, settings) = (settings.directory.clone(), settings.clone());
-        let opened = tokio::task::spawn_blocking(move || SqliteQueue::open(&settings)).await;
-        let failed =
-            |e| OpenError::Directory { directory: directory.clone(), error: std::io::Error::other(e) };
-        let (queue, clock) = opened.map_err(failed)??;
-        mail_for.claim(&queue, &directory).await?;
-        Ok(Self { queue, clock, mail_for })
+        let queue = queue::open(settings).await?;
+        mail_for.claim(&queue, &settings.directory).await?;
+        Ok(Self { queue, mail_for })
     }
 }
 
@@ -198,28 +200,29 @@ impl Relay {
 
     async fn begin(
         settings: &Settings,
-        Opened { queue, clock, mail_for }: Opened,
+        Opened { queue, mail_for }: Opened,
         handed: Vec<Handed>,
     ) -> Result<Self, StartError> {
         let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
-            InForce::of(settings, clock)?;
-        let any: Arc<dyn Queue> = Arc::clone(&queue) as Arc<dyn Queue>;
+            InForce::of(settings, queue.clock)?;
         let socket = api::bind(&settings.control_socket)
             .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
         let (receive, current) = watch::channel(Arc::new(receive));
-        let receiver = Arc::new(listener::Shared::new(current, Arc::clone(&any), clock));
+        let receiver = Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock));
         let listeners = Listeners::start(listen, handed, &receiver)?;
-        let dispatcher = Dispatcher::start(&dispatch, Arc::clone(&any), clock).await;
+        let dispatcher = Dispatcher::start(&dispatch, queue.clone()).await;
         let rooms = Arc::new(Rooms {
             dispatcher: Arc::clone(&dispatcher),
             receiver,
-            clock,
+            clock: queue.clock,
             places: RwLock::new(places),
         });
         let stop = watch::Sender::new(false);
         let relay = api::Relay {
-            queue: Arc::clone(&any),
-            clock,
+            ledger: Arc::clone(&queue.ledger),
+            notes: Arc::clone(&queue.notes),
+            health: Arc::clone(&queue.health),
+            clock: queue.clock,
             live: Arc::clone(&rooms) as Arc<dyn control::Live>,
             started_at: WallTime::now(),
             is_sandbox: mail_for == MailFor::Sandbox,
@@ -231,9 +234,9 @@ impl Relay {
             }
         });
         let (keep, kept) = watch::channel(keep);
-        let upkeep = tokio::spawn(upkeep::run(any, clock, kept, stopped(stop.subscribe())));
+        let upkeep = tokio::spawn(upkeep::run(queue.clone(), kept, stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
-        Ok(Self { queue, clock, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed })
+        Ok(Self { queue, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed })
     }
 
     /// Where mail is accepted.
@@ -242,7 +245,7 @@ impl Relay {
     }
 
     /// The queue, for those who look after it.
-    pub fn queue(&self) -> &Arc<SqliteQueue> {
+    pub fn queue(&self) -> &Queue {
         &self.queue
     }
 
@@ -253,7 +256,7 @@ impl Relay {
 
     /// The relay's clock.
     pub fn clock(&self) -> Clock {
-        self.clock
+        self.queue.clock
     }
 
     /// Accepts nothing more, finishes or cuts what is in flight within `bound`, closes the queue.
@@ -263,7 +266,7 @@ impl Relay {
         self.stop.send_replace(true);
         let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
         let _ = self.upkeep.await;
-        self.queue.close().await;
+        self.queue.health.close().await;
     }
 }
 
@@ -311,7 +314,7 @@ fn listens(settings: &Settings) -> Result<Vec<receive::Listen>, StartError> {
         if listen.tls != receive::Tls::Off && listen.certificate.is_none() {
             let directory = settings.queue.directory.join("tls");
             let failed = |error| StartError::Certificate { address: listen.address, error };
-            let own = certificate::load_or_make(&directory, &settings.hostname).map_err(failed)?;
+            let own = server::load_or_make(&directory, &settings.hostname).map_err(failed)?;
             listen.certificate = Some(own);
         }
         Ok(listen)

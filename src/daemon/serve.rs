@@ -9,7 +9,7 @@ use super::{Handed, Opened, Relay, StartError, sockets};
 use crate::config::{Problem, Settings, Severity};
 use crate::events;
 use crate::logs::{self, Format};
-use crate::queue::{OpenError, Queue};
+use crate::queue::OpenError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Exit {
             Self::Configuration(problems) => Problem::exit_code(problems),
             Self::Start(error) if !error.may_pass() => 78,
             Self::Start(
-                StartError::Queue(OpenError::Locked(_))
+                StartError::Queue(OpenError::InUse { .. })
                 | StartError::Trust { .. }
                 | StartError::OAuth { .. }
                 | StartError::Certificate { .. },
@@ -160,7 +160,7 @@ async fn run(
     read: &Arc<Read>,
     signals: &mut Signals,
 ) -> Result<(), Exit> {
-    let mut failed = relay.queue().failed();
+    let mut failed = relay.queue().health.failed();
     loop {
         tokio::select! {
             asked = signals.next() => match asked {

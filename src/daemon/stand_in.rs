@@ -9,8 +9,7 @@ use super::{Exit, StartError};
 use crate::config::Settings;
 use crate::events;
 use crate::files;
-use crate::queue::sqlite::SqliteQueue;
-use crate::queue::{OpenError, Queue, QueueError};
+use crate::queue::{Queue, QueueError};
 use crate::sandbox::{Sandbox, SandboxSettings};
 use crate::submit::{Login, Tls};
 use secrecy::SecretString;
@@ -33,23 +32,21 @@ pub(super) enum MailFor {
 
 impl MailFor {
     /// Whether this queue's mail is for that; an empty one without a mark gets it.
-    pub(super) async fn claim(self, queue: &SqliteQueue, directory: &Path) -> Result<(), StartError> {
-        let unusable = |e: QueueError| {
-            StartError::Queue(OpenError::Directory {
-                directory: directory.to_owned(),
-                error: std::io::Error::other(e),
-            })
+    pub(super) async fn claim(self, queue: &Queue, directory: &Path) -> Result<(), StartError> {
+        let unusable = |e: QueueError| StartError::Directory {
+            directory: directory.to_owned(),
+            error: std::io::Error::other(e),
         };
-        let is_marked = queue.note(MARK).await.map_err(unusable)?.is_some();
+        let is_marked = queue.notes.note(MARK).await.map_err(unusable)?.is_some();
         match (self, is_marked) {
             (Self::SmartHosts, false) | (Self::Sandbox, true) => Ok(()),
             (Self::SmartHosts, true) => Err(StartError::OfSandbox(directory.to_owned())),
             (Self::Sandbox, false) => {
-                if queue.totals().await.map_err(unusable)?.iter().any(|t| t.messages > 0) {
+                if queue.ledger.totals().await.map_err(unusable)?.iter().any(|t| t.messages > 0) {
                     return Err(StartError::NotOfSandbox(directory.to_owned()));
                 }
                 let why = "made by serve --sandbox: nothing in it is for a smart host".to_owned();
-                queue.set_note(MARK, Some(why)).await.map_err(unusable)
+                queue.notes.set_note(MARK, Some(why)).await.map_err(unusable)
             }
         }
     }
@@ -67,9 +64,7 @@ impl StandIn {
         let sandbox = Sandbox::start(SandboxSettings::new(MAILBOX, SecretString::from(PASSWORD)))
             .map_err(|e| Exit::Sandbox(e.to_string()))?;
         let directory = settings.queue.directory.join(DIRECTORY);
-        let unusable = |error| {
-            Exit::from(StartError::Queue(OpenError::Directory { directory: directory.clone(), error }))
-        };
+        let unusable = |error| Exit::from(StartError::Directory { directory: directory.clone(), error });
         files::make_directory(&directory).map_err(unusable)?;
         let ca_file = directory.join("sandbox-ca.pem");
         files::replace(&ca_file, sandbox.ca_pem().as_bytes()).map_err(unusable)?;

@@ -7,9 +7,8 @@
 use crate::control::report::Ending;
 use crate::events;
 use crate::mail::{QueueId, RelayTime, State, WallTime};
-use crate::queue::{Body, Change, Clock, Filter, Keep, KeepDead, Queue, QueueError};
+use crate::queue::{Body, Change, Filter, Keep, KeepDead, Ledger, Queue, QueueError};
 use aws_lc_rs::digest::{Context, SHA256};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -20,18 +19,13 @@ const AT_LEAST: Duration = Duration::from_secs(1);
 const TOLD_EVERY: Duration = Duration::from_secs(86_400);
 
 /// Works until `stop` resolves.
-pub(super) async fn run(
-    queue: Arc<dyn Queue>,
-    clock: Clock,
-    mut keep: watch::Receiver<Keep>,
-    stop: impl Future<Output = ()>,
-) {
+pub(super) async fn run(queue: Queue, mut keep: watch::Receiver<Keep>, stop: impl Future<Output = ()>) {
     let mut stop = std::pin::pin!(stop);
     let mut told_at = None;
     loop {
         let kept = *keep.borrow_and_update();
         tokio::select! {
-            done = round(queue.as_ref(), clock.now(), kept, &mut told_at) => {
+            done = round(&queue, queue.clock.now(), kept, &mut told_at) => {
                 if let Err(error) = done {
                     events::daemon::prune_failed(&error.to_string());
                 }
@@ -48,22 +42,22 @@ pub(super) async fn run(
 }
 
 async fn round(
-    queue: &dyn Queue,
+    queue: &Queue,
     now: RelayTime,
     keep: Keep,
     told_at: &mut Option<RelayTime>,
 ) -> Result<(), QueueError> {
-    let dead = KeepDead::set(queue, keep.dead, now).await?;
+    let dead = KeepDead::set(queue.notes.as_ref(), keep.dead, now).await?;
     let history_ms = i64::try_from(keep.history.as_millis()).unwrap_or(i64::MAX);
-    let forgotten = queue.prune(RelayTime::from_ms(now.as_ms().saturating_sub(history_ms))).await?;
+    let forgotten = queue.ledger.prune(RelayTime::from_ms(now.as_ms().saturating_sub(history_ms))).await?;
     if forgotten > 0 {
         events::daemon::history_forgotten(forgotten);
     }
     if let Some(before) = dead.and_then(|dead| dead.ended(now)) {
-        end_dead_letters(queue, before, now).await?;
+        end_dead_letters(queue.ledger.as_ref(), before, now).await?;
     }
     let is_new = told_at.is_none_or(|at| now.since(at) >= TOLD_EVERY);
-    match Ending::look(queue, now, WallTime::now()).await? {
+    match Ending::look(queue.ledger.as_ref(), queue.notes.as_ref(), now, WallTime::now()).await? {
         Some(ending) if is_new => {
             events::daemon::dead_letters_end(ending.messages, ending.and_more, ending.first);
             *told_at = Some(now);
@@ -75,13 +69,13 @@ async fn round(
     Ok(())
 }
 
-async fn end_dead_letters(queue: &dyn Queue, before: RelayTime, now: RelayTime) -> Result<(), QueueError> {
+async fn end_dead_letters(ledger: &dyn Ledger, before: RelayTime, now: RelayTime) -> Result<(), QueueError> {
     let (mut removed, mut kept, mut after) = (0, 0, None);
     loop {
-        let page = queue.finished(State::Dead, before, after).await?;
+        let page = ledger.finished(State::Dead, before, after).await?;
         let Some(last) = page.last().copied() else { break };
         for dead in page {
-            if end(queue, dead.id, now).await? {
+            if end(ledger, dead.id, now).await? {
                 removed += 1;
             } else {
                 kept += 1;
@@ -96,8 +90,8 @@ async fn end_dead_letters(queue: &dyn Queue, before: RelayTime, now: RelayTime) 
 }
 
 /// Removes one; false: it stays, as it cannot be read, or somebody is at it.
-async fn end(queue: &dyn Queue, id: QueueId, now: RelayTime) -> Result<bool, QueueError> {
-    let message = match queue.show(id).await {
+async fn end(ledger: &dyn Ledger, id: QueueId, now: RelayTime) -> Result<bool, QueueError> {
+    let message = match ledger.show(id).await {
         Ok(Some((message, _))) if message.state == State::Dead => message,
         Ok(_) => return Ok(false),
         Err(QueueError::Closed) => return Err(QueueError::Closed),
@@ -106,7 +100,7 @@ async fn end(queue: &dyn Queue, id: QueueId, now: RelayTime) -> Result<bool, Que
             return Ok(false);
         }
     };
-    let digest = match queue.body(id).await? {
+    let digest = match ledger.body(id).await? {
         Some(body) => sha256(&body).await,
         None => Err(std::io::ErrorKind::NotFound.into()),
     };
@@ -120,7 +114,7 @@ async fn end(queue: &dyn Queue, id: QueueId, now: RelayTime) -> Result<bool, Que
     // Before it goes, so that no crash makes of it a removal that nobody was told of.
     events::daemon::dead_letter_ends(&message, &digest);
     let filter = Filter { ids: vec![id], state: Some(State::Dead), ..Filter::default() };
-    let is_removed = !queue.change(filter, Change::Remove, now, None).await?.changed.is_empty();
+    let is_removed = !ledger.change(filter, Change::Remove, now, None).await?.changed.is_empty();
     if !is_removed {
         events::daemon::dead_letter_stays(id);
     }
@@ -142,8 +136,7 @@ async fn sha256(body: &Body) -> std::io::Result<String> {
 mod tests {
     use super::*;
     use crate::mail::{AccountId, ClientName, Envelope, Progress, Recipient, Reply, ReversePath};
-    use crate::queue::sqlite::SqliteQueue;
-    use crate::queue::{Destination, Intake, Next, Notice, Settings, Settlement};
+    use crate::queue::{self, Destination, NewMessage, Next, Notice, Settings, Settlement};
     use std::path::Path;
 
     const DAY: Duration = Duration::from_secs(86_400);
@@ -152,16 +145,16 @@ mod tests {
         RelayTime::default() + DAY * n
     }
 
-    fn open(directory: &Path) -> Arc<SqliteQueue> {
+    async fn open(directory: &Path) -> Queue {
         let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
-        SqliteQueue::open(&settings).unwrap().0
+        queue::open(&settings).await.unwrap()
     }
 
     /// A message that came to an end on this day.
-    async fn finish(queue: &SqliteQueue, to: Destination, on: u32) -> QueueId {
-        let id = queue.next_id();
+    async fn finish(queue: &Queue, to: Destination, on: u32) -> QueueId {
+        let id = queue.intake.next_id();
         let account = AccountId::new("scanner@contoso.com");
-        let intake = Intake {
+        let intake = NewMessage {
             id,
             account: account.clone(),
             envelope: Envelope {
@@ -175,8 +168,9 @@ mod tests {
             received_at: WallTime::now(),
             now: RelayTime::default(),
         };
-        queue.post(vec![Notice { intake, content: b"abc".to_vec() }]).await.unwrap();
-        let Next::Message(lease) = queue.lease(&account, RelayTime::default(), vec![]).await.unwrap() else {
+        queue.outbox.post(vec![Notice { message: intake, content: b"abc".to_vec() }]).await.unwrap();
+        let Next::Message(lease) = queue.outbox.lease(&account, RelayTime::default(), vec![]).await.unwrap()
+        else {
             unreachable!("it was stored")
         };
         let progress = Progress::Delivered(Reply::new(250, "OK"));
@@ -190,16 +184,16 @@ mod tests {
             outcome_unknown: false,
             notices: vec![],
         };
-        queue.settle(lease, settlement).await.map_err(|(_, e)| e).unwrap();
+        queue.outbox.settle(lease, settlement).await.map_err(|(_, e)| e).unwrap();
         id
     }
 
-    async fn left(queue: &SqliteQueue) -> Vec<QueueId> {
-        Queue::list(queue, Filter::default(), None).await.unwrap().messages.iter().map(|m| m.id).collect()
+    async fn left(queue: &Queue) -> Vec<QueueId> {
+        queue.ledger.list(Filter::default(), None).await.unwrap().messages.iter().map(|m| m.id).collect()
     }
 
     /// The upkeep of a day; whether dead letters are about to end.
-    async fn on(queue: &SqliteQueue, n: u32, dead: Option<Duration>) -> bool {
+    async fn on(queue: &Queue, n: u32, dead: Option<Duration>) -> bool {
         let mut told_at = None;
         round(queue, day(n), Keep { history: DAY * 30, dead }, &mut told_at).await.unwrap();
         told_at.is_some()
@@ -208,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn history_is_forgotten_in_time_and_dead_letters_are_not() {
         let tmp = tempfile::tempdir().unwrap();
-        let queue = open(tmp.path());
+        let queue = open(tmp.path()).await;
         let dead = finish(&queue, Destination::Dead, 0).await;
         let delivered = finish(&queue, Destination::Delivered, 0).await;
         assert!(!on(&queue, 30, None).await);
@@ -220,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn a_dead_letter_ends_only_where_it_was_set_and_after_it_was_told() {
         let tmp = tempfile::tempdir().unwrap();
-        let queue = open(tmp.path());
+        let queue = open(tmp.path()).await;
         let ids = [finish(&queue, Destination::Dead, 0).await, finish(&queue, Destination::Dead, 20).await];
         let keep = Some(DAY * 30);
         for (now, is_told, expected) in [
@@ -240,13 +234,13 @@ mod tests {
     #[tokio::test]
     async fn an_end_that_is_set_anew_leaves_old_dead_letters_a_week() {
         let tmp = tempfile::tempdir().unwrap();
-        let queue = open(tmp.path());
+        let queue = open(tmp.path()).await;
         let dead = finish(&queue, Destination::Dead, 0).await;
         assert!(!on(&queue, 400, None).await);
         assert!(on(&queue, 401, Some(DAY * 30)).await, "told at once");
         // Shorter again, and the week begins anew; a restart does not know less.
-        queue.close().await;
-        let queue = open(tmp.path());
+        queue.health.close().await;
+        let queue = open(tmp.path()).await;
         assert!(on(&queue, 407, Some(DAY * 20)).await);
         assert!(on(&queue, 413, Some(DAY * 20)).await);
         assert_eq!(left(&queue).await, [dead]);
@@ -257,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn a_dead_letter_that_cannot_be_read_stays_and_holds_up_no_other() {
         let tmp = tempfile::tempdir().unwrap();
-        let queue = open(tmp.path());
+        let queue = open(tmp.path()).await;
         let mut ids = vec![];
         for _ in 0..3 {
             ids.push(finish(&queue, Destination::Dead, 0).await);
@@ -267,7 +261,7 @@ mod tests {
         conn.execute("DELETE FROM body WHERE id = ?1", [ids[1].number()]).unwrap();
         on(&queue, 1, Some(DAY)).await;
         on(&queue, 2, Some(DAY)).await;
-        let dead = queue.finished(State::Dead, day(9), None).await.unwrap();
+        let dead = queue.ledger.finished(State::Dead, day(9), None).await.unwrap();
         assert_eq!(dead.iter().map(|d| d.id).collect::<Vec<_>>(), ids[..2]);
     }
 

@@ -19,12 +19,7 @@ struct Told {
 }
 
 /// Looks once.
-pub(super) async fn look_after(
-    account: Arc<Account>,
-    settings: Settings,
-    queue: Arc<dyn Queue>,
-    now: RelayTime,
-) {
+pub(super) async fn look_after(account: Arc<Account>, settings: Settings, queue: Queue, now: RelayTime) {
     let Some(oauth) = &account.oauth else { return };
     if matches!(oauth.source.settings().grant, Grant::DeviceCode { .. }) {
         // A refresh token dies after 90 days without use: a mailbox may well rest over a long summer. What goes
@@ -33,20 +28,21 @@ pub(super) async fn look_after(
     }
     let Some(expiry) = oauth.source.expiry() else { return };
     let name = format!("expiry/{}", account.id);
-    let told = queue.note(&name).await.ok().flatten().and_then(|json| serde_json::from_str(&json).ok());
+    let told = queue.notes.note(&name).await.ok().flatten().and_then(|json| serde_json::from_str(&json).ok());
     let wall = WallTime::now();
     let Some(due) = due(expiry, told, wall) else { return };
     events::token::credential_expires(&account.id, expiry, wall);
     if !settings.notify.is_empty() {
         let (subject, paragraphs) = words(&account, expiry, wall);
-        let notice = notice::to_admins(&account, &settings, queue.as_ref(), now, &subject, &paragraphs);
-        if let Err(error) = queue.post(vec![notice]).await {
+        let notice =
+            notice::to_admins(&account, &settings, queue.outbox.as_ref(), now, &subject, &paragraphs);
+        if let Err(error) = queue.outbox.post(vec![notice]).await {
             events::dispatch::note_lost(&name, &error.to_string());
             return;
         }
     }
     let json = serde_json::to_string(&due).expect("a plain struct of numbers");
-    if let Err(error) = queue.set_note(&name, Some(json)).await {
+    if let Err(error) = queue.notes.set_note(&name, Some(json)).await {
         events::dispatch::note_lost(&name, &error.to_string());
     }
 }

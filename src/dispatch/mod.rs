@@ -17,10 +17,11 @@ pub use plan::Live;
 use crate::mail::Sender;
 use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::schedule::Retry;
-use crate::queue::{Clock, Queue, QueueError};
-use crate::submit::{SmartHost, Trust};
+use crate::queue::{Notes, Queue, QueueError};
+use crate::submit::SmartHost;
+use crate::tls::Trust;
 use crate::token::Source;
-use account::{Actor, Command};
+use account::{Actor, Event, Message};
 use board::Board;
 use connection::Cut;
 use jiff::civil::Date;
@@ -96,27 +97,27 @@ pub struct Dispatcher {
     running: Mutex<BTreeMap<AccountId, Running>>,
     /// Taken out by a reload and still finishing: a stop waits for them, too.
     leaving: Mutex<Vec<(AccountId, Running)>>,
-    queue: Arc<dyn Queue>,
-    clock: Clock,
+    queue: Queue,
     board: Arc<Board>,
     defect: watch::Sender<bool>,
 }
 
 struct Running {
-    commands: mpsc::UnboundedSender<Command>,
+    tell: mpsc::UnboundedSender<Message>,
+    /// What a stop ends of what is in flight.
+    cut: watch::Sender<Cut>,
     task: JoinHandle<()>,
 }
 
 impl Dispatcher {
     /// Starts an actor for every account.
-    pub async fn start(settings: &Settings, queue: Arc<dyn Queue>, clock: Clock) -> Arc<Self> {
+    pub async fn start(settings: &Settings, queue: Queue) -> Arc<Self> {
         let board = Arc::new(Board::default());
         let this = Arc::new(Self {
             running: Mutex::default(),
             leaving: Mutex::default(),
             defect: watch::Sender::new(false),
             queue,
-            clock,
             board,
         });
         this.reload(settings).await;
@@ -139,7 +140,7 @@ impl Dispatcher {
             }
         }
         for (_, r) in &gone {
-            let _ = r.commands.send(Command::Drain);
+            let _ = r.tell.send(Message::Event(Event::Drain));
         }
         {
             let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,22 +148,23 @@ impl Dispatcher {
             leaving.append(&mut gone);
         }
         for account in &settings.accounts {
-            let known = self.lock().get(&account.id).map(|r| r.commands.clone());
-            if let Some(commands) = known {
-                let _ = commands.send(Command::Reload(Box::new((account.clone(), settings.clone()))));
+            let known = self.lock().get(&account.id).map(|r| r.tell.clone());
+            if let Some(tell) = known {
+                let _ = tell.send(Message::Reload(Box::new((account.clone(), settings.clone()))));
                 continue;
             }
-            let (commands, inbox) = mpsc::unbounded_channel();
+            let cut = watch::Sender::new(Cut::Nothing);
             let actor = Actor::new(
                 account.clone(),
                 settings,
-                Arc::clone(&self.queue),
-                self.clock,
+                self.queue.clone(),
                 Arc::clone(&self.board),
+                cut.subscribe(),
             )
             .await;
-            self.board.join(&account.id, commands.clone());
-            let (id, actor) = (account.id.clone(), tokio::spawn(actor.run(inbox)));
+            let tell = actor.address();
+            self.board.join(&account.id, tell.clone());
+            let (id, actor) = (account.id.clone(), tokio::spawn(actor.run()));
             let defect = self.defect.clone();
             let task = tokio::spawn(async move {
                 if actor.await.is_err_and(|e| e.is_panic()) {
@@ -170,14 +172,14 @@ impl Dispatcher {
                     defect.send_replace(true);
                 }
             });
-            self.lock().insert(account.id.clone(), Running { commands, task });
+            self.lock().insert(account.id.clone(), Running { tell, cut, task });
         }
         self.tell_stranded().await;
     }
 
     /// Mail of an account that nobody runs waits for ever, so the admin hears of it.
     async fn tell_stranded(&self) {
-        for t in self.queue.totals().await.unwrap_or_default() {
+        for t in self.queue.ledger.totals().await.unwrap_or_default() {
             if matches!(t.state, State::Queued | State::Held) && !self.lock().contains_key(&t.account) {
                 crate::events::dispatch::stranded(&t.account, t.messages);
             }
@@ -188,8 +190,8 @@ impl Dispatcher {
     ///
     /// # Errors
     /// `Broken`, `Closed`.
-    pub async fn is_paused(queue: &dyn Queue, account: &AccountId) -> Result<bool, QueueError> {
-        Ok(queue.note(&account::pause_note(account)).await?.is_some())
+    pub async fn is_paused(notes: &dyn Notes, account: &AccountId) -> Result<bool, QueueError> {
+        Ok(notes.note(&account::pause_note(account)).await?.is_some())
     }
 
     /// Resolves when an account stopped by a defect of ours: a process that goes on without it would keep its mail
@@ -200,11 +202,11 @@ impl Dispatcher {
 
     /// What `status` shows, by account.
     pub async fn live(&self) -> Vec<(AccountId, Live)> {
-        let ask: Vec<_> = self.lock().iter().map(|(id, r)| (id.clone(), r.commands.clone())).collect();
+        let ask: Vec<_> = self.lock().iter().map(|(id, r)| (id.clone(), r.tell.clone())).collect();
         let mut all = Vec::with_capacity(ask.len());
-        for (id, commands) in ask {
+        for (id, tell) in ask {
             let (answer, live) = oneshot::channel();
-            if commands.send(Command::Live(answer)).is_ok()
+            if tell.send(Message::Live(answer)).is_ok()
                 && let Ok(live) = live.await
             {
                 all.push((id, live));
@@ -215,12 +217,12 @@ impl Dispatcher {
 
     /// Stops or restarts an account, for good (it survives restarts). `false` when there is no such account.
     pub fn pause(&self, account: &AccountId, paused: bool) -> bool {
-        self.send(account, Command::Pause(paused))
+        self.send(account, Event::Paused(paused))
     }
 
     /// The admin says it is mended: probe now.
-    pub fn kick(&self, account: &AccountId) -> bool {
-        self.send(account, Command::Kick)
+    pub fn probe(&self, account: &AccountId) -> bool {
+        self.send(account, Event::Probe)
     }
 
     /// Finishes the transactions in flight and says goodbye. What has not reached its final dot within `bound` is
@@ -230,14 +232,14 @@ impl Dispatcher {
         let mut running: Vec<(AccountId, Running)> = std::mem::take(&mut *self.lock()).into_iter().collect();
         running.append(&mut self.leaving.lock().unwrap_or_else(PoisonError::into_inner));
         for (_, r) in &running {
-            let _ = r.commands.send(Command::Drain);
+            let _ = r.tell.send(Message::Event(Event::Drain));
         }
         let mut cut_at = tokio::time::Instant::now();
         for cut in [Cut::BeforeDot, Cut::Everything] {
             cut_at += bound;
             for (_, r) in running.iter_mut().filter(|(_, r)| !r.task.is_finished()) {
                 if tokio::time::timeout_at(cut_at, &mut r.task).await.is_err() {
-                    let _ = r.commands.send(Command::Cut(cut));
+                    r.cut.send_replace(cut);
                 }
             }
         }
@@ -249,8 +251,8 @@ impl Dispatcher {
         }
     }
 
-    fn send(&self, account: &AccountId, command: Command) -> bool {
-        self.lock().get(account).is_some_and(|r| r.commands.send(command).is_ok())
+    fn send(&self, account: &AccountId, event: Event) -> bool {
+        self.lock().get(account).is_some_and(|r| r.tell.send(Message::Event(event)).is_ok())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<AccountId, Running>> {

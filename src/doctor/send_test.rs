@@ -14,7 +14,8 @@ use crate::mail::{
 };
 use crate::queue::Body;
 use crate::receive::{self, Auth, Listen};
-use crate::submit::{Connection, Outcome, SmartHost, Tls, Trust};
+use crate::submit::{Connection, Outcome, SmartHost, Tls};
+use crate::tls::Trust;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 

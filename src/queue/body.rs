@@ -7,8 +7,8 @@
 
 use crate::files;
 use crate::mail::QueueId;
-use crate::queue::QueueError;
 use crate::queue::disk::Disk;
+use crate::queue::error::QueueError;
 use bytes::Bytes;
 use crc32fast::Hasher;
 use std::fs::File;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Up to this size a content is kept in memory and stored in its row.
-pub const SMALL_BYTES: usize = 64 * 1024;
+pub(in crate::queue) const SMALL_BYTES: usize = 64 * 1024;
 /// A large content is written in pieces of this size, so that the hop to a blocking thread costs nothing.
 const CHUNK_BYTES: usize = 192 * 1024;
 

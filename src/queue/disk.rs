@@ -7,7 +7,7 @@
 
 use crate::files;
 use crate::mail::QueueId;
-use crate::queue::QueueError;
+use crate::queue::error::QueueError;
 use crate::queue::space::{Space, is_full};
 use std::fs::File;
 use std::io;

@@ -3,7 +3,8 @@
 //! Invariant: pure; ages go by the relay's clock. A `keep_dead` that is new ends nothing at once: what is older
 //! already gets the time that telling ahead takes. Must not know: where the setting stands, who is told.
 
-use super::{Queue, QueueError};
+use super::error::QueueError;
+use super::role::Notes;
 use crate::mail::RelayTime;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -40,8 +41,8 @@ impl KeepDead {
     ///
     /// # Errors
     /// `Broken`, `Closed`.
-    pub async fn remembered(queue: &dyn Queue) -> Result<Option<Self>, QueueError> {
-        Ok(queue.note(NOTE).await?.and_then(|json| serde_json::from_str(&json).ok()))
+    pub async fn remembered(notes: &dyn Notes) -> Result<Option<Self>, QueueError> {
+        Ok(notes.note(NOTE).await?.and_then(|json| serde_json::from_str(&json).ok()))
     }
 
     /// Takes what the admin has set, and remembers since when it has been so.
@@ -49,11 +50,11 @@ impl KeepDead {
     /// # Errors
     /// Any.
     pub async fn set(
-        queue: &dyn Queue,
+        notes: &dyn Notes,
         keep: Option<Duration>,
         now: RelayTime,
     ) -> Result<Option<Self>, QueueError> {
-        let before = Self::remembered(queue).await?;
+        let before = Self::remembered(notes).await?;
         let is_the_same = before.map(|b| b.keep) == keep;
         // A clock that begins anew makes of every moment before it one in the future.
         if is_the_same && before.is_none_or(|b| b.since <= now) {
@@ -61,7 +62,7 @@ impl KeepDead {
         }
         let after = keep.map(|keep| Self { keep, since: now });
         let json = after.map(|a| serde_json::to_string(&a).expect("a duration and a moment are JSON"));
-        queue.set_note(NOTE, json).await?;
+        notes.set_note(NOTE, json).await?;
         Ok(after)
     }
 

@@ -5,10 +5,63 @@
 //! came. What arrives after the question began is not meant by it.
 //! Must not know: who asks, how a backend stores and finds.
 
-use super::{Change, Filter, Queue, QueueError};
-use crate::mail::{AccountId, Mailbox, QueueId, QueuedMessage, RelayTime, ReversePath, State};
+use super::error::QueueError;
+use super::role::Ledger;
+use crate::mail::{AccountId, Mailbox, QueueId, QueuedMessage, RelayTime, ReversePath, State, WallTime};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// Which messages an admin means.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only these; empty: all.
+    pub ids: Vec<QueueId>,
+    /// Only in this state.
+    pub state: Option<State>,
+    /// Only of this account.
+    pub account: Option<AccountId>,
+    /// Only from this client or peer address (as text).
+    pub client: Option<String>,
+    /// Only with this reverse-path or recipient (a part of the address is enough).
+    pub address: Option<String>,
+    /// Only received at or after this.
+    pub since: Option<WallTime>,
+    /// Only up to this id: what was begun later is not meant.
+    pub up_to: Option<QueueId>,
+    /// At most this many of those that all the above names, oldest first; 0: no limit.
+    pub limit: usize,
+}
+
+/// What an admin does to messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Due now; a dead letter is queued again with its failed recipients pending, no attempts spent, its age anew.
+    Retry,
+    /// Set aside until released.
+    Hold,
+    /// Back from being held.
+    Release,
+    /// Gone for good, content and row.
+    Remove,
+    /// Leaves through this account from now on: queued, held and dead ones, in the state they are in, in a turn of
+    /// the new account. Each client's mail stays in order of arrival.
+    Move(AccountId),
+}
+
+/// How many messages of an account are in a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Total {
+    /// The account.
+    pub account: AccountId,
+    /// The state.
+    pub state: State,
+    /// How many.
+    pub messages: u64,
+    /// Their size together.
+    pub size_bytes: u64,
+    /// The oldest one's arrival.
+    pub oldest: Option<WallTime>,
+}
 
 /// Some of the messages that were asked for.
 #[derive(Debug, Default)]
@@ -106,8 +159,8 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn new(queue: &dyn Queue, mut filter: Filter) -> Self {
-        filter.up_to = filter.up_to.or_else(|| Some(queue.next_id()));
+    fn new(ledger: &dyn Ledger, mut filter: Filter) -> Self {
+        filter.up_to = filter.up_to.or_else(|| Some(ledger.next_id()));
         Self { has_limit: filter.limit > 0, filter, after: None, is_over: false }
     }
 
@@ -120,15 +173,15 @@ impl Cursor {
 
 /// Every message that a filter names, a page at a time.
 pub struct Listing {
-    queue: Arc<dyn Queue>,
+    ledger: Arc<dyn Ledger>,
     cursor: Cursor,
 }
 
 impl Listing {
     /// Nothing is read yet.
-    pub fn new(queue: Arc<dyn Queue>, filter: Filter) -> Self {
-        let cursor = Cursor::new(queue.as_ref(), filter);
-        Self { queue, cursor }
+    pub fn new(ledger: Arc<dyn Ledger>, filter: Filter) -> Self {
+        let cursor = Cursor::new(ledger.as_ref(), filter);
+        Self { ledger, cursor }
     }
 
     /// The next page, which may be empty; `None` at the end. An error is the end.
@@ -136,7 +189,7 @@ impl Listing {
         if self.cursor.is_over {
             return None;
         }
-        let page = self.queue.list(self.cursor.filter.clone(), self.cursor.after).await;
+        let page = self.ledger.list(self.cursor.filter.clone(), self.cursor.after).await;
         match &page {
             Ok(page) => self.cursor.went(page.messages.len(), page.next),
             Err(_) => self.cursor.is_over = true,
@@ -147,7 +200,7 @@ impl Listing {
 
 /// A change to every message that a filter names, a step at a time. It goes no further than it is asked to.
 pub struct Changing {
-    queue: Arc<dyn Queue>,
+    ledger: Arc<dyn Ledger>,
     cursor: Cursor,
     change: Change,
     now: RelayTime,
@@ -155,9 +208,9 @@ pub struct Changing {
 
 impl Changing {
     /// Nothing is changed yet.
-    pub fn new(queue: Arc<dyn Queue>, filter: Filter, change: Change, now: RelayTime) -> Self {
-        let cursor = Cursor::new(queue.as_ref(), filter);
-        Self { queue, cursor, change, now }
+    pub fn new(ledger: Arc<dyn Ledger>, filter: Filter, change: Change, now: RelayTime) -> Self {
+        let cursor = Cursor::new(ledger.as_ref(), filter);
+        Self { ledger, cursor, change, now }
     }
 
     /// Takes the next step, which may change nothing; `None` at the end. An error is the end; what the steps before
@@ -167,7 +220,7 @@ impl Changing {
             return None;
         }
         let (filter, change) = (self.cursor.filter.clone(), self.change.clone());
-        let step = self.queue.change(filter, change, self.now, self.cursor.after).await;
+        let step = self.ledger.change(filter, change, self.now, self.cursor.after).await;
         match &step {
             Ok(step) => self.cursor.went(step.changed.len(), step.next),
             Err(_) => self.cursor.is_over = true,

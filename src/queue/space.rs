@@ -6,7 +6,7 @@
 //! Must not know: what is written.
 
 use crate::files;
-use crate::queue::QueueError;
+use crate::queue::error::QueueError;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -177,7 +177,7 @@ impl Connection<'_> {
                     _ = self.stop.wait_for(Option::is_some), if self.deadline.is_none() => {}
                 }
             }
-            Step::Begin { expected_bytes } => match self.slot.shared.queue.draft(expected_bytes) {
+            Step::Begin { expected_bytes } => match self.slot.shared.intake.draft(expected_bytes) {
                 Ok(begun) => {
                     self.session.begun(Ok(begun.id()));
                     self.draft = Some(begun);
@@ -299,9 +299,9 @@ impl Connection<'_> {
         let draft = self.draft.take().ok_or_else(|| broken("the draft is gone"))?;
         let shared = &self.slot.shared;
         let intakes = finished
-            .intakes(|| shared.queue.next_id(), WallTime::now(), shared.clock.now())
+            .intakes(|| shared.intake.next_id(), WallTime::now(), shared.clock.now())
             .map_err(|StampError::Loop| Refusal::Loop)?;
-        let stored = shared.queue.commit(draft, intakes).await.map_err(Refusal::Queue)?;
+        let stored = shared.intake.commit(draft, intakes).await.map_err(Refusal::Queue)?;
         stored.first().copied().ok_or_else(|| broken("nothing was stored"))
     }
 }

@@ -6,7 +6,7 @@
 use crate::letter::stamp::{self, Stamp, StampError};
 use crate::mail::{Envelope, Mailbox, QueueId, RelayTime, ReversePath, WallTime};
 use crate::policy::admission::Client;
-use crate::queue::{Intake, QueueError, Stored};
+use crate::queue::{NewMessage, QueueError, Stored};
 use crate::receive::settings::Settings;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Finished {
         mut next_id: impl FnMut() -> QueueId,
         received_at: WallTime,
         now: RelayTime,
-    ) -> Result<Vec<Intake>, StampError> {
+    ) -> Result<Vec<NewMessage>, StampError> {
         let groups = self.settings.routes.split(&self.client, &self.reverse_path, &self.recipients);
         let mut intakes = Vec::with_capacity(groups.len());
         for (i, (account, recipients)) in groups.into_iter().enumerate() {
@@ -66,7 +66,7 @@ impl Finished {
                     now: received_at,
                 },
             )?;
-            intakes.push(Intake {
+            intakes.push(NewMessage {
                 id,
                 account,
                 envelope: Envelope {

@@ -5,7 +5,7 @@
 
 use crate::events::receive::{self as events, Line};
 use crate::mail::WallTime;
-use crate::queue::{Clock, Queue};
+use crate::queue::{Clock, Intake};
 use crate::receive::connection;
 use crate::receive::limits::{Full, Limits, Standing};
 use crate::receive::peer::Peer;
@@ -32,7 +32,7 @@ pub struct Shared {
     /// In force for new transactions; a reload sends new ones.
     pub settings: watch::Receiver<Arc<Settings>>,
     /// Where messages go.
-    pub queue: Arc<dyn Queue>,
+    pub intake: Arc<dyn Intake>,
     /// The relay's clock.
     pub clock: Clock,
     /// Who came.
@@ -42,9 +42,9 @@ pub struct Shared {
 
 impl Shared {
     /// Puts them together, with nobody connected.
-    pub fn new(settings: watch::Receiver<Arc<Settings>>, queue: Arc<dyn Queue>, clock: Clock) -> Self {
+    pub fn new(settings: watch::Receiver<Arc<Settings>>, intake: Arc<dyn Intake>, clock: Clock) -> Self {
         let visitors = Visitors::new(WallTime::now());
-        Self { settings, queue, clock, visitors, limits: Mutex::default() }
+        Self { settings, intake, clock, visitors, limits: Mutex::default() }
     }
 
     /// Connections at this moment.

@@ -6,7 +6,6 @@
 //! `listener` and `connection`.
 //! Must not know: how a message leaves again.
 
-pub mod certificate;
 pub mod command;
 mod connection;
 pub mod decode;

@@ -6,6 +6,7 @@
 
 use super::reply::{MAX_REPLY_BYTES, ReplyReader};
 use crate::mail::{Cause, Reply};
+use crate::tls::HandshakeError;
 use mail_send::SmtpClient;
 use std::future::poll_fn;
 use std::io;
@@ -90,7 +91,10 @@ impl Channel {
             Stream::Tls(_) => return Ok(self),
         };
         let tls = client.into_tls(connector, host).await.map_err(|e| match e {
-            mail_send::Error::Tls(e) => super::trust::cause(&e),
+            mail_send::Error::Tls(e) => match HandshakeError::from(&*e) {
+                HandshakeError::Certificate(why) => Cause::Certificate(why),
+                HandshakeError::Broken { said, lasts } => Cause::Handshake { said, lasts },
+            },
             mail_send::Error::InvalidTLSName => {
                 Cause::Certificate("the smart host's name cannot be in a certificate".to_owned())
             }

@@ -6,12 +6,14 @@
 
 use super::capabilities::Capabilities;
 use super::channel::Channel;
-use super::{SmartHost, Tls, Trust, login};
+use super::{SmartHost, Tls, login};
 use crate::events;
 use crate::mail::{Cause, Failure, Mailbox, Reply, Stage};
+use crate::tls::Trust;
 use mail_send::SmtpClient;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio_rustls::TlsConnector;
 
 /// From QUIT to the server's close, at most.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -100,7 +102,7 @@ impl Connection {
         let name = host.host.trim_start_matches('[').trim_end_matches(']');
         let mut channel = connect(host, address).await.map_err(at(Stage::Connect))?;
         if host.tls == Tls::Implicit {
-            channel = channel.into_tls(trust.connector().await?, name).await.map_err(at(Stage::Tls))?;
+            channel = channel.into_tls(connector(trust).await?, name).await.map_err(at(Stage::Tls))?;
             watch(tls_of(&channel));
         }
         let banner = channel.reply(host.connect_timeout).await.map_err(at(Stage::Connect))?;
@@ -114,7 +116,7 @@ impl Connection {
                 return Err(Failure::new(Stage::Tls, Cause::NoStartTls));
             }
             start_tls(&mut channel, host.command_timeout).await.map_err(at(Stage::Tls))?;
-            channel = channel.into_tls(trust.connector().await?, name).await.map_err(at(Stage::Tls))?;
+            channel = channel.into_tls(connector(trust).await?, name).await.map_err(at(Stage::Tls))?;
             watch(tls_of(&channel));
             // RFC 3207 section 4.2: what was announced in the clear is forgotten.
             capabilities = ehlo(&mut channel, host).await?;
@@ -260,4 +262,8 @@ fn expect_positive(reply: Reply) -> Result<Reply, Cause> {
 
 fn at(stage: Stage) -> impl Fn(Cause) -> Failure {
     move |cause| Failure::new(stage, cause)
+}
+
+async fn connector(trust: &Trust) -> Result<&TlsConnector, Failure> {
+    trust.connector().await.map_err(|e| Failure::new(Stage::Tls, Cause::Certificate(e.to_string())))
 }

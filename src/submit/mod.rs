@@ -10,12 +10,10 @@ mod connect;
 mod login;
 pub mod reply;
 mod transaction;
-mod trust;
 pub mod wire;
 
 pub use capabilities::Capabilities;
 pub use connect::{Connection, Seen, resolve};
-pub use trust::{Trust, TrustError};
 
 use crate::mail::{Failure, Reply};
 use crate::token::AccessToken;

@@ -8,6 +8,7 @@ use super::SettingsError;
 use super::response::{self, Fault, Problem};
 use crate::files;
 use crate::mail::WallTime;
+use crate::tls::{HandshakeError, Trust, TrustError};
 use bytes::{Buf, Bytes};
 use futures_util::future::select_ok;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -15,17 +16,13 @@ use hyper::header::{
     ACCEPT, CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderMap, HeaderName, RETRY_AFTER, USER_AGENT,
 };
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use secrecy::zeroize::Zeroizing;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 /// Microsoft's answers are 2 to 6 KiB.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -52,9 +49,7 @@ impl Default for Limits {
 /// A way to ask.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    tls: Arc<ClientConfig>,
-    /// Trusted besides the system's.
-    extra: Vec<CertificateDer<'static>>,
+    trust: Trust,
     limits: Limits,
 }
 
@@ -77,42 +72,16 @@ impl Endpoint {
                 "a PEM file with the certificates of the authorities to trust",
             )
         };
-        let extra: Vec<CertificateDer<'static>> = match ca_file {
-            None => Vec::new(),
-            Some(path) => CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|e| {
-                SettingsError {
-                    may_pass: matches!(&e, pem::Error::Io(e) if files::may_pass(e)),
-                    ..wrong(format!("cannot read {}: {e}", path.display()))
-                }
-            })?,
-        };
-        if ca_file.is_some() && extra.is_empty() {
-            return Err(wrong("holds no certificate".into()));
-        }
-        for certificate in &extra {
-            let mut store = RootCertStore::empty();
-            store.add(certificate.clone()).map_err(|e| wrong(format!("holds no usable certificate: {e}")))?;
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        // Those of the file are good, so what fails is reading the system's.
-        let verifier =
-            rustls_platform_verifier::Verifier::new_with_extra_roots(extra.clone(), Arc::clone(&provider))
-                .map_err(|e| SettingsError {
-                    may_pass: true,
-                    ..wrong(format!("no certificate authorities to trust: {e}"))
-                })?;
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider speaks tls 1.2 and 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        Ok(Self { tls: Arc::new(tls), extra, limits })
+        let trust = Trust::besides_the_system(ca_file).map_err(|e| {
+            let may_pass = matches!(&e, TrustError::Unreadable { why, .. } if files::may_pass(why));
+            SettingsError { may_pass, ..wrong(e.to_string()) }
+        })?;
+        Ok(Self { trust, limits })
     }
 
     /// Whether it believes the same authorities as the other, as far as settings say whom.
     pub(super) fn trusts_as(&self, other: &Self) -> bool {
-        self.extra == other.extra
+        self.trust.is_same(&other.trust)
     }
 
     /// Sends a form and reads the answer, whatever its status.
@@ -153,20 +122,18 @@ impl Endpoint {
             return Err(Problem::unavailable(Fault::Network, format!("{host} has no address")));
         }
         let (tcp, _) = select_ok(attempts).await.map_err(failed)?;
-        TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await.map_err(|e| {
+        let connector = self
+            .trust
+            .connector()
+            .await
+            .map_err(|e| Problem::unavailable(Fault::Certificate, format!("{host}: {e}")))?;
+        connector.connect(name, tcp).await.map_err(|e| {
             // A TLS error travels inside the I/O error.
             let tls = e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            match tls {
-                Some(tls) => {
-                    let not_believed = matches!(
-                        tls,
-                        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented
-                    );
-                    let fault = if not_believed { Fault::Certificate } else { Fault::Network };
-                    Problem::unavailable(fault, format!("{host}: tls: {tls}"))
-                }
-                None => failed(e),
-            }
+            let Some(tls) = tls.map(HandshakeError::from) else { return failed(e) };
+            let not_believed = matches!(tls, HandshakeError::Certificate(_));
+            let fault = if not_believed { Fault::Certificate } else { Fault::Network };
+            Problem::unavailable(fault, format!("{host}: tls: {tls}"))
         })
     }
 }

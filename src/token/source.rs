@@ -151,9 +151,9 @@ impl Source {
     }
 
     /// The admin says it is mended: the next caller asks at once.
-    pub fn kick(&self) {
+    pub fn probe(&self) {
         let now = (self.0.now)();
-        self.0.lock().cache.kick(now);
+        self.0.lock().cache.probe(now);
     }
 
     /// Waits for the request under way, if there is one (at most `Limits::whole`): before a stop, so that a

@@ -10,8 +10,8 @@ use mailferry::mail::{
     Stage, State, WallTime,
 };
 use mailferry::queue::{
-    Body, Change, ChangeStep, Clock, Done, Draft, Filter, Finished, Intake, Lease, Next, Notice, Page, Queue,
-    QueueError, Settlement, Stored, Total,
+    Body, Change, ChangeStep, Clock, Done, Filter, Finished, Health, Ids, Ledger, Notes, Page, QueueError,
+    Total,
 };
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use tokio::sync::Notify;
 
 const CONTENT_BYTES: usize = 300_000;
 
@@ -59,7 +58,13 @@ impl Shelf {
     }
 }
 
-impl Queue for Shelf {
+impl Ids for Shelf {
+    fn next_id(&self) -> QueueId {
+        QueueId::from_number(i64::MAX)
+    }
+}
+
+impl Ledger for Shelf {
     fn list(&self, filter: Filter, after: Option<QueueId>) -> Done<Page> {
         if self.fails(after) {
             return ready(Err(QueueError::Broken("the disk is gone".to_owned()))).boxed();
@@ -117,52 +122,36 @@ impl Queue for Shelf {
     fn delivered_since(&self, _: &AccountId, since: RelayTime) -> Done<Vec<(RelayTime, u32)>> {
         done(vec![(since, 30), (RelayTime::from_ms(i64::MAX), 12)])
     }
-    fn close(&self) -> BoxFuture<'static, ()> {
-        ready(()).boxed()
-    }
-
-    fn draft(&self, _: u64) -> Result<Draft, QueueError> {
-        Err(QueueError::Closed)
-    }
-    fn next_id(&self) -> QueueId {
-        QueueId::from_number(i64::MAX)
-    }
-    fn commit(&self, _: Draft, _: Vec<Intake>) -> Done<Vec<Stored>> {
-        not_here()
-    }
-    fn post(&self, _: Vec<Notice>) -> Done<Vec<Stored>> {
-        not_here()
-    }
-    fn lease(&self, _: &AccountId, _: RelayTime, _: Vec<QueueId>) -> Done<Next> {
-        not_here()
-    }
-    fn settle(
-        &self,
-        lease: Box<Lease>,
-        _: Settlement,
-    ) -> BoxFuture<'static, Result<(), (Box<Lease>, QueueError)>> {
-        ready(Err((lease, QueueError::Closed))).boxed()
-    }
-    fn arrivals(&self, _: &AccountId) -> Arc<Notify> {
-        Arc::default()
-    }
-    fn note(&self, _: &str) -> Done<Option<String>> {
-        done(None)
-    }
-    fn set_note(&self, _: &str, _: Option<String>) -> Done<()> {
-        not_here()
-    }
     fn finished(&self, _: State, _: RelayTime, _: Option<Finished>) -> Done<Vec<Finished>> {
         not_here()
     }
     fn prune(&self, _: RelayTime) -> Done<u64> {
         not_here()
     }
+}
+
+impl Notes for Shelf {
+    fn note(&self, _: &str) -> Done<Option<String>> {
+        done(None)
+    }
+    fn set_note(&self, _: &str, _: Option<String>) -> Done<()> {
+        not_here()
+    }
+}
+
+impl Health for Shelf {
+    fn left_behind(&self) -> Vec<PathBuf> {
+        vec![]
+    }
     fn free_bytes(&self) -> u64 {
         0
     }
+    fn set_min_free_space(&self, _: u64) {}
     fn failed(&self) -> BoxFuture<'static, String> {
         std::future::pending().boxed()
+    }
+    fn close(&self) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
     }
 }
 
@@ -256,10 +245,12 @@ impl Running {
             message(3, State::Queued, "front desk & co"),
         ];
         let crew = Arc::new(Crew::default());
-        let shelf = Shelf { messages: Mutex::new(messages), ..Shelf::default() };
+        let shelf = Arc::new(Shelf { messages: Mutex::new(messages), ..Shelf::default() });
         let fails_behind = Arc::clone(&shelf.fails_behind);
         let relay = api::Relay {
-            queue: Arc::new(shelf),
+            ledger: Arc::clone(&shelf) as _,
+            notes: Arc::clone(&shelf) as _,
+            health: shelf,
             clock: Clock::resume(None, WallTime::now(), Instant::now()),
             live: Arc::clone(&crew) as Arc<dyn Live>,
             started_at: WallTime::now(),

@@ -410,7 +410,6 @@ fn behind_an_end_of_data_only_quit_rset_noop_and_mail_are_buffered() {
 
 /// Only a queue makes one, so a real one stores something once; whose name it bears does not matter here.
 fn stored() -> Stored {
-    use mailferry::queue::Queue;
     static STORED: std::sync::OnceLock<Stored> = std::sync::OnceLock::new();
     *STORED.get_or_init(|| {
         let directory = tempfile::tempdir().unwrap();
@@ -418,9 +417,9 @@ fn stored() -> Stored {
             mailferry::queue::Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let (queue, clock) = mailferry::queue::sqlite::SqliteQueue::open(&settings).unwrap();
-            let draft = queue.draft(0).unwrap();
-            let intake = mailferry::queue::Intake {
+            let queue = mailferry::queue::open(&settings).await.unwrap();
+            let draft = queue.intake.draft(0).unwrap();
+            let intake = mailferry::queue::NewMessage {
                 id: draft.id(),
                 account: AccountId::new("scanner@contoso.com"),
                 envelope: mailferry::mail::Envelope {
@@ -432,10 +431,10 @@ fn stored() -> Stored {
                 head: b"\r\n".to_vec(),
                 charset: None,
                 received_at: WallTime::from_ms(0),
-                now: clock.now(),
+                now: queue.clock.now(),
             };
-            let stored = queue.commit(draft, vec![intake]).await.unwrap();
-            queue.close().await;
+            let stored = queue.intake.commit(draft, vec![intake]).await.unwrap();
+            queue.health.close().await;
             stored[0]
         })
     })

@@ -6,9 +6,8 @@ use mailferry::mail::{
     AccountId, Attempt, Cause, ClientName, Envelope, Failure, Progress, QueueId, Recipient, RelayTime, Reply,
     ReversePath, Stage, State, WallTime,
 };
-use mailferry::queue::sqlite::SqliteQueue;
 use mailferry::queue::{
-    Change, Destination, Filter, Intake, Listing, Next, Notice, Queue, Settings, Settlement,
+    self, Change, Destination, Filter, Listing, NewMessage, Next, Notice, Queue, Settings, Settlement,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -53,9 +52,9 @@ const NAS: Put = Put {
     hour: 0,
 };
 
-async fn open(site: &Site) -> Arc<SqliteQueue> {
+async fn open(site: &Site) -> Queue {
     let settings = Settings { directory: site.path("queue"), min_free_space_bytes: 0 };
-    until("the queue", async || SqliteQueue::open(&settings).ok()).await.0
+    until("the queue", async || queue::open(&settings).await.ok()).await
 }
 
 /// Stores the messages in this order, each with the state it is to have; the subject is its place.
@@ -63,8 +62,8 @@ async fn fill(site: &Site, puts: &[Put]) -> Vec<QueueId> {
     let queue = open(site).await;
     let mut ids = vec![];
     for (n, put) in puts.iter().enumerate() {
-        let id = queue.next_id();
-        let intake = Intake {
+        let id = queue.intake.next_id();
+        let intake = NewMessage {
             id,
             account: AccountId::new(put.account),
             envelope: Envelope {
@@ -78,20 +77,24 @@ async fn fill(site: &Site, puts: &[Put]) -> Vec<QueueId> {
             received_at: WallTime::from_ms(1_795_392_000_000 + put.hour * 3_600_000),
             now: RelayTime::default(),
         };
-        queue.post(vec![Notice { intake, content: b"The scan.\r\n".to_vec() }]).await.unwrap();
+        queue
+            .outbox
+            .post(vec![Notice { message: intake, content: b"The scan.\r\n".to_vec() }])
+            .await
+            .unwrap();
         bring(&queue, id, put).await;
         ids.push(id);
     }
-    queue.close().await;
+    queue.health.close().await;
     ids
 }
 
-async fn bring(queue: &Arc<SqliteQueue>, id: QueueId, put: &Put) {
+async fn bring(queue: &Queue, id: QueueId, put: &Put) {
     let one = Filter { ids: vec![id], ..Filter::default() };
     let (progress, to) = match put.state {
         State::Queued => return,
         State::Held => {
-            queue.change(one, Change::Hold, RelayTime::default(), None).await.unwrap();
+            queue.ledger.change(one, Change::Hold, RelayTime::default(), None).await.unwrap();
             return;
         }
         State::Dead => {
@@ -104,7 +107,7 @@ async fn bring(queue: &Arc<SqliteQueue>, id: QueueId, put: &Put) {
     let account = AccountId::new(put.account);
     let mut others = vec![];
     let lease = loop {
-        match queue.lease(&account, RelayTime::default(), others.clone()).await.unwrap() {
+        match queue.outbox.lease(&account, RelayTime::default(), others.clone()).await.unwrap() {
             Next::Message(lease) if lease.message.id == id => break lease,
             Next::Message(lease) => others.push(lease.message.id),
             other => panic!("{other:?}"),
@@ -125,16 +128,16 @@ async fn bring(queue: &Arc<SqliteQueue>, id: QueueId, put: &Put) {
         outcome_unknown: false,
         notices: vec![],
     };
-    queue.settle(lease, settlement).await.map_err(|(_, e)| e).unwrap();
+    queue.outbox.settle(lease, settlement).await.map_err(|(_, e)| e).unwrap();
 }
 
 /// What an account's admin has paused stays as it is put.
 async fn pause(site: &Site, accounts: &[&str]) {
     let queue = open(site).await;
     for account in accounts {
-        queue.set_note(&format!("paused/{account}"), Some("paused".into())).await.unwrap();
+        queue.notes.set_note(&format!("paused/{account}"), Some("paused".into())).await.unwrap();
     }
-    queue.close().await;
+    queue.health.close().await;
 }
 
 async fn run(site: &Site, arguments: &[&str]) -> Output {
@@ -157,8 +160,8 @@ async fn listed(site: &Site, filter: &[&str]) -> Vec<serde_json::Value> {
 }
 
 /// State and account of everything there is, by its id.
-async fn everything(queue: &Arc<SqliteQueue>) -> BTreeMap<QueueId, (State, String)> {
-    let mut listing = Listing::new(Arc::clone(queue) as Arc<dyn Queue>, Filter::default());
+async fn everything(queue: &Queue) -> BTreeMap<QueueId, (State, String)> {
+    let mut listing = Listing::new(Arc::clone(&queue.ledger), Filter::default());
     let mut all = BTreeMap::new();
     while let Some(page) = listing.next().await {
         all.extend(page.unwrap().messages.into_iter().map(|m| (m.id, (m.state, m.account.to_string()))));
@@ -169,7 +172,7 @@ async fn everything(queue: &Arc<SqliteQueue>) -> BTreeMap<QueueId, (State, Strin
 async fn everything_stored(site: &Site) -> BTreeMap<QueueId, (State, String)> {
     let queue = open(site).await;
     let all = everything(&queue).await;
-    queue.close().await;
+    queue.health.close().await;
     all
 }
 

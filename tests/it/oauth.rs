@@ -11,7 +11,7 @@ use mailferry::control::client::Client;
 use mailferry::control::report::{AccountState, Status};
 use mailferry::daemon::Relay;
 use mailferry::mail::{QueuedMessage, State, WallTime};
-use mailferry::queue::{Filter, Queue};
+use mailferry::queue::Filter;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -161,7 +161,7 @@ impl Site {
 
     async fn queued(&self) -> Vec<QueuedMessage> {
         let filter = Filter { state: Some(State::Queued), ..Filter::default() };
-        self.relay().queue().list(filter, None).await.unwrap().messages
+        self.relay().queue().ledger.list(filter, None).await.unwrap().messages
     }
 
     /// Token requests, AUTH commands, successful logins.
@@ -172,7 +172,7 @@ impl Site {
 
     /// Nothing was given up or put off: the account's fault is not the message's.
     async fn nothing_is_lost(&self, waiting: usize) {
-        let totals = self.relay().queue().totals().await.unwrap();
+        let totals = self.relay().queue().ledger.totals().await.unwrap();
         assert!(totals.iter().all(|t| t.state != State::Dead), "{totals:?}");
         let queued = self.queued().await;
         assert_eq!(queued.len(), waiting);

@@ -4,10 +4,9 @@ use mailferry::mail::{
     AccountId, Attempt, Cause, ClientName, Envelope, Failure, Progress, QueueId, QueuedMessage, Recipient,
     RelayTime, Reply, ReversePath, Stage, State, WallTime,
 };
-use mailferry::queue::sqlite::SqliteQueue;
 use mailferry::queue::{
-    Change, Changing, Destination, Filter, Intake, Lease, Listing, Next, Notice, Queue, QueueError, Settings,
-    Settlement,
+    self, Change, Changing, Destination, Filter, Lease, Listing, NewMessage, Next, Notice, Queue, QueueError,
+    Settings, Settlement,
 };
 use std::future::Future;
 use std::path::Path;
@@ -15,11 +14,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 type Test = fn(Open, Box<Path>) -> Pin<Box<dyn Future<Output = ()>>>;
-type Open = fn(&Path) -> Arc<dyn Queue>;
+type Open = fn(&Path) -> Pin<Box<dyn Future<Output = Queue> + Send>>;
 
-fn sqlite(directory: &Path) -> Arc<dyn Queue> {
+fn sqlite(directory: &Path) -> Pin<Box<dyn Future<Output = Queue> + Send>> {
     let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
-    SqliteQueue::open(&settings).unwrap().0
+    Box::pin(async move { queue::open(&settings).await.unwrap() })
 }
 
 /// A module of tests for each backend.
@@ -76,8 +75,8 @@ fn at(ms: i64) -> RelayTime {
     RelayTime::from_ms(ms)
 }
 
-fn intake(id: QueueId, client: &str, to: &str) -> Intake {
-    Intake {
+fn intake(id: QueueId, client: &str, to: &str) -> NewMessage {
+    NewMessage {
         id,
         account: account(),
         envelope: Envelope {
@@ -93,17 +92,17 @@ fn intake(id: QueueId, client: &str, to: &str) -> Intake {
     }
 }
 
-async fn commit(queue: &Arc<dyn Queue>, client: &str, content: &[u8]) -> QueueId {
-    let mut draft = queue.draft(content.len() as u64).unwrap();
+async fn commit(queue: &Queue, client: &str, content: &[u8]) -> QueueId {
+    let mut draft = queue.intake.draft(content.len() as u64).unwrap();
     for chunk in content.chunks(30_000) {
         draft.write(chunk).await.unwrap();
     }
     let intakes = vec![intake(draft.id(), client, "anna@contoso.com")];
-    queue.commit(draft, intakes).await.unwrap()[0].id()
+    queue.intake.commit(draft, intakes).await.unwrap()[0].id()
 }
 
-async fn lease(queue: &Arc<dyn Queue>, now: i64) -> Box<Lease> {
-    match queue.lease(&account(), at(now), vec![]).await.unwrap() {
+async fn lease(queue: &Queue, now: i64) -> Box<Lease> {
+    match queue.outbox.lease(&account(), at(now), vec![]).await.unwrap() {
         Next::Message(lease) => lease,
         other => panic!("{other:?}"),
     }
@@ -131,8 +130,8 @@ fn taken() -> Progress {
 }
 
 /// All at once, where there are few.
-async fn list(queue: &Arc<dyn Queue>, filter: Filter) -> Result<Vec<QueuedMessage>, QueueError> {
-    let (mut listing, mut all) = (Listing::new(Arc::clone(queue), filter), vec![]);
+async fn list(queue: &Queue, filter: Filter) -> Result<Vec<QueuedMessage>, QueueError> {
+    let (mut listing, mut all) = (Listing::new(Arc::clone(&queue.ledger), filter), vec![]);
     while let Some(page) = listing.next().await {
         all.append(&mut page?.messages);
     }
@@ -140,21 +139,21 @@ async fn list(queue: &Arc<dyn Queue>, filter: Filter) -> Result<Vec<QueuedMessag
 }
 
 async fn change(
-    queue: &Arc<dyn Queue>,
+    queue: &Queue,
     filter: Filter,
     change: Change,
     now: RelayTime,
 ) -> Result<Vec<QueueId>, QueueError> {
-    let (mut changing, mut all) = (Changing::new(Arc::clone(queue), filter, change, now), vec![]);
+    let (mut changing, mut all) = (Changing::new(Arc::clone(&queue.ledger), filter, change, now), vec![]);
     while let Some(step) = changing.next().await {
         all.extend(step?.changed.into_iter().map(|(id, _)| id));
     }
     Ok(all)
 }
 
-async fn settle(queue: &Arc<dyn Queue>, lease: Box<Lease>, progress: Progress, to: Destination) {
+async fn settle(queue: &Queue, lease: Box<Lease>, progress: Progress, to: Destination) {
     let settlement = settlement(&lease, &progress, to);
-    queue.settle(lease, settlement).await.map_err(|(_, e)| e).unwrap();
+    queue.outbox.settle(lease, settlement).await.map_err(|(_, e)| e).unwrap();
 }
 
 async fn content(body: &mailferry::queue::Body) -> Vec<u8> {
@@ -167,14 +166,14 @@ async fn content(body: &mailferry::queue::Body) -> Vec<u8> {
     all
 }
 
-async fn reopen(open: Open, path: &Path, queue: Arc<dyn Queue>) -> Arc<dyn Queue> {
-    queue.close().await;
+async fn reopen(open: Open, path: &Path, queue: Queue) -> Queue {
+    queue.health.close().await;
     drop(queue);
-    open(path)
+    open(path).await
 }
 
 async fn what_was_committed_is_there_after_a_restart(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let id = commit(&queue, "printers", b"hello").await;
     let queue = reopen(open, path, queue).await;
     let lease = lease(&queue, 0).await;
@@ -189,67 +188,67 @@ async fn what_was_committed_is_there_after_a_restart(open: Open, path: &Path) {
 }
 
 async fn a_content_of_any_size_reads_back_as_written(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     for len in [0, 1, 65_536, 65_537, 196_608, 300_000, 5_000_000_usize] {
         let bytes: Vec<u8> = (0..len).map(|i| (i % 251).to_le_bytes()[0]).collect();
         let id = commit(&queue, "printers", &bytes).await;
-        let body = queue.body(id).await.unwrap().unwrap();
+        let body = queue.ledger.body(id).await.unwrap().unwrap();
         assert_eq!(body.content_len(), len as u64);
         assert!(content(&body).await == bytes, "{len} bytes");
     }
 }
 
 async fn one_content_under_several_intakes_is_stored_for_each(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     for len in [10, 100_000] {
-        let mut draft = queue.draft(0).unwrap();
+        let mut draft = queue.intake.draft(0).unwrap();
         draft.write(&vec![7; len]).await.unwrap();
-        let second = queue.next_id();
+        let second = queue.intake.next_id();
         let intakes =
             vec![intake(draft.id(), "a", "anna@contoso.com"), intake(second, "a", "bert@contoso.com")];
-        let stored = queue.commit(draft, intakes).await.unwrap();
+        let stored = queue.intake.commit(draft, intakes).await.unwrap();
         assert_eq!(stored.len(), 2);
         let removed = Filter { ids: vec![stored[0].id()], ..Filter::default() };
         change(&queue, removed, Change::Remove, at(0)).await.unwrap();
-        let body = queue.body(second).await.unwrap().unwrap();
+        let body = queue.ledger.body(second).await.unwrap().unwrap();
         assert_eq!(content(&body).await, vec![7; len], "the other one's removal does not touch it");
     }
 }
 
 async fn a_dropped_draft_leaves_nothing(open: Open, path: &Path) {
-    let queue = open(path);
-    let mut draft = queue.draft(0).unwrap();
+    let queue = open(path).await;
+    let mut draft = queue.intake.draft(0).unwrap();
     draft.write(&vec![1; 500_000]).await.unwrap();
     drop(draft);
     assert!(list(&queue, Filter::default()).await.unwrap().is_empty());
-    assert!(matches!(queue.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
+    assert!(matches!(queue.outbox.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
     assert_eq!(std::fs::read_dir(path.join("bodies")).unwrap().count(), 0);
 }
 
 async fn a_leased_message_is_not_leased_again_until_given_back(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let id = commit(&queue, "printers", b"x").await;
     let first = lease(&queue, 0).await;
-    assert!(matches!(queue.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
+    assert!(matches!(queue.outbox.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
     drop(first);
     assert_eq!(lease(&queue, 0).await.message.id, id);
 }
 
 async fn excepted_messages_are_passed_over(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let first = commit(&queue, "printers", b"1").await;
     let second = commit(&queue, "printers", b"2").await;
-    let next = queue.lease(&account(), at(0), vec![first]).await.unwrap();
+    let next = queue.outbox.lease(&account(), at(0), vec![first]).await.unwrap();
     assert!(matches!(next, Next::Message(l) if l.message.id == second));
 }
 
 async fn a_deferred_message_comes_back_in_its_time_and_turn(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let first = commit(&queue, "printers", b"1").await;
     let leased = lease(&queue, 0).await;
     settle(&queue, leased, Progress::Pending, Destination::Queued(at(60_000))).await;
     assert!(matches!(
-        queue.lease(&account(), at(59_999), vec![]).await.unwrap(),
+        queue.outbox.lease(&account(), at(59_999), vec![]).await.unwrap(),
         Next::NotBefore(then) if then == at(60_000)
     ));
     commit(&queue, "printers", b"2").await;
@@ -259,27 +258,27 @@ async fn a_deferred_message_comes_back_in_its_time_and_turn(open: Open, path: &P
 }
 
 async fn a_delivered_message_is_history_without_content(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let id = commit(&queue, "printers", &vec![1; 100_000]).await;
     let leased = lease(&queue, 0).await;
     settle(&queue, leased, taken(), Destination::Delivered).await;
     let queue = reopen(open, path, queue).await;
-    let (message, attempts) = queue.show(id).await.unwrap().unwrap();
+    let (message, attempts) = queue.ledger.show(id).await.unwrap().unwrap();
     assert_eq!((message.state, attempts.len()), (State::Delivered, 1));
     assert!(message.finished_at.is_some());
     assert_eq!(message.recipients[0].progress, taken());
-    assert!(queue.body(id).await.unwrap().is_none());
-    assert!(matches!(queue.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
+    assert!(queue.ledger.body(id).await.unwrap().is_none());
+    assert!(matches!(queue.outbox.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
     assert_eq!(std::fs::read_dir(path.join("bodies")).unwrap().count(), 0);
 }
 
 async fn a_dead_message_is_kept_whole_and_retry_brings_it_back(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let id = commit(&queue, "printers", b"keep me").await;
     let refused = Progress::Failed(Failure::new(Stage::Rcpt, Cause::Reply(Reply::new(550, "5.1.1 no"))));
     let leased = lease(&queue, 0).await;
     settle(&queue, leased, refused, Destination::Dead).await;
-    assert!(matches!(queue.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
+    assert!(matches!(queue.outbox.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
     let dead = Filter { state: Some(State::Dead), ..Filter::default() };
     assert_eq!(list(&queue, dead.clone()).await.unwrap()[0].id, id);
     assert_eq!(change(&queue, dead, Change::Retry, at(9_000)).await.unwrap(), [id]);
@@ -291,27 +290,27 @@ async fn a_dead_message_is_kept_whole_and_retry_brings_it_back(open: Open, path:
 }
 
 async fn a_settlement_and_its_notices_are_stored_together(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     commit(&queue, "printers", b"x").await;
     let leased = lease(&queue, 0).await;
     let mut dead = settlement(&leased, &Progress::Pending, Destination::Dead);
-    let notice = intake(queue.next_id(), "mailferry", "it@contoso.com");
-    dead.notices = vec![Notice { intake: notice, content: b"sorry".to_vec() }];
-    queue.settle(leased, dead).await.map_err(|(_, e)| e).unwrap();
+    let notice = intake(queue.intake.next_id(), "mailferry", "it@contoso.com");
+    dead.notices = vec![Notice { message: notice, content: b"sorry".to_vec() }];
+    queue.outbox.settle(leased, dead).await.map_err(|(_, e)| e).unwrap();
     let next = lease(&queue, 0).await;
     assert_eq!(next.message.client.as_str(), "mailferry");
     assert_eq!(content(&next.body).await, b"sorry");
 }
 
-async fn many(queue: &Arc<dyn Queue>, client: &str, count: usize) -> Vec<QueueId> {
+async fn many(queue: &Queue, client: &str, count: usize) -> Vec<QueueId> {
     let notices =
-        |_| Notice { intake: intake(queue.next_id(), client, "a@b.example"), content: b"x".to_vec() };
-    let stored = queue.post((0..count).map(notices).collect()).await.unwrap();
+        |_| Notice { message: intake(queue.intake.next_id(), client, "a@b.example"), content: b"x".to_vec() };
+    let stored = queue.outbox.post((0..count).map(notices).collect()).await.unwrap();
     stored.iter().map(mailferry::queue::Stored::id).collect()
 }
 
 async fn a_client_with_one_message_does_not_wait_for_two_thousand(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let payslips = many(&queue, "payroll", 2_000).await;
     let mut leased = Vec::new();
     for expected in &payslips[..3] {
@@ -326,7 +325,7 @@ async fn a_client_with_one_message_does_not_wait_for_two_thousand(open: Open, pa
 }
 
 async fn turns_survive_a_restart(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     many(&queue, "payroll", 50).await;
     for _ in 0..10 {
         let leased = lease(&queue, 0).await;
@@ -338,18 +337,18 @@ async fn turns_survive_a_restart(open: Open, path: &Path) {
     let next = [lease(&queue, 0).await, lease(&queue, 0).await];
     assert!(next.iter().any(|l| l.message.id == scan), "the new client does not wait for the backlog");
     let mut ids = Vec::new();
-    while let Next::Message(l) = queue.lease(&account(), at(0), ids.clone()).await.unwrap() {
+    while let Next::Message(l) = queue.outbox.lease(&account(), at(0), ids.clone()).await.unwrap() {
         ids.push(l.message.id);
     }
     assert_eq!(ids.last(), Some(&more), "and the old client's own mail stays in order");
 }
 
 async fn held_messages_wait_for_their_release(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let id = commit(&queue, "printers", b"x").await;
     let one = Filter { ids: vec![id], ..Filter::default() };
     assert_eq!(change(&queue, one.clone(), Change::Hold, at(0)).await.unwrap(), [id]);
-    assert!(matches!(queue.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
+    assert!(matches!(queue.outbox.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
     assert!(
         change(&queue, one.clone(), Change::Retry, at(0)).await.unwrap().is_empty(),
         "retry is not release"
@@ -359,28 +358,28 @@ async fn held_messages_wait_for_their_release(open: Open, path: &Path) {
 }
 
 async fn removed_messages_are_gone(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let id = commit(&queue, "printers", &vec![1; 100_000]).await;
     change(&queue, Filter::default(), Change::Remove, at(0)).await.unwrap();
     let queue = reopen(open, path, queue).await;
-    assert!(queue.show(id).await.unwrap().is_none());
-    assert!(queue.totals().await.unwrap().is_empty());
+    assert!(queue.ledger.show(id).await.unwrap().is_none());
+    assert!(queue.ledger.totals().await.unwrap().is_empty());
     assert_eq!(std::fs::read_dir(path.join("bodies")).unwrap().count(), 0);
 }
 
 async fn a_message_being_sent_is_not_changed(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     commit(&queue, "printers", b"x").await;
     let leased = lease(&queue, 0).await;
     for what in [Change::Retry, Change::Hold, Change::Remove, Change::Move(AccountId::new("other"))] {
-        let step = queue.change(Filter::default(), what, at(0), None).await.unwrap();
+        let step = queue.ledger.change(Filter::default(), what, at(0), None).await.unwrap();
         assert_eq!((step.changed, step.being_sent), (vec![], vec![leased.message.id]));
     }
     settle(&queue, leased, taken(), Destination::Delivered).await;
 }
 
 async fn a_filter_finds_what_it_names(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let (a, b) = (commit(&queue, "printers", b"1").await, commit(&queue, "nas", b"2").await);
     let cases = [
         (Filter::default(), vec![a, b]),
@@ -403,7 +402,7 @@ async fn a_filter_finds_what_it_names(open: Open, path: &Path) {
 }
 
 async fn mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let other = AccountId::new("other@contoso.com");
     let ids = many(&queue, "printers", 300).await;
     let settled = |n: usize| Filter { ids: vec![ids[n]], ..Filter::default() };
@@ -427,7 +426,7 @@ async fn mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival
     let late = commit(&queue, "printers", b"x").await;
 
     let queue = reopen(open, path, queue).await;
-    let totals = queue.totals().await.unwrap();
+    let totals = queue.ledger.totals().await.unwrap();
     let count = |account: &AccountId, state| {
         let of = |t: &&mailferry::queue::Total| t.account == *account && t.state == state;
         totals.iter().find(of).map_or((0, 0), |t| (t.messages, t.size_bytes))
@@ -441,7 +440,7 @@ async fn mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival
     }
     let drain = async |account: &AccountId| {
         let mut leased: Vec<QueueId> = vec![];
-        while let Next::Message(l) = queue.lease(account, at(0), leased.clone()).await.unwrap() {
+        while let Next::Message(l) = queue.outbox.lease(account, at(0), leased.clone()).await.unwrap() {
             leased.push(l.message.id);
         }
         leased
@@ -454,7 +453,7 @@ async fn mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival
 }
 
 async fn a_limit_counts_what_is_meant_and_changed(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let ids = many(&queue, "printers", 300).await;
     let sent = lease(&queue, 0).await;
     let filter = |limit| Filter { limit, ..Filter::default() };
@@ -469,23 +468,23 @@ async fn a_limit_counts_what_is_meant_and_changed(open: Open, path: &Path) {
 }
 
 async fn what_is_finished_is_found_by_the_relays_clock(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let ids = many(&queue, "printers", 3).await;
     for (now, to) in [(100, Destination::Dead), (200, Destination::Delivered), (300, Destination::Dead)] {
         let leased = lease(&queue, 0).await;
         let s = Settlement { now: at(now), ..settlement(&leased, &taken(), to) };
-        queue.settle(leased, s).await.map_err(|(_, e)| e).unwrap();
+        queue.outbox.settle(leased, s).await.map_err(|(_, e)| e).unwrap();
     }
     let queue = reopen(open, path, queue).await;
     let dead = async |before| {
-        let found = queue.finished(State::Dead, at(before), None).await.unwrap();
+        let found = queue.ledger.finished(State::Dead, at(before), None).await.unwrap();
         found.iter().map(|f| (f.id, f.at.as_ms())).collect::<Vec<_>>()
     };
     assert_eq!(dead(100).await, []);
     assert_eq!(dead(101).await, [(ids[0], 100)]);
     assert_eq!(dead(i64::MAX).await, [(ids[0], 100), (ids[2], 300)]);
-    let first = queue.finished(State::Dead, at(i64::MAX), None).await.unwrap()[0];
-    let behind = queue.finished(State::Dead, at(i64::MAX), Some(first)).await.unwrap();
+    let first = queue.ledger.finished(State::Dead, at(i64::MAX), None).await.unwrap()[0];
+    let behind = queue.ledger.finished(State::Dead, at(i64::MAX), Some(first)).await.unwrap();
     assert_eq!(behind.iter().map(|f| f.id).collect::<Vec<_>>(), [ids[2]]);
     let one = Filter { ids: vec![ids[0]], ..Filter::default() };
     change(&queue, one, Change::Retry, at(400)).await.unwrap();
@@ -493,7 +492,7 @@ async fn what_is_finished_is_found_by_the_relays_clock(open: Open, path: &Path) 
 }
 
 async fn totals_are_right_over_a_restart(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     for _ in 0..5 {
         commit(&queue, "printers", b"12345").await;
     }
@@ -503,9 +502,9 @@ async fn totals_are_right_over_a_restart(open: Open, path: &Path) {
         list(&queue, Filter { state: Some(State::Queued), limit: 1, ..Filter::default() }).await.unwrap();
     let one = Filter { ids: vec![held[0].id], ..Filter::default() };
     change(&queue, one, Change::Hold, at(0)).await.unwrap();
-    let before = queue.totals().await.unwrap();
+    let before = queue.ledger.totals().await.unwrap();
     let queue = reopen(open, path, queue).await;
-    let after = queue.totals().await.unwrap();
+    let after = queue.ledger.totals().await.unwrap();
     assert_eq!(before, after);
     let count = |state| after.iter().find(|t| t.state == state).map(|t| (t.messages, t.size_bytes));
     assert_eq!(count(State::Queued), Some((3, 66)));
@@ -515,75 +514,75 @@ async fn totals_are_right_over_a_restart(open: Open, path: &Path) {
 }
 
 async fn delivered_recipients_are_counted_by_account(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     for now in [1_000, 2_000, 700_000] {
         commit(&queue, "printers", b"x").await;
         let leased = lease(&queue, 0).await;
         let delivered = Settlement { now: at(now), ..settlement(&leased, &taken(), Destination::Delivered) };
-        queue.settle(leased, delivered).await.map_err(|(_, e)| e).unwrap();
+        queue.outbox.settle(leased, delivered).await.map_err(|(_, e)| e).unwrap();
     }
     let queue = reopen(open, path, queue).await;
-    let since = |ms| queue.delivered_since(&AccountId::new("scanner@contoso.com"), at(ms));
+    let since = |ms| queue.ledger.delivered_since(&AccountId::new("scanner@contoso.com"), at(ms));
     assert_eq!(since(0).await.unwrap(), [(at(2_000), 2), (at(700_000), 1)]);
     assert_eq!(since(600_000).await.unwrap(), [(at(700_000), 1)]);
-    assert!(queue.delivered_since(&AccountId::new("other"), at(0)).await.unwrap().is_empty());
+    assert!(queue.ledger.delivered_since(&AccountId::new("other"), at(0)).await.unwrap().is_empty());
 }
 
 async fn the_first_and_last_attempts_are_kept(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let id = commit(&queue, "printers", b"x").await;
     for n in 1..=60 {
         let leased = lease(&queue, 0).await;
         let mut again = settlement(&leased, &Progress::Pending, Destination::Queued(at(0)));
         again.attempt = Some(attempt(&n.to_string()));
-        queue.settle(leased, again).await.map_err(|(_, e)| e).unwrap();
+        queue.outbox.settle(leased, again).await.map_err(|(_, e)| e).unwrap();
     }
-    let (_, attempts) = queue.show(id).await.unwrap().unwrap();
+    let (_, attempts) = queue.ledger.show(id).await.unwrap().unwrap();
     let said: Vec<i32> = attempts.iter().map(|a| a.said.parse().unwrap()).collect();
     assert_eq!(said, (1..=10).chain(21..=60).collect::<Vec<_>>());
 }
 
 async fn an_unknown_outcome_stays_on_record(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let id = commit(&queue, "printers", b"hello").await;
     let first = lease(&queue, 0).await;
     let lost = Settlement {
         outcome_unknown: true,
         ..settlement(&first, &Progress::Pending, Destination::Queued(at(0)))
     };
-    queue.settle(first, lost).await.map_err(|(_, e)| e).unwrap();
+    queue.outbox.settle(first, lost).await.map_err(|(_, e)| e).unwrap();
     settle(&queue, lease(&queue, 0).await, taken(), Destination::Delivered).await;
-    assert!(queue.show(id).await.unwrap().unwrap().0.outcome_unknown);
+    assert!(queue.ledger.show(id).await.unwrap().unwrap().0.outcome_unknown);
 }
 
 async fn notes_are_kept(open: Open, path: &Path) {
-    let queue = open(path);
-    assert_eq!(queue.note("paused").await.unwrap(), None);
-    let early = queue.set_note("paused", None);
-    queue.set_note("paused", Some("by admin".into())).await.unwrap();
+    let queue = open(path).await;
+    assert_eq!(queue.notes.note("paused").await.unwrap(), None);
+    let early = queue.notes.set_note("paused", None);
+    queue.notes.set_note("paused", Some("by admin".into())).await.unwrap();
     early.await.unwrap();
     let queue = reopen(open, path, queue).await;
-    assert_eq!(queue.note("paused").await.unwrap().as_deref(), Some("by admin"));
-    queue.set_note("paused", None).await.unwrap();
-    assert_eq!(queue.note("paused").await.unwrap(), None);
+    assert_eq!(queue.notes.note("paused").await.unwrap().as_deref(), Some("by admin"));
+    queue.notes.set_note("paused", None).await.unwrap();
+    assert_eq!(queue.notes.note("paused").await.unwrap(), None);
 }
 
 async fn old_history_is_pruned(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     many(&queue, "printers", 3).await;
     for to in [Destination::Delivered, Destination::Dead] {
         let leased = lease(&queue, 0).await;
         settle(&queue, leased, taken(), to).await;
     }
-    assert_eq!(queue.prune(at(1_000)).await.unwrap(), 0, "it was delivered then, not before");
-    assert_eq!(queue.prune(at(i64::MAX)).await.unwrap(), 1);
+    assert_eq!(queue.ledger.prune(at(1_000)).await.unwrap(), 0, "it was delivered then, not before");
+    assert_eq!(queue.ledger.prune(at(i64::MAX)).await.unwrap(), 1);
     let states: Vec<_> = list(&queue, Filter::default()).await.unwrap().iter().map(|m| m.state).collect();
     assert_eq!(states, [State::Dead, State::Queued], "and nothing else is ever pruned");
 }
 
 async fn arrivals_ring(open: Open, path: &Path) {
-    let queue = open(path);
-    let arrivals = queue.arrivals(&account());
+    let queue = open(path).await;
+    let arrivals = queue.outbox.arrivals(&account());
     let id = commit(&queue, "printers", b"x").await;
     arrivals.notified().await;
     drop(lease(&queue, 0).await);
@@ -594,30 +593,30 @@ async fn arrivals_ring(open: Open, path: &Path) {
 }
 
 async fn a_closed_queue_refuses_and_gives_leases_back(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let id = commit(&queue, "printers", b"x").await;
-    let draft = queue.draft(0).unwrap();
+    let draft = queue.intake.draft(0).unwrap();
     let leased = lease(&queue, 0).await;
-    queue.close().await;
+    queue.health.close().await;
     let intakes = vec![intake(draft.id(), "a", "a@b.example")];
-    assert!(matches!(queue.commit(draft, intakes).await, Err(QueueError::Closed)));
-    assert!(matches!(queue.draft(0), Err(QueueError::Closed)));
+    assert!(matches!(queue.intake.commit(draft, intakes).await, Err(QueueError::Closed)));
+    assert!(matches!(queue.intake.draft(0), Err(QueueError::Closed)));
     assert!(matches!(list(&queue, Filter::default()).await, Err(QueueError::Closed)));
     let delivered = settlement(&leased, &taken(), Destination::Delivered);
-    let (leased, error) = queue.settle(leased, delivered).await.unwrap_err();
+    let (leased, error) = queue.outbox.settle(leased, delivered).await.unwrap_err();
     assert!(matches!(error, QueueError::Closed));
     drop(leased);
-    assert_eq!(lease(&open(path), 0).await.message.id, id);
+    assert_eq!(lease(&open(path).await, 0).await.message.id, id);
 }
 
 async fn ids_grow_over_restarts(open: Open, path: &Path) {
-    let queue = open(path);
+    let queue = open(path).await;
     let mut last = commit(&queue, "printers", b"x").await;
     for _ in 0..100 {
-        let next = queue.next_id();
+        let next = queue.intake.next_id();
         assert!(next > last);
         last = next;
     }
     let queue = reopen(open, path, queue).await;
-    assert!(queue.next_id() > last);
+    assert!(queue.intake.next_id() > last);
 }

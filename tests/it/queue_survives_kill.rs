@@ -2,27 +2,26 @@
 
 use crate::support::own_process;
 use mailferry::mail::{AccountId, ClientName, Envelope, QueueId, RelayTime, ReversePath, WallTime};
-use mailferry::queue::sqlite::SqliteQueue;
-use mailferry::queue::{Filter, Intake, Listing, Queue, Settings};
+use mailferry::queue::{self, Filter, Listing, NewMessage, Queue, Settings};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
-fn open(directory: &Path) -> Arc<SqliteQueue> {
+async fn open(directory: &Path) -> Queue {
     let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
-    SqliteQueue::open(&settings).unwrap().0
+    queue::open(&settings).await.unwrap()
 }
 
 /// Commits small and large messages from four tasks for ever, and says each id only after its `Stored`.
-async fn commit_for_ever(queue: Arc<SqliteQueue>) {
+async fn commit_for_ever(queue: Queue) {
     let task = |n: usize| {
-        let queue = Arc::clone(&queue);
+        let queue = queue.clone();
         async move {
             for len in (0..).map(|i| if (i + n).is_multiple_of(3) { 150_000 } else { 2_000 }) {
-                let mut draft = queue.draft(0).unwrap();
+                let mut draft = queue.intake.draft(0).unwrap();
                 draft.write(&vec![7; len]).await.unwrap();
-                let intake = Intake {
+                let intake = NewMessage {
                     id: draft.id(),
                     account: AccountId::new("scanner@contoso.com"),
                     envelope: Envelope {
@@ -36,7 +35,7 @@ async fn commit_for_ever(queue: Arc<SqliteQueue>) {
                     received_at: WallTime::now(),
                     now: RelayTime::default(),
                 };
-                let stored = queue.commit(draft, vec![intake]).await.unwrap();
+                let stored = queue.intake.commit(draft, vec![intake]).await.unwrap();
                 let line = format!("stored {} {len}\n", stored[0].id());
                 std::io::stdout().write_all(line.as_bytes()).unwrap();
             }
@@ -48,7 +47,7 @@ async fn commit_for_ever(queue: Arc<SqliteQueue>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_before_a_kill_is_there_after_it() {
     if let Some(directory) = own_process::told() {
-        return commit_for_ever(open(Path::new(&directory))).await;
+        return commit_for_ever(open(Path::new(&directory)).await).await;
     }
     let tmp = tempfile::tempdir().unwrap();
     let mut acknowledged: Vec<(QueueId, u64)> = Vec::new();
@@ -67,19 +66,20 @@ async fn what_was_acknowledged_before_a_kill_is_there_after_it() {
         acknowledged.extend(lines.filter(|l| l.split(' ').count() == 3).filter_map(parse));
         child.wait().unwrap();
 
-        let queue = open(tmp.path());
-        let mut listing = Listing::new(Arc::clone(&queue) as Arc<dyn Queue>, Filter::default());
+        let queue = open(tmp.path()).await;
+        let mut listing = Listing::new(Arc::clone(&queue.ledger), Filter::default());
         let mut listed = vec![];
         while let Some(page) = listing.next().await {
             listed.append(&mut page.unwrap().messages);
         }
         assert!(listed.len() >= acknowledged.len());
         for (id, len) in &acknowledged {
-            let body = queue.body(*id).await.unwrap().unwrap_or_else(|| panic!("{id} was acknowledged"));
+            let body =
+                queue.ledger.body(*id).await.unwrap().unwrap_or_else(|| panic!("{id} was acknowledged"));
             assert_eq!(body.content_len(), *len);
             body.open().await.unwrap();
         }
-        queue.close().await;
+        queue.health.close().await;
         let large = listed.iter().filter(|m| m.size_bytes > 65_538).count();
         let files = std::fs::read_dir(tmp.path().join("bodies")).unwrap().count();
         assert_eq!(files, large, "interrupted drafts are removed at the start");

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_scan_is_queued_whole_and_routed_by_recipient() {
-    let relay = relay();
+    let relay = relay().await;
     let mut device = Device::connect(&relay).await;
     device.asks("EHLO printer", "250-").await;
     device.begins(&["it@contoso.com", "x@partner.example"]).await;
@@ -45,7 +45,7 @@ async fn a_scan_is_queued_whole_and_routed_by_recipient() {
 #[tokio::test]
 async fn no_250_before_the_queue_has_it_and_a_closed_connection_changes_nothing() {
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
-    let relay = relay_with(settings(), WatchedQueue::gated(&gate), Tls::Off);
+    let relay = relay_with(settings(), WatchedQueue::gated(&gate), Tls::Off).await;
     let mut device = Device::connect(&relay).await;
     device.begins(&["it@contoso.com"]).await;
     device.says("Subject: x\r\n\r\nhi\r\n.").await;
@@ -70,7 +70,7 @@ async fn no_250_before_the_queue_has_it_and_a_closed_connection_changes_nothing(
 
 #[tokio::test]
 async fn starttls_with_a_real_handshake_drops_what_was_slipped_in_before_it() {
-    let relay = relay_with(settings(), WatchedQueue::default(), Tls::StartTls);
+    let relay = relay_with(settings(), WatchedQueue::new(), Tls::StartTls).await;
     let mut device = Device::connect(&relay).await;
     assert!(device.asks("EHLO printer", "250-").await.contains("250-STARTTLS\r\n"));
     device.asks("STARTTLS\r\nMAIL FROM:<evil@x.example>", "220 ").await;
@@ -86,7 +86,7 @@ async fn starttls_with_a_real_handshake_drops_what_was_slipped_in_before_it() {
 #[tokio::test]
 async fn tls_from_the_first_byte_is_served_where_there_is_a_certificate() {
     for tls in [Tls::Implicit, Tls::StartTls] {
-        let relay = relay_with(settings(), WatchedQueue::default(), tls);
+        let relay = relay_with(settings(), WatchedQueue::new(), tls).await;
         let mut device = Device(handshake(TcpStream::connect(relay.address).await.unwrap()).await);
         device.hears("220 ").await;
         device.begins(&["it@contoso.com"]).await;
@@ -99,7 +99,7 @@ async fn above_the_limits_a_connection_hears_421_and_below_again_220() {
     let mut few = settings();
     few.max_connections = 3;
     few.max_connections_per_client = 2;
-    let relay = relay_with(few, WatchedQueue::default(), Tls::Off);
+    let relay = relay_with(few, WatchedQueue::new(), Tls::Off).await;
     let first = Device::connect(&relay).await;
     let _second = Device::connect(&relay).await;
     let mut third = Device(TcpStream::connect(relay.address).await.unwrap());
@@ -112,7 +112,7 @@ async fn above_the_limits_a_connection_hears_421_and_below_again_220() {
 
 #[tokio::test]
 async fn a_reload_applies_to_the_next_transaction_of_an_open_connection() {
-    let relay = relay();
+    let relay = relay().await;
     let mut device = Device::connect(&relay).await;
     device.begins(&["it@contoso.com"]).await;
     let mut smaller = settings();
@@ -128,7 +128,7 @@ async fn a_reload_applies_to_the_next_transaction_of_an_open_connection() {
 
 #[tokio::test]
 async fn a_shutdown_lets_a_message_finish_and_closes_the_rest() {
-    let relay = relay();
+    let relay = relay().await;
     let mut idle = Device::connect(&relay).await;
     let mut busy = Device::connect(&relay).await;
     busy.begins(&["it@contoso.com"]).await;
@@ -146,7 +146,7 @@ async fn a_shutdown_lets_a_message_finish_and_closes_the_rest() {
 
 #[tokio::test]
 async fn a_shutdown_does_not_wait_for_a_message_beyond_its_bound() {
-    let relay = relay();
+    let relay = relay().await;
     let mut busy = Device::connect(&relay).await;
     busy.begins(&["it@contoso.com"]).await;
     relay.stop.send(Some(Instant::now() + Duration::from_millis(50))).unwrap();
@@ -160,7 +160,7 @@ async fn the_status_of_a_device_says_what_went_wrong_before_there_was_a_message(
     let mut short = settings();
     short.data_timeout = Duration::from_millis(50);
     short.max_message_size_bytes = 1000;
-    let relay = relay_with(short, WatchedQueue::default(), Tls::Off);
+    let relay = relay_with(short, WatchedQueue::new(), Tls::Off).await;
     let problem = || {
         let now = mailferry::mail::WallTime::now();
         relay.shared.visitors.seen(relay.settings.borrow().clients.all(), now)[0].last_problem.clone()
@@ -183,7 +183,7 @@ async fn the_status_of_a_device_says_what_went_wrong_before_there_was_a_message(
 async fn silence_is_ended_by_421_between_commands_and_451_inside_data() {
     let mut hasty = settings();
     (hasty.idle_timeout, hasty.data_timeout) = (Duration::from_millis(150), Duration::from_millis(50));
-    let relay = relay_with(hasty, WatchedQueue::default(), Tls::Off);
+    let relay = relay_with(hasty, WatchedQueue::new(), Tls::Off).await;
     let mut idle = Device::connect(&relay).await;
     let mut stuck = Device::connect(&relay).await;
     stuck.begins(&["it@contoso.com"]).await;

@@ -15,7 +15,7 @@ async fn without_descriptors_the_listener_waits_and_then_goes_on() {
     }
     let limit = Rlimit { current: Some(100), maximum: getrlimit(Resource::Nofile).maximum };
     setrlimit(Resource::Nofile, limit).unwrap();
-    let relay = relay();
+    let relay = relay().await;
     // The queue's threads are still busy with their start: until nothing comes free any more.
     let mut hoard: Vec<File> = Vec::new();
     let mut quiet = 0;

@@ -15,7 +15,7 @@ async fn memory_is_bounded_whatever_devices_do() {
 }
 
 async fn an_endless_line_or_message_needs_no_memory_and_an_end() {
-    let relay = relay();
+    let relay = relay().await;
     let before = resident_kib();
     let mut device = Device::connect(&relay).await;
     let chunk = vec![b'x'; 1 << 20];
@@ -34,7 +34,7 @@ async fn an_endless_line_or_message_needs_no_memory_and_an_end() {
 }
 
 async fn five_hundred_idle_devices_cost_little() {
-    let relay = relay();
+    let relay = relay().await;
     let mut devices = vec![Device::connect(&relay).await];
     let before = resident_kib();
     for _ in 0..500 {

@@ -40,7 +40,7 @@ async fn stops_within(relay: Relay, time: Duration) {
 async fn a_full_house_of_strangers_takes_no_place_of_a_device() {
     let mut few = settings();
     few.max_connections = 2;
-    let relay = relay_with(few, WatchedQueue::default(), Tls::Off);
+    let relay = relay_with(few, WatchedQueue::new(), Tls::Off).await;
     let mut held = full_house(&relay).await;
     for _ in 0..10 {
         is_served(&relay).await;
@@ -61,7 +61,7 @@ async fn a_full_house_of_strangers_takes_no_place_of_a_device() {
 
 #[tokio::test]
 async fn a_full_house_of_half_open_handshakes_takes_no_place_of_a_device_either() {
-    let relay = relay_with(settings(), WatchedQueue::default(), Tls::StartTls);
+    let relay = relay_with(settings(), WatchedQueue::new(), Tls::StartTls).await;
     let mut held = full_house(&relay).await;
     for one in &mut held {
         // As much of a ClientHello as shows that it is one.
@@ -75,7 +75,7 @@ async fn a_device_has_its_own_number_of_connections_beside_its_neighbours() {
     let mut few = also_127_0_0_9();
     few.max_connections = 6;
     few.max_connections_per_client = 3;
-    let relay = relay_with(few, WatchedQueue::default(), Tls::Off);
+    let relay = relay_with(few, WatchedQueue::new(), Tls::Off).await;
     let mut greedy = vec![];
     for _ in 0..50 {
         greedy.push(from([127, 0, 0, 9], &relay).await);
@@ -108,7 +108,7 @@ async fn nothing_half_done_outside_a_message_holds_up_a_stop() {
             (Tls::Off, b"MAIL FROM:<a@b>\r\nRCPT"),
             (Tls::Off, b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d.example>\r\n"),
         ] {
-            let relay = relay_with(settings(), WatchedQueue::default(), tls);
+            let relay = relay_with(settings(), WatchedQueue::new(), tls).await;
             let mut peer = from(source, &relay).await;
             peer.write_all(said).await.unwrap();
             eventually("it is there", || relay.shared.connections() == 1).await;
@@ -122,7 +122,7 @@ async fn nothing_half_done_outside_a_message_holds_up_a_stop() {
 
 #[tokio::test]
 async fn a_peer_that_does_not_read_holds_up_no_stop() {
-    let relay = relay_with(settings(), WatchedQueue::default(), Tls::Off);
+    let relay = relay_with(settings(), WatchedQueue::new(), Tls::Off).await;
     let mut deaf = TcpStream::connect(relay.address).await.unwrap();
     let commands = "MAIL FROM:<a@b.example>\r\n".repeat(1000);
     // Until the relay takes no more, because nobody takes what it answers.
@@ -132,7 +132,7 @@ async fn a_peer_that_does_not_read_holds_up_no_stop() {
 
 #[tokio::test]
 async fn a_stranger_has_seconds_and_so_has_whom_a_reload_made_one() {
-    let relay = relay_with(also_127_0_0_9(), WatchedQueue::default(), Tls::Off);
+    let relay = relay_with(also_127_0_0_9(), WatchedQueue::new(), Tls::Off).await;
     let mut once_a_device = Device(from([127, 0, 0, 9], &relay).await);
     once_a_device.hears("220 ").await;
     let mut device = Device::connect(&relay).await;
@@ -154,7 +154,7 @@ async fn a_stranger_has_seconds_and_so_has_whom_a_reload_made_one() {
 
 #[tokio::test]
 async fn a_stranger_whom_a_reload_admits_is_a_device_at_once() {
-    let relay = relay_with(settings(), WatchedQueue::default(), Tls::Off);
+    let relay = relay_with(settings(), WatchedQueue::new(), Tls::Off).await;
     let mut device = Device(from([127, 0, 0, 9], &relay).await);
     device.hears("220 ").await;
     device.asks("MAIL FROM:<a@b.example>", "550 5.7.1").await;

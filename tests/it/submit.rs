@@ -11,7 +11,8 @@ use mailferry::mail::{
 };
 use mailferry::policy::verdict::{Action, Blame, judge};
 use mailferry::queue::Body;
-use mailferry::submit::{self, Connection, Login, Outcome, Sent, Tls, Trust};
+use mailferry::submit::{self, Connection, Login, Outcome, Sent, Tls};
+use mailferry::tls::Trust;
 use std::time::{Duration, Instant};
 
 const PRX4: &str = "451 4.7.0 Temporary server error. Please try again later. PRX4";

@@ -189,7 +189,7 @@ fn a_stop_of_the_runtime_in_mid_request_blocks_nothing() {
     outside.block_on(eventually(|| endpoint.requests().len() == 1));
     relay.shutdown_timeout(Duration::from_secs(5));
     assert_eq!(fault(&source.trouble().unwrap()), Fault::Network);
-    source.kick();
+    source.probe();
     assert_eq!(outside.block_on(names(&source)), "second");
 }
 
@@ -322,7 +322,7 @@ async fn a_wrong_or_expired_secret_is_for_a_person_and_says_what_to_do() {
         clock.set(50);
         assert!(source.token().await.is_err());
         assert_eq!(endpoint.requests().len(), 1, "asked once, not once a message");
-        source.kick();
+        source.probe();
         assert_eq!(names(&source).await, "first");
     }
 }
@@ -458,11 +458,11 @@ async fn a_refresh_token_that_cannot_be_stored_is_kept_and_stored_before_anythin
     go.notify_one();
     let error = caller.await.unwrap().unwrap_err();
     assert_eq!(fault(&error), Fault::Store, "the access token is not used: {error}");
-    source.kick();
+    source.probe();
     assert_eq!(fault(&source.token().await.unwrap_err()), Fault::Store);
     assert_eq!(endpoint.requests().len(), 1, "nothing is asked while the disk is away");
     std::fs::create_dir(&queue).unwrap();
-    source.kick();
+    source.probe();
     assert_eq!(names(&source).await, "second");
     assert_eq!(endpoint.requests()[1].form["refresh_token"], "refresh-2");
     assert_eq!(store.load().unwrap().unwrap().expose_secret(), "refresh-2");
@@ -574,7 +574,7 @@ async fn no_secret_reaches_the_log() {
     let source = Clock::default().source(of_mine(secret()));
     for _ in 0..2 {
         assert!(source.token().await.is_err());
-        source.kick();
+        source.probe();
     }
     let access = source.token().await.unwrap();
     source.invalidate(&access);

@@ -4,7 +4,7 @@
 
 use super::{Need, count};
 use crate::mail::{AccountId, RelayTime, State, WallTime};
-use crate::queue::{KeepDead, Queue, QueueError, Total};
+use crate::queue::{KeepDead, Ledger, Notes, QueueError, Total};
 use std::collections::BTreeMap;
 
 /// Mail that nobody will send, as its account was renamed or removed.
@@ -52,16 +52,21 @@ impl Ending {
     ///
     /// # Errors
     /// `Broken`, `Closed`.
-    pub async fn look(queue: &dyn Queue, now: RelayTime, wall: WallTime) -> Result<Option<Self>, QueueError> {
-        let Some(keep) = KeepDead::remembered(queue).await? else { return Ok(None) };
+    pub async fn look(
+        ledger: &dyn Ledger,
+        notes: &dyn Notes,
+        now: RelayTime,
+        wall: WallTime,
+    ) -> Result<Option<Self>, QueueError> {
+        let Some(keep) = KeepDead::remembered(notes).await? else { return Ok(None) };
         let Some(before) = keep.told(now) else { return Ok(None) };
-        let dead = queue.finished(State::Dead, before, None).await?;
+        let dead = ledger.finished(State::Dead, before, None).await?;
         let Some(first) = dead.first() else { return Ok(None) };
         let left_ms = i64::try_from(keep.end(first.at).since(now).as_millis()).unwrap_or(i64::MAX);
         let last = dead.last().copied();
         Ok(Some(Self {
             messages: u64::try_from(dead.len()).unwrap_or(u64::MAX),
-            and_more: !queue.finished(State::Dead, before, last).await?.is_empty(),
+            and_more: !ledger.finished(State::Dead, before, last).await?.is_empty(),
             first: WallTime::from_ms(wall.as_ms().saturating_add(left_ms)),
         }))
     }

@@ -117,10 +117,10 @@ impl Relay {
     /// A file of the new settings cannot be read or used; nothing is changed then.
     pub async fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, StartError> {
         let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes } =
-            InForce::of(&self.fixed.in_place(new), self.clock)?;
+            InForce::of(&self.fixed.in_place(new), self.clock())?;
         self.listeners.reload(listen);
         self.receive.send_replace(Arc::new(receive));
-        self.queue.set_min_free_space(min_free_space_bytes);
+        self.queue.health.set_min_free_space(min_free_space_bytes);
         self.keep.send_replace(keep);
         if let Ok(mut p) = self.rooms.places.write() {
             *p = places;

@@ -1,6 +1,7 @@
 //! A disk that changes what was written, page by page: what is damaged is set aside and named, everything else is
 //! delivered, and nothing twice.
 
+use super::tests::open;
 use super::tests::*;
 use super::*;
 use crate::mail::State;

@@ -6,7 +6,9 @@
 use super::Shared;
 use super::row;
 use crate::mail::{AccountId, QueueId, RelayTime, State};
-use crate::queue::{Body, Lease, LeaseGuard, Next, QueueError};
+use crate::queue::body::Body;
+use crate::queue::error::QueueError;
+use crate::queue::lease::{Lease, LeaseGuard, Next};
 use rusqlite::{Connection, OptionalExtension};
 use std::sync::Arc;
 

@@ -9,7 +9,9 @@ use super::schema::{self, Use};
 use super::transaction::{Op, Transaction};
 use super::{DATABASE, Ops, Shared, blocking, mending};
 use crate::mail::{AccountId, Progress, QueueId, QueuedMessage, Recipient, RelayTime, State};
-use crate::queue::{Change, ChangeStep, Filter, Finished, Page, QueueError, SMALL_BYTES};
+use crate::queue::body::SMALL_BYTES;
+use crate::queue::error::QueueError;
+use crate::queue::ledger::{Change, ChangeStep, Filter, Finished, Page};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::sync::{Arc, PoisonError};
 

@@ -45,17 +45,22 @@ mod writer;
 
 use crate::files;
 use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, State, WallTime};
+use crate::queue;
 use crate::queue::body::Sealed;
+use crate::queue::body::{Body, Draft, SMALL_BYTES};
+use crate::queue::clock::Clock;
 use crate::queue::disk::Disk;
-use crate::queue::{
-    Body, Change, ChangeStep, Clock, Done, Draft, Filter, Finished, Intake, Lease, Next, Notice, OpenError,
-    Page, Queue, QueueError, SMALL_BYTES, Settings, Settlement, Stored, Total,
-};
+use crate::queue::error::{Done, QueueError};
+use crate::queue::lease::{Lease, Next, Settlement};
+use crate::queue::ledger::{Change, ChangeStep, Filter, Finished, Page, Total};
+use crate::queue::message::{NewMessage, Notice, Stored};
+use crate::queue::role::{Health, Ids, Intake, Ledger, Notes, Outbox, Queue};
+use crate::queue::settings::Settings;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use handover::HandOvers;
 use lease::Pick;
-use open::{Ground, refuse_gone, start_on_sound_ground};
+use open::{Ground, OpenError, refuse_gone, start_on_sound_ground};
 use rebuild::Damage;
 pub use rebuild::{Rescued, rescue};
 use row::Entry;
@@ -63,6 +68,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use schema::Use;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
@@ -75,9 +81,9 @@ const DATABASE: &str = "queue.db";
 
 /// Gives ids: the wall clock's milliseconds and a counter, always above every id before.
 #[derive(Debug)]
-struct Ids(AtomicI64);
+struct IdCounter(AtomicI64);
 
-impl Ids {
+impl IdCounter {
     fn next(&self) -> QueueId {
         let floor = WallTime::now().as_ms() << 21;
         let next = |last: i64| (last + 1).max(floor);
@@ -94,7 +100,7 @@ impl Ids {
 struct Shared {
     directory: PathBuf,
     disk: Arc<Disk>,
-    ids: Ids,
+    ids: IdCounter,
     clock: Clock,
     turns: Mutex<Turns>,
     /// Messages out for sending or being changed. An id leaves only after the transaction that ended its lease,
@@ -178,8 +184,21 @@ impl Ops {
     }
 }
 
+/// Opens the queue off the runtime's threads.
+///
+/// # Errors
+/// See `OpenError`.
+pub(super) async fn open(settings: &Settings) -> Result<Queue, queue::OpenError> {
+    let of = settings.clone();
+    let opened = tokio::task::spawn_blocking(move || SqliteQueue::open(&of)).await;
+    let unusable =
+        |e| OpenError::Directory { directory: settings.directory.clone(), error: io::Error::other(e) };
+    let (queue, clock) = opened.map_err(unusable)??;
+    Ok(Queue::of(&queue, clock))
+}
+
 /// The queue of one directory; nobody else has it open.
-pub struct SqliteQueue {
+struct SqliteQueue {
     shared: Arc<Shared>,
     ops: Arc<Ops>,
 }
@@ -195,7 +214,7 @@ impl SqliteQueue {
     ///
     /// # Errors
     /// See `OpenError`.
-    pub fn open(settings: &Settings) -> Result<(Arc<Self>, Clock), OpenError> {
+    fn open(settings: &Settings) -> Result<(Arc<Self>, Clock), OpenError> {
         let directory = &settings.directory;
         let file = directory.join(DATABASE);
         let unusable = |error| OpenError::Directory { directory: directory.clone(), error };
@@ -215,7 +234,7 @@ impl SqliteQueue {
         let shared = Arc::new(Shared {
             directory: directory.clone(),
             disk,
-            ids: Ids(AtomicI64::new(ground.last_id)),
+            ids: IdCounter(AtomicI64::new(ground.last_id)),
             clock: ground.clock,
             turns: Mutex::new(ground.turns),
             leased: Mutex::default(),
@@ -243,11 +262,6 @@ impl SqliteQueue {
         let ops = start(&shared, conn).map_err(unusable)?;
         crate::events::queue::opened(directory);
         Ok((Arc::new(Self { shared, ops: Arc::new(Ops(Mutex::new(Some(ops)))) }), clock))
-    }
-
-    /// Leaves so much free from now on, as `Settings::min_free_space_bytes`.
-    pub fn set_min_free_space(&self, bytes: u64) {
-        self.shared.disk.space.set_min_free(bytes);
     }
 
     fn read<T: Send + 'static>(
@@ -327,13 +341,19 @@ fn start(shared: &Arc<Shared>, conn: Connection) -> std::io::Result<mpsc::Sender
 
 fn entries(notices: Vec<Notice>) -> Vec<(Entry, Bytes)> {
     let entry = |n: Notice| {
-        let digest = crate::queue::body::digest(&n.intake.head, &n.content);
-        (Entry::new(n.intake, n.content.len() as u64, digest), n.content.into())
+        let digest = crate::queue::body::digest(&n.message.head, &n.content);
+        (Entry::new(n.message, n.content.len() as u64, digest), n.content.into())
     };
     notices.into_iter().map(entry).collect()
 }
 
-impl Queue for SqliteQueue {
+impl Ids for SqliteQueue {
+    fn next_id(&self) -> QueueId {
+        self.shared.ids.next()
+    }
+}
+
+impl Intake for SqliteQueue {
     fn draft(&self, expected_bytes: u64) -> Result<Draft, QueueError> {
         if *self.shared.closed.borrow() {
             return Err(QueueError::Closed);
@@ -347,35 +367,25 @@ impl Queue for SqliteQueue {
         Ok(Draft::new(self.next_id(), Arc::clone(&self.shared.disk)))
     }
 
-    fn next_id(&self) -> QueueId {
-        self.shared.ids.next()
-    }
-
-    fn commit(&self, draft: Draft, intakes: Vec<Intake>) -> Done<Vec<Stored>> {
+    fn commit(&self, draft: Draft, messages: Vec<NewMessage>) -> Done<Vec<Stored>> {
         let ops = Arc::clone(&self.ops);
         Box::pin(async move {
-            if intakes.is_empty() {
+            if messages.is_empty() {
                 return Err(QueueError::Broken("a message without recipients".into()));
             }
             draft.take_room()?;
-            let sealed: Sealed = draft.seal(intakes.iter().map(|i| i.id).collect()).await?;
-            let entry = |intake: Intake| {
-                let digest = sealed.digest(&intake.head);
-                Entry::new(intake, sealed.len, digest)
+            let sealed: Sealed = draft.seal(messages.iter().map(|m| m.id).collect()).await?;
+            let entry = |message: NewMessage| {
+                let digest = sealed.digest(&message.head);
+                Entry::new(message, sealed.len, digest)
             };
-            let entries = intakes.into_iter().map(entry).collect();
+            let entries = messages.into_iter().map(entry).collect();
             ops.ask(|reply| Op::Store { entries, sealed, reply }).await
         })
     }
+}
 
-    fn post(&self, notices: Vec<Notice>) -> Done<Vec<Stored>> {
-        let ops = Arc::clone(&self.ops);
-        Box::pin(async move {
-            let notices = entries(notices);
-            ops.ask(|reply| Op::Post { notices, reply }).await
-        })
-    }
-
+impl Outbox for SqliteQueue {
     fn lease(&self, account: &AccountId, now: RelayTime, except: Vec<QueueId>) -> Done<Next> {
         let (shared, ops, account) = (Arc::clone(&self.shared), Arc::clone(&self.ops), account.clone());
         Box::pin(async move {
@@ -419,10 +429,20 @@ impl Queue for SqliteQueue {
         })
     }
 
+    fn post(&self, notices: Vec<Notice>) -> Done<Vec<Stored>> {
+        let ops = Arc::clone(&self.ops);
+        Box::pin(async move {
+            let notices = entries(notices);
+            ops.ask(|reply| Op::Post { notices, reply }).await
+        })
+    }
+
     fn arrivals(&self, account: &AccountId) -> Arc<Notify> {
         self.shared.arrivals(account)
     }
+}
 
+impl Ledger for SqliteQueue {
     fn list(&self, filter: Filter, after: Option<QueueId>) -> Done<Page> {
         let (shared, ops, filter) = (Arc::clone(&self.shared), Arc::clone(&self.ops), Arc::new(filter));
         Box::pin(async move {
@@ -499,6 +519,18 @@ impl Queue for SqliteQueue {
         })
     }
 
+    fn finished(&self, state: State, before: RelayTime, after: Option<Finished>) -> Done<Vec<Finished>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(blocking(move || ledger::finished(&shared, state, before, after)))
+    }
+
+    fn prune(&self, delivered_before: RelayTime) -> Done<u64> {
+        let (shared, ops) = (Arc::clone(&self.shared), Arc::clone(&self.ops));
+        Box::pin(ledger::prune(shared, ops, delivered_before))
+    }
+}
+
+impl Notes for SqliteQueue {
     fn note(&self, name: &str) -> Done<Option<String>> {
         let name = name.to_owned();
         self.read(move |conn, _| {
@@ -517,17 +549,9 @@ impl Queue for SqliteQueue {
             answer.await.unwrap_or(Err(QueueError::Closed))
         })
     }
+}
 
-    fn finished(&self, state: State, before: RelayTime, after: Option<Finished>) -> Done<Vec<Finished>> {
-        let shared = Arc::clone(&self.shared);
-        Box::pin(blocking(move || ledger::finished(&shared, state, before, after)))
-    }
-
-    fn prune(&self, delivered_before: RelayTime) -> Done<u64> {
-        let (shared, ops) = (Arc::clone(&self.shared), Arc::clone(&self.ops));
-        Box::pin(ledger::prune(shared, ops, delivered_before))
-    }
-
+impl Health for SqliteQueue {
     fn left_behind(&self) -> Vec<PathBuf> {
         let holds = |d: &PathBuf| std::fs::read_dir(d).is_ok_and(|mut names| names.next().is_some());
         let places = ["damaged", "unclaimed"].map(|name| self.shared.directory.join(name));
@@ -536,6 +560,10 @@ impl Queue for SqliteQueue {
 
     fn free_bytes(&self) -> u64 {
         self.shared.disk.space.free()
+    }
+
+    fn set_min_free_space(&self, bytes: u64) {
+        self.shared.disk.space.set_min_free(bytes);
     }
 
     fn failed(&self) -> BoxFuture<'static, String> {

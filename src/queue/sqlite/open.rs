@@ -9,11 +9,86 @@ use super::store::{self, Frames};
 use super::turns::Turns;
 use super::{DATABASE, handover};
 use crate::mail::{RelayTime, WallTime};
+use crate::queue;
+use crate::queue::clock::Clock;
 use crate::queue::disk::Disk;
-use crate::queue::{Clock, OpenError, QueueError};
+use crate::queue::error::QueueError;
 use rusqlite::{Connection, OptionalExtension};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// Why a queue does not open. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    /// Another process has it.
+    #[error("the queue in {} is in use by another process", .0.display())]
+    Locked(PathBuf),
+    /// Written by a later mailferry.
+    #[error("the queue has schema version {found}, this mailferry knows up to {known}")]
+    Newer {
+        /// What the file says.
+        found: i64,
+        /// What this program can read.
+        known: i64,
+    },
+    /// The directory cannot be made, read or written.
+    #[error("cannot use the queue directory {}: {error}", .directory.display())]
+    Directory {
+        /// The one in the settings.
+        directory: PathBuf,
+        /// The system's words.
+        error: std::io::Error,
+    },
+    /// There was a queue, and its database is gone or somebody else's: nothing is made in its place.
+    #[error("{} {what}, in a directory that was used before", .file.display())]
+    NotOurs {
+        /// The database.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// SQLite does not take the file.
+    #[error("cannot open the queue database {}: {error}", .file.display())]
+    Database {
+        /// The file.
+        file: PathBuf,
+        /// SQLite's words.
+        error: String,
+    },
+}
+
+impl OpenError {
+    pub(super) fn hint(&self) -> String {
+        let hint = match self {
+            Self::Locked(_) => "stop the running mailferry first, or ask it through its control socket",
+            Self::Newer { .. } => "install the mailferry that wrote it, or a later one",
+            Self::Directory { .. } => "it and all in it must belong to the user mailferry runs as, mode 0700",
+            Self::NotOurs { file, .. } => {
+                let directory = file.parent().unwrap_or(Path::new(".")).display();
+                return format!(
+                    "put the right queue.db back; or, to begin anew, move {directory} away: mail in it is not in the new queue"
+                );
+            }
+            Self::Database { .. } => {
+                "mailferry queue rescue --to DIR writes what can be read of it, whatever is wrong with it"
+            }
+        };
+        hint.to_owned()
+    }
+}
+
+impl From<OpenError> for queue::OpenError {
+    fn from(e: OpenError) -> Self {
+        let (said, hint) = (e.to_string(), e.hint());
+        match e {
+            OpenError::Locked(_) => Self::InUse { said, hint },
+            OpenError::Newer { .. }
+            | OpenError::Directory { .. }
+            | OpenError::NotOurs { .. }
+            | OpenError::Database { .. } => Self::Unusable { said, hint },
+        }
+    }
+}
 
 /// A database that is empty beside what a queue leaves, or that another program wrote, is not begun anew: whatever was
 /// acknowledged is elsewhere, and somebody must hear of it.

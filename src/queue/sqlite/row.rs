@@ -1,7 +1,10 @@
 //! Between rows and values.
 
 use crate::mail::{AccountId, Attempt, ClientName, QueueId, QueuedMessage, RelayTime, State, WallTime};
-use crate::queue::{Body, Intake, QueueError, disk::Disk, pending};
+use crate::queue::body::Body;
+use crate::queue::disk::Disk;
+use crate::queue::error::QueueError;
+use crate::queue::message::{NewMessage, pending};
 use rusqlite::ffi::{SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
 use rusqlite::{Connection, OptionalExtension, Row};
 use std::net::IpAddr;
@@ -82,7 +85,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(intake: Intake, content_len: u64, body_digest: u32) -> Self {
+    pub(super) fn new(intake: NewMessage, content_len: u64, body_digest: u32) -> Self {
         let size = intake.head.len() as u64 + content_len;
         let reverse_path = to_json(&intake.envelope.reverse_path);
         let recipients = to_json(&pending(&intake.envelope.recipients));

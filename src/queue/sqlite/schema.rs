@@ -137,8 +137,9 @@ pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<()> {
 mod tests {
     use super::*;
     use crate::mail::{RelayTime, State};
+    use crate::queue::role::{Health, Ledger};
+    use crate::queue::settings::Settings;
     use crate::queue::sqlite::SqliteQueue;
-    use crate::queue::{Queue, Settings};
 
     /// A queue as version 0.1 left it: its clock at `relay_ms`, and a message in every state.
     fn of_version_1(directory: &Path, relay_ms: i64) {

@@ -8,7 +8,7 @@
 use super::schema::{Use, connect};
 use super::{DATABASE, Shared};
 use crate::files;
-use crate::queue::QueueError;
+use crate::queue::error::QueueError;
 use rusqlite::Connection;
 use std::fs::File;
 use std::io;

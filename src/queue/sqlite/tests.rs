@@ -3,7 +3,8 @@
 use super::*;
 use crate::mail::{ClientName, Envelope, Progress, QueuedMessage, Recipient, Reply, ReversePath};
 use crate::queue::disk::Step;
-use crate::queue::{Changing, Destination, Listing};
+use crate::queue::lease::Destination;
+use crate::queue::ledger::{Changing, Listing};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Instant;
@@ -13,7 +14,7 @@ pub(super) const LARGE: usize = 100_000;
 /// All at once, where there are few.
 impl SqliteQueue {
     pub(super) async fn list(self: &Arc<Self>, filter: Filter) -> Result<Vec<QueuedMessage>, QueueError> {
-        let (mut listing, mut all) = (Listing::new(Arc::clone(self) as Arc<dyn Queue>, filter), vec![]);
+        let (mut listing, mut all) = (Listing::new(Arc::clone(self) as _, filter), vec![]);
         while let Some(page) = listing.next().await {
             all.append(&mut page?.messages);
         }
@@ -26,7 +27,7 @@ impl SqliteQueue {
         change: Change,
         now: RelayTime,
     ) -> Result<Vec<QueueId>, QueueError> {
-        let mut changing = Changing::new(Arc::clone(self) as Arc<dyn Queue>, filter, change, now);
+        let mut changing = Changing::new(Arc::clone(self) as _, filter, change, now);
         let mut all = vec![];
         while let Some(step) = changing.next().await {
             all.extend(step?.changed.into_iter().map(|(id, _)| id));
@@ -47,8 +48,8 @@ pub(super) fn account() -> AccountId {
     AccountId::new("scanner@contoso.com")
 }
 
-pub(super) fn intake(id: QueueId) -> Intake {
-    Intake {
+pub(super) fn intake(id: QueueId) -> NewMessage {
+    NewMessage {
         id,
         account: account(),
         envelope: Envelope {
@@ -345,7 +346,7 @@ async fn a_reader_that_stays_open_bounds_mail_and_not_the_disk() {
     let reader = Connection::open(tmp.path().join(DATABASE)).unwrap();
     reader.execute_batch("BEGIN; SELECT * FROM message").unwrap();
     let size = || std::fs::metadata(tmp.path().join("queue.db-wal")).unwrap().len();
-    let notices = || (0..64).map(|_| Notice { intake: intake(queue.next_id()), content: vec![7; 60_000] });
+    let notices = || (0..64).map(|_| Notice { message: intake(queue.next_id()), content: vec![7; 60_000] });
     let mut stored = 0;
     let refused = loop {
         if let Err(refused) = queue.draft(0) {
@@ -506,7 +507,7 @@ async fn a_large_backlog_opens_and_leases_at_once() {
     let tmp = tempfile::tempdir().unwrap();
     let queue = open(tmp.path());
     for _ in 0..50 {
-        let notices = (0..1_000).map(|_| Notice { intake: intake(queue.next_id()), content: vec![7; 100] });
+        let notices = (0..1_000).map(|_| Notice { message: intake(queue.next_id()), content: vec![7; 100] });
         queue.post(notices.collect()).await.unwrap();
     }
     queue.close().await;
@@ -616,12 +617,12 @@ async fn a_row_that_cannot_be_read_is_an_alarm_and_holds_up_nobody() {
 }
 
 async fn post(queue: &SqliteQueue, count: usize, len: usize) -> Vec<QueueId> {
-    let notices = (0..count).map(|_| Notice { intake: intake(queue.next_id()), content: vec![7; len] });
+    let notices = (0..count).map(|_| Notice { message: intake(queue.next_id()), content: vec![7; len] });
     queue.post(notices.collect()).await.unwrap().iter().map(Stored::id).collect()
 }
 
 fn changing(queue: &Arc<SqliteQueue>, change: Change) -> Changing {
-    Changing::new(Arc::clone(queue) as Arc<dyn Queue>, Filter::default(), change, RelayTime::default())
+    Changing::new(Arc::clone(queue) as _, Filter::default(), change, RelayTime::default())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -741,7 +742,7 @@ async fn a_list_goes_on_without_its_index_and_past_what_cannot_be_read() {
         if is_damaged {
             conn.execute_batch("DROP INDEX message_state").unwrap();
         }
-        let mut listing = Listing::new(Arc::clone(&queue) as Arc<dyn Queue>, Filter::default());
+        let mut listing = Listing::new(Arc::clone(&queue) as _, Filter::default());
         let (mut listed, mut unreadable) = (vec![], vec![]);
         while let Some(page) = listing.next().await {
             let mut page = page.unwrap();
@@ -761,11 +762,11 @@ async fn a_message_with_many_recipients_makes_a_page_of_its_own() {
         let mut intake = intake(queue.next_id());
         intake.envelope.recipients =
             (0..1_500).map(|n| format!("r{n}@contoso.com").parse().unwrap()).collect();
-        queue.post(vec![Notice { intake, content: vec![] }]).await.unwrap();
+        queue.post(vec![Notice { message: intake, content: vec![] }]).await.unwrap();
     }
     let (mut pages, mut after) = (0, None);
     loop {
-        let page = Queue::list(queue.as_ref(), Filter::default(), after).await.unwrap();
+        let page = Ledger::list(queue.as_ref(), Filter::default(), after).await.unwrap();
         assert!(page.messages.len() <= 2, "{}", page.messages.len());
         pages += 1;
         after = page.next;

@@ -8,7 +8,10 @@ use super::row::{DEAD, DELIVERED, Entry, QUEUED, digest_of, load, state_code, to
 use super::{Shared, turns::Turns};
 use crate::mail::{AccountId, Attempt, Progress, QueueId, QueuedMessage, RelayTime, Stage, State, WallTime};
 use crate::queue::body::Sealed;
-use crate::queue::{Change, ChangeStep, Destination, Filter, Lease, QueueError, Settlement, Stored};
+use crate::queue::error::QueueError;
+use crate::queue::lease::{Destination, Lease, Settlement};
+use crate::queue::ledger::{Change, ChangeStep, Filter};
+use crate::queue::message::Stored;
 use bytes::Bytes;
 use rusqlite::{Connection, params};
 use std::collections::{HashMap, HashSet};
@@ -95,7 +98,7 @@ impl Op {
         let ids = |result: Result<Outcome, QueueError>| {
             result.map(|o| if let Outcome::Ids(ids) = o { ids } else { Vec::new() })
         };
-        let stored = |ids: Vec<QueueId>| ids.into_iter().map(|id| Stored { id }).collect();
+        let stored = |ids: Vec<QueueId>| ids.into_iter().map(Stored::new).collect();
         // Whoever stopped waiting gets no answer.
         match self {
             Self::Store { mut sealed, reply, .. } => {

@@ -6,7 +6,7 @@ use super::row::DELIVERED;
 use super::schema::{Use, connect};
 use super::{DATABASE, Shared, lock_of};
 use crate::mail::QueueId;
-use crate::queue::QueueError;
+use crate::queue::error::QueueError;
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;

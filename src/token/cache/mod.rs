@@ -295,7 +295,7 @@ impl Cache {
     }
 
     /// The admin says it is mended: the next caller asks at once.
-    pub fn kick(&mut self, now: RelayTime) {
+    pub fn probe(&mut self, now: RelayTime) {
         if let Some(t) = &mut self.trouble {
             t.not_before = now;
         }

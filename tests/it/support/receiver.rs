@@ -5,7 +5,8 @@ use mailferry::mail::{AccountId, ClientName};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
 use mailferry::policy::route::{Route, Routes};
 use mailferry::receive::listener::{self, Shared};
-use mailferry::receive::{Auth, Listen, Settings, Tls, certificate};
+use mailferry::receive::{Auth, Listen, Settings, Tls};
+use mailferry::tls::server;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,24 +60,24 @@ pub struct Relay {
     pub served: JoinHandle<std::io::Result<()>>,
 }
 
-pub fn relay_with(settings: Settings, queue: WatchedQueue, tls: Tls) -> Relay {
+pub async fn relay_with(settings: Settings, queue: impl Future<Output = WatchedQueue>, tls: Tls) -> Relay {
     let socket = listener::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let address = socket.local_addr().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let certificate =
-        (tls != Tls::Off).then(|| certificate::load_or_make(dir.path(), "relay.contoso.local").unwrap());
+        (tls != Tls::Off).then(|| server::load_or_make(dir.path(), "relay.contoso.local").unwrap());
     let listen = Listen { address, tls, auth: Auth::Off, certificate };
     let (settings, told) = watch::channel(Arc::new(settings));
     let (stop, stopped) = watch::channel(None);
-    let queue = Arc::new(queue);
-    let shared = Arc::new(Shared::new(told, queue.clone(), queue.clock));
+    let queue = Arc::new(queue.await);
+    let shared = Arc::new(Shared::new(told, Arc::clone(&queue.watched.intake), queue.watched.clock));
     let listen = watch::channel(Arc::new(listen)).1;
     let served = tokio::spawn(listener::serve(socket, listen, Arc::clone(&shared), stopped));
     Relay { address, queue, shared, settings, stop, served }
 }
 
-pub fn relay() -> Relay {
-    relay_with(settings(), WatchedQueue::default(), Tls::Off)
+pub async fn relay() -> Relay {
+    relay_with(settings(), WatchedQueue::new(), Tls::Off).await
 }
 
 pub struct Device<S>(pub S);

@@ -1,13 +1,12 @@
-//! Which certificates are believed, and how a refusal is told.
+//! Whose certificates are believed, and how a handshake that failed is told.
 //!
-//! Invariant: there is no way to connect without verification; TLS 1.2 and 1.3 only; one provider (aws-lc-rs).
-//! The system's roots are read at the first connection, once, and shared with the session tickets by all later
-//! ones. Must not know: SMTP.
+//! Invariant: there is no way to connect without verification. The system's roots are read once, and shared with the
+//! session tickets by all connections. Must not know: what is spoken inside.
 
-use crate::mail::{Cause, Failure, Stage, WallTime};
+use super::pem::{self, PemError};
+use super::{VERSIONS, provider};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
@@ -19,10 +18,10 @@ use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 use x509_cert::der::Decode;
 
-/// Why a `ca_file` cannot be used.
+/// Why nobody can be believed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// Not there, or not readable by the relay.
+    /// The file is not there, or not readable by the relay.
     #[error("cannot read {}: {why}", path.display())]
     Unreadable {
         /// As configured.
@@ -38,6 +37,9 @@ pub enum TrustError {
         /// What is wrong with it.
         why: String,
     },
+    /// The system's own authorities cannot be read.
+    #[error("no certificate authorities to trust: {0}")]
+    System(rustls::Error),
 }
 
 /// The roots and the TLS settings made of them. Clones share both.
@@ -45,9 +47,17 @@ pub enum TrustError {
 pub struct Trust(Arc<Shared>);
 
 struct Shared {
-    /// In place of the system's; empty: those.
-    own: Vec<CertificateDer<'static>>,
+    roots: Roots,
     connector: OnceCell<TlsConnector>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Roots {
+    System,
+    /// In place of the system's.
+    Only(Vec<CertificateDer<'static>>),
+    /// The system's, and these.
+    Besides(Vec<CertificateDer<'static>>),
 }
 
 impl Trust {
@@ -56,63 +66,89 @@ impl Trust {
     /// # Errors
     /// The file cannot be read or holds no certificate.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, TrustError> {
-        let own = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
-        Ok(Self(Arc::new(Shared { own, connector: OnceCell::new() })))
+        let own = ca_file.map(read_certificates).transpose()?;
+        Ok(Self::of(own.map_or(Roots::System, Roots::Only)))
+    }
+
+    /// The system's roots, and those in `ca_file` (PEM) besides.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds no certificate.
+    pub fn besides_the_system(ca_file: Option<&Path>) -> Result<Self, TrustError> {
+        let more = ca_file.map(read_certificates).transpose()?;
+        Ok(Self::of(more.map_or(Roots::System, Roots::Besides)))
+    }
+
+    fn of(roots: Roots) -> Self {
+        Self(Arc::new(Shared { roots, connector: OnceCell::new() }))
+    }
+
+    /// Whether it believes the same authorities as the other, as far as settings say whom.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.roots == other.0.roots
     }
 
     /// The connector, made at the first call: a hundred and fifty roots are read from disk then, so off the
     /// runtime's threads.
-    pub(super) async fn connector(&self) -> Result<&TlsConnector, Failure> {
+    ///
+    /// # Errors
+    /// `System`.
+    pub async fn connector(&self) -> Result<&TlsConnector, TrustError> {
         self.0
             .connector
             .get_or_try_init(|| async {
-                let own = self.0.own.clone();
-                tokio::task::spawn_blocking(move || connector(own))
+                let roots = self.0.roots.clone();
+                tokio::task::spawn_blocking(move || connector(roots))
                     .await
-                    .map_err(|e| e.to_string())
-                    .and_then(|made| made.map_err(|e| e.to_string()))
+                    .map_err(|e| rustls::Error::General(e.to_string()))
+                    .and_then(|made| made)
+                    .map_err(TrustError::System)
             })
             .await
-            .map_err(|why| Failure::new(Stage::Tls, Cause::Certificate(why)))
     }
 }
 
 impl std::fmt::Debug for Trust {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trust").field("own_roots", &self.0.own.len()).finish_non_exhaustive()
+        let own_roots = match &self.0.roots {
+            Roots::System => 0,
+            Roots::Only(own) | Roots::Besides(own) => own.len(),
+        };
+        f.debug_struct("Trust").field("own_roots", &own_roots).finish_non_exhaustive()
     }
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    let pem = std::fs::read(path).map_err(|e| TrustError::Unreadable { path: path.to_owned(), why: e })?;
     let bad = |why: String| TrustError::NotCertificates { path: path.to_owned(), why };
-    let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| bad(e.to_string()))?;
-    if certificates.is_empty() {
-        return Err(bad("expected a line -----BEGIN CERTIFICATE-----".to_owned()));
-    }
-    let mut store = RootCertStore::empty();
-    for certificate in &certificates {
-        store.add(certificate.clone()).map_err(|e| bad(e.to_string()))?;
-    }
+    let certificates = pem::certificates(path).map_err(|e| match e {
+        PemError::Unreadable(why) => TrustError::Unreadable { path: path.to_owned(), why },
+        PemError::NotPem(why) => bad(why),
+    })?;
+    store(&certificates).map_err(|e| bad(e.to_string()))?;
     Ok(certificates)
 }
 
-fn connector(own: Vec<CertificateDer<'static>>) -> Result<TlsConnector, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = if own.is_empty() {
-        Arc::new(Verifier::new(Arc::clone(&provider))?)
-    } else {
-        let mut store = RootCertStore::empty();
-        for certificate in own {
-            store.add(certificate)?;
+fn store(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, rustls::Error> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates {
+        store.add(certificate.clone())?;
+    }
+    Ok(store)
+}
+
+fn connector(roots: Roots) -> Result<TlsConnector, rustls::Error> {
+    let provider = provider();
+    let verifier: Arc<dyn ServerCertVerifier> = match roots {
+        Roots::System => Arc::new(Verifier::new(Arc::clone(&provider))?),
+        Roots::Besides(more) => Arc::new(Verifier::new_with_extra_roots(more, Arc::clone(&provider))?),
+        Roots::Only(own) => {
+            WebPkiServerVerifier::builder_with_provider(Arc::new(store(&own)?), Arc::clone(&provider))
+                .build()
+                .map_err(|e| rustls::Error::General(e.to_string()))?
         }
-        WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(&provider))
-            .build()
-            .map_err(|e| rustls::Error::General(e.to_string()))?
     };
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_protocol_versions(&VERSIONS)?
         // The only way to hand rustls a verifier of one's own; this one verifies everything.
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Naming(verifier)))
@@ -178,23 +214,40 @@ impl ServerCertVerifier for Naming {
     }
 }
 
-/// Why the handshake failed. Only what verification says is about the certificate; a server or a load balancer that
-/// is out of order breaks handshakes off with an alert, and is well again a minute later.
-pub(super) fn cause(error: &rustls::Error) -> Cause {
-    use rustls::AlertDescription::{InsufficientSecurity, ProtocolVersion};
-    use rustls::Error as E;
-    let (said, lasts) = match error {
-        E::InvalidCertificate(why) => return Cause::Certificate(explain_certificate(why)),
-        E::NoCertificatesPresented => return Cause::Certificate("the server shows none".to_owned()),
-        E::InvalidMessage(_) => ("the server does not speak TLS here".to_owned(), false),
-        E::AlertReceived(alert) => {
-            let lasts = matches!(alert, ProtocolVersion | InsufficientSecurity);
-            (format!("the server broke the handshake off: {alert:?}"), lasts)
-        }
-        E::PeerIncompatible(why) => (format!("the server speaks no TLS 1.2 or 1.3 we do: {why:?}"), true),
-        other => (other.to_string(), false),
-    };
-    Cause::Handshake { said, lasts }
+/// Why a handshake failed. Only what verification says is about the certificate; a server or a load balancer that is
+/// out of order breaks handshakes off with an alert, and is well again a minute later.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeError {
+    /// The certificate is not believed.
+    #[error("{0}")]
+    Certificate(String),
+    /// Anything else.
+    #[error("{said}")]
+    Broken {
+        /// In words. Peer text.
+        said: String,
+        /// Both sides speak, and will not agree tomorrow either.
+        lasts: bool,
+    },
+}
+
+impl From<&rustls::Error> for HandshakeError {
+    fn from(error: &rustls::Error) -> Self {
+        use rustls::AlertDescription::{InsufficientSecurity, ProtocolVersion};
+        use rustls::Error as E;
+        let (said, lasts) = match error {
+            E::InvalidCertificate(why) => return Self::Certificate(explain_certificate(why)),
+            E::NoCertificatesPresented => return Self::Certificate("the server shows none".to_owned()),
+            E::InvalidMessage(_) => ("the server does not speak TLS here".to_owned(), false),
+            E::AlertReceived(alert) => {
+                let lasts = matches!(alert, ProtocolVersion | InsufficientSecurity);
+                (format!("the server broke the handshake off: {alert:?}"), lasts)
+            }
+            E::PeerIncompatible(why) => (format!("the server speaks no TLS 1.2 or 1.3 we do: {why:?}"), true),
+            other => (other.to_string(), false),
+        };
+        Self::Broken { said, lasts }
+    }
 }
 
 fn explain_certificate(why: &CertificateError) -> String {
@@ -227,8 +280,10 @@ fn bare_name(presented: &str) -> &str {
         .map_or(presented, |inner| inner.trim_matches('"'))
 }
 
-fn date(at: UnixTime) -> WallTime {
-    WallTime::from_ms(i64::try_from(at.as_secs()).unwrap_or(i64::MAX / 1000).saturating_mul(1000))
+/// RFC 3339 in UTC, to the second.
+fn date(at: UnixTime) -> jiff::Timestamp {
+    let seconds = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! The certificate a listener shows.
 //!
-//! Invariant: a private key on disk is readable by its owner alone; TLS 1.2 and 1.3 only, through one provider.
-//! Must not know: listeners, sessions.
+//! Invariant: a private key made here is readable by its owner alone. Must not know: listeners, sessions.
 
+use super::pem::{self, PemError};
+use super::{VERSIONS, provider};
 use crate::files;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,21 +59,15 @@ impl CertificateError {
 /// # Errors
 /// They cannot be read, or do not fit.
 pub fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, CertificateError> {
-    let failed = |path: &Path, e: pem::Error| match e {
-        pem::Error::Io(why) => CertificateError::Unreadable { path: path.into(), why },
-        other => CertificateError::NotPem { path: path.into(), why: other.to_string() },
+    let failed = |path: &Path, e| match e {
+        PemError::Unreadable(why) => CertificateError::Unreadable { path: path.into(), why },
+        PemError::NotPem(why) => CertificateError::NotPem { path: path.into(), why },
     };
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| failed(certificate, e))?;
-    if chain.is_empty() {
-        let why = "no certificate in it".to_owned();
-        return Err(CertificateError::NotPem { path: certificate.into(), why });
-    }
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|e| failed(key, e))?;
+    let chain = pem::certificates(certificate).map_err(|e| failed(certificate, e))?;
+    let key = pem::private_key(key).map_err(|e| failed(key, e))?;
     let useless = |e: rustls::Error| CertificateError::Useless(e.to_string());
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&VERSIONS)
         .map_err(useless)?
         .with_no_client_auth()
         .with_single_cert(chain, key)
