@@ -22,6 +22,7 @@ use crate::control::{self, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
 use crate::files;
+use crate::http::Limits;
 use crate::mail::Sender;
 use crate::mail::WallTime;
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
@@ -303,7 +304,7 @@ fn dispatch_settings(settings: &Settings, clock: Clock) -> Result<dispatch::Sett
 }
 
 fn oauth(a: &config::Account, oauth: &config::OAuth, clock: Clock) -> Result<dispatch::OAuth, StartError> {
-    let source = token::Source::new(oauth.token.clone(), token::Limits::default(), move || clock.now())
+    let source = token::Source::new(oauth.token.clone(), Limits::default(), move || clock.now())
         .map_err(|error| StartError::OAuth { account: a.id.to_string(), error })?;
     Ok(dispatch::OAuth { source, fallback_until: oauth.fallback_until })
 }
