@@ -3,6 +3,7 @@
 use super::tally::{Add, Family, Kind, Value};
 use super::{in_ms, in_words};
 use crate::mail::{AccountId, WallTime};
+use crate::policy::expiry::Expiry;
 use std::fmt;
 use std::time::Duration;
 use tracing::{error, info, warn};
@@ -58,16 +59,14 @@ pub enum Fact {
         /// As which account.
         account: AccountId,
     },
-    /// A client secret or certificate ends soon.
+    /// A client secret or certificate ends soon, or has ended.
     CredentialExpires {
         /// Whose.
         account: AccountId,
-        /// What it is.
-        what: &'static str,
-        /// When.
-        at: WallTime,
-        /// May be negative.
-        days_left: i64,
+        /// What, and when.
+        expiry: Expiry,
+        /// As seen from here.
+        now: WallTime,
     },
 }
 
@@ -103,7 +102,7 @@ impl Fact {
             Self::Refused { .. } => "token_refused",
             Self::Rejected { .. } => "token_rejected",
             Self::SignedIn { .. } => "signed_in",
-            Self::CredentialExpires { days_left: ..0, .. } => "credential_expired",
+            Self::CredentialExpires { expiry, now, .. } if expiry.days_left(*now) < 0 => "credential_expired",
             Self::CredentialExpires { .. } => "credential_expires",
         }
     }
@@ -152,10 +151,10 @@ impl Fact {
             }
             Self::Rejected { account, .. } => warn!(event, %account, "{self}"),
             Self::SignedIn { account } => info!(event, %account, "{self}"),
-            Self::CredentialExpires { account, days_left: days_left @ ..0, .. } => {
-                error!(event, %account, days_left, "{self}");
-            }
-            Self::CredentialExpires { account, days_left, .. } => warn!(event, %account, days_left, "{self}"),
+            Self::CredentialExpires { account, expiry, now } => match expiry.days_left(*now) {
+                days_left @ ..0 => error!(event, %account, days_left, "{self}"),
+                days_left => warn!(event, %account, days_left, "{self}"),
+            },
         }
     }
 }
@@ -183,14 +182,9 @@ impl fmt::Display for Fact {
             Self::SignedIn { account } => {
                 write!(f, "{account} is signed in; the refresh token is stored")
             }
-            Self::CredentialExpires { account, what, at, days_left: ..0 } => {
-                write!(f, "{account}: the {what} has expired on {at}")
+            Self::CredentialExpires { account, expiry, now } => {
+                write!(f, "{}; hint: {}", expiry.words(account, *now), expiry.hint())
             }
-            Self::CredentialExpires { account, what, at, days_left } => write!(
-                f,
-                "{account}: the {what} expires on {at}, in {days_left} days; hint: add the next one to the \
-                 application now, both may stand side by side"
-            ),
         }
     }
 }

@@ -9,7 +9,7 @@ pub mod cache;
 pub mod claims;
 pub mod device;
 mod endpoint;
-pub mod expiry;
+mod expiry;
 mod form;
 pub mod refusal;
 mod rejected;

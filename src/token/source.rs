@@ -7,7 +7,6 @@
 use super::cache::{AccessToken, Ask, Cache, TokenError};
 use super::claims::Claims;
 use super::endpoint::Endpoint;
-use super::expiry::Expiry;
 use super::refusal::{Class, NOT_SIGNED_IN};
 use super::response::{self, Fault, Granted, Problem};
 use super::settings::https;
@@ -15,6 +14,7 @@ use super::{Assertion, Grant, RefreshStore, Settings, SettingsError, form};
 use crate::fact::{Witness, token::Fact};
 use crate::http::Limits;
 use crate::mail::{AccountId, RelayTime, WallTime};
+use crate::policy::expiry::Expiry;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -15,7 +15,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("http", &["tls"]),
     ("letter", &["mail"]),
     ("policy", &["mail"]),
-    ("fact", &["mail"]),
+    ("fact", &["mail", "policy"]),
     ("events", &["mail", "policy"]),
     ("queue", &["mail", "files", "fact"]),
     ("token", &["mail", "files", "tls", "http", "policy", "fact"]),

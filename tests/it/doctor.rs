@@ -430,7 +430,10 @@ async fn tested(practice: &Practice) -> (Result<Fate, SendTestError>, String) {
         patience: Duration::from_secs(20),
     };
     let mut told = String::new();
-    let fate = send_test::send_test(&settings, &order, &mut |line| told += &format!("{line}\n")).await;
+    let fate = send_test::send_test(&settings, &order, &mut |line, hint| {
+        told += &hint.map_or(format!("{line}\n"), |hint| format!("{line}\nhint: {hint}\n"));
+    })
+    .await;
     (fate, practice.redacted(&told))
 }
 
