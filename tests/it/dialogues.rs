@@ -7,6 +7,7 @@
 //! `! word value` sets the scene or makes something happen: see `Scene::set` and `Scene::happen`.
 
 use mailferry::fact::Witness;
+use mailferry::fact::receive::Fact;
 use mailferry::letter::stamp::StampError;
 use mailferry::mail::{AccountId, ClientName, QueueId, RelayTime, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
@@ -123,6 +124,7 @@ struct Play {
     now: Instant,
     said: VecDeque<String>,
     queued: VecDeque<String>,
+    told: VecDeque<Fact>,
     content: Vec<u8>,
     drafting: bool,
     ids: i64,
@@ -144,6 +146,7 @@ impl Play {
                     assert!(!lines.replace("\r\n", "").contains(['\r', '\n']), "{reply:?}");
                     self.said.extend(lines.split("\r\n").map(str::to_owned));
                 }
+                Step::Tell(fact) => self.told.push_back(fact),
                 Step::Pause(_) => self.said.push_back("<pause>".into()),
                 Step::Begin { .. } => {
                     self.ids += 1;
@@ -280,11 +283,12 @@ fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
         now: Instant::now(),
         said: VecDeque::from([banner.trim_end().to_owned()]),
         queued: VecDeque::new(),
+        told: VecDeque::new(),
         content: vec![],
         drafting: false,
         ids: 0,
     };
-    let mut unsent = vec![];
+    let (mut unsent, mut tells) = (vec![], false);
     for (number, line) in lines {
         let (kind, text) = line.split_at_checked(3).unwrap_or((line, ""));
         let fail = |why: String| Err(format!("line {}: {line}\n  {why}", number + 1));
@@ -320,6 +324,14 @@ fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
                     said => return fail(format!("said {said:?}")),
                 }
             }
+            "F: " => {
+                tells = true;
+                let told = play.told.pop_front();
+                match told.as_ref().map(|fact| format!("{}: {fact}", fact.event())) {
+                    Some(told) if matches(text, &told) => {}
+                    told => return fail(format!("told {told:?}")),
+                }
+            }
             "M: " | "M:" => match play.queued.pop_front() {
                 Some(said) if matches(text, &said) => {}
                 said => return fail(format!("queued {said:?}, then {:?}", play.queued)),
@@ -343,10 +355,13 @@ fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
         play.feed(&unsent);
     }
     play.said.retain(|s| s != "<pause>");
-    if play.said.is_empty() && play.queued.is_empty() {
+    if !tells {
+        play.told.clear();
+    }
+    if play.said.is_empty() && play.queued.is_empty() && play.told.is_empty() {
         return Ok(());
     }
-    Err(format!("at the end: said {:?}, queued {:?}", play.said, play.queued))
+    Err(format!("at the end: said {:?}, queued {:?}, told {:?}", play.said, play.queued, play.told))
 }
 
 #[test]
@@ -381,6 +396,9 @@ fn a_transcript_that_does_not_go_as_written_fails() {
         "S: 220 *\nC: NOOP\n",
         "S: 220 *\nC: NOOP\nS: 250 *\nS: 250 *\n",
         "S: 220 *\nC: QUIT\nS: 221 *\n",
+        "S: 220 *\nC: AUTH LOGIN\nF: login_failed: *\nS: 502 *\n",
+        "S: 220 *\nC: NOOP\nF: auth_not_offered: *\nS: 250 *\n",
+        "S: 220 *\nC: AUTH LOGIN\nC: AUTH LOGIN\nF: auth_not_offered: *\nS: 502 *\nS: 502 *\n",
     ] {
         assert!(play(wrong, Pieces::Whole).is_err(), "{wrong}");
     }
