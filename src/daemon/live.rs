@@ -6,7 +6,7 @@ use crate::control::report::{AccountState, Need};
 use crate::control::{AccountLive, ClientLive, Live};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
-use crate::mail::{AccountId, RelayTime, WallTime};
+use crate::mail::{AccountId, Place, RelayTime, WallTime};
 use crate::policy::advice::About;
 use crate::policy::breaker::{Kind, Open};
 use crate::queue::Clock;
@@ -21,8 +21,8 @@ pub(super) struct Rooms {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) receiver: Arc<Shared>,
     pub(super) clock: Clock,
-    /// `host:port` by account, in configured order; replaced on reload.
-    pub(super) places: RwLock<Vec<(AccountId, String)>>,
+    /// The smart host by account, in configured order; replaced on reload.
+    pub(super) places: RwLock<Vec<(AccountId, Place)>>,
 }
 
 impl Live for Rooms {
@@ -81,7 +81,7 @@ impl Live for Rooms {
 fn account(
     live: &dispatch::Live,
     id: AccountId,
-    place: String,
+    place: Place,
     now: RelayTime,
     wall: WallTime,
 ) -> AccountLive {

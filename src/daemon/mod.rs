@@ -22,10 +22,11 @@ use crate::control::{self, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
 use crate::files;
-use crate::mail::Sender;
-use crate::mail::WallTime;
+use crate::mail::{AccountId, Place, Sender, WallTime};
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
+use crate::submit::Way;
+use crate::submit::smtp::{OAuth, Submission};
 use crate::tls::server::{self, CertificateError};
 use crate::tls::{Trust, TrustError};
 use crate::token::{self, SettingsError};
@@ -266,9 +267,8 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|s| *s).await;
 }
 
-fn places(settings: &Settings) -> Vec<(crate::mail::AccountId, String)> {
-    let place = |a: &config::Account| format!("{}:{}", a.smart_host.host, a.smart_host.port);
-    settings.accounts.iter().map(|a| (a.id.clone(), place(a))).collect()
+fn places(settings: &Settings) -> Vec<(AccountId, Place)> {
+    settings.accounts.iter().map(|a| (a.id.clone(), a.smart_host.place())).collect()
 }
 
 fn dispatch_settings(settings: &Settings, clock: Clock) -> Result<dispatch::Settings, StartError> {
@@ -277,9 +277,13 @@ fn dispatch_settings(settings: &Settings, clock: Clock) -> Result<dispatch::Sett
             .map_err(|error| StartError::Trust { account: a.id.to_string(), error })?;
         Ok(dispatch::Account {
             id: a.id.clone(),
-            smart_host: a.smart_host.clone(),
-            trust,
-            oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock)).transpose()?,
+            way: Way::Smtp(Submission {
+                account: a.id.clone(),
+                mailbox: a.mailbox.clone(),
+                smart_host: a.smart_host.clone(),
+                trust,
+                oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock)).transpose()?,
+            }),
             sender: Sender { mailbox: a.mailbox.clone(), send_as: a.send_as.clone() },
             max_connections: a.max_connections,
             messages_per_minute: a.messages_per_minute,
@@ -294,10 +298,10 @@ fn dispatch_settings(settings: &Settings, clock: Clock) -> Result<dispatch::Sett
     })
 }
 
-fn oauth(a: &config::Account, oauth: &config::OAuth, clock: Clock) -> Result<dispatch::OAuth, StartError> {
+fn oauth(a: &config::Account, oauth: &config::OAuth, clock: Clock) -> Result<OAuth, StartError> {
     let source = token::Source::new(oauth.token.clone(), token::Limits::default(), move || clock.now())
         .map_err(|error| StartError::OAuth { account: a.id.to_string(), error })?;
-    Ok(dispatch::OAuth { source, fallback_until: oauth.fallback_until })
+    Ok(OAuth { source, fallback_until: oauth.fallback_until })
 }
 
 /// Where there is to be TLS and no certificate is configured, the relay's own.

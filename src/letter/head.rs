@@ -1,7 +1,7 @@
 //! The head of a message: its fields as bytes, found, never interpreted beyond their names.
 //!
 //! Invariant: joining what `fields` yields gives the head back, byte for byte. Lines end in CRLF (the receiver
-//! normalised them). Must not know: what any field means; that is `letter::rewrite` and `submit::wire`.
+//! normalised them). Must not know: what any field means; that is `letter::rewrite` and `submit::smtp::wire`.
 
 /// One field with its continuation lines and the final CRLF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
