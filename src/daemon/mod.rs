@@ -22,6 +22,7 @@ use crate::control::{self, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
 use crate::files;
+use crate::http::Limits;
 use crate::mail::{AccountId, Place, Sender, WallTime};
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
@@ -299,7 +300,7 @@ fn dispatch_settings(settings: &Settings, clock: Clock) -> Result<dispatch::Sett
 }
 
 fn oauth(a: &config::Account, oauth: &config::OAuth, clock: Clock) -> Result<OAuth, StartError> {
-    let source = token::Source::new(oauth.token.clone(), token::Limits::default(), move || clock.now())
+    let source = token::Source::new(oauth.token.clone(), Limits::default(), move || clock.now())
         .map_err(|error| StartError::OAuth { account: a.id.to_string(), error })?;
     Ok(OAuth { source, fallback_until: oauth.fallback_until })
 }

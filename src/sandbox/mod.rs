@@ -9,7 +9,7 @@
 
 mod certificate;
 
-use crate::letter::head;
+use crate::letter::head::Head;
 use crate::mail::{Reply, Stage, WallTime};
 use aws_lc_rs::digest;
 use certificate::Certificate;
@@ -401,7 +401,7 @@ impl Incoming {
     }
 
     fn field(&self, name: &str) -> Option<String> {
-        let field = head::first(&self.head, name)?;
+        let field = Head::of(&self.head).first(name)?;
         Some(String::from_utf8_lossy(&field.unfolded()).into_owned())
     }
 }

@@ -246,7 +246,7 @@ pub(super) static TOKEN_ENDPOINT: Entry = Entry {
     steps: &[
         "nothing, if it ends within minutes; https://status.cloud.microsoft tells of known outages",
         "can this host reach it? curl -sSI https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
-        "check dns, route and firewall (port 443 out, without a proxy); one that inspects tls must leave the sign-in \
+        "check dns, route and firewall (port 443 out; a proxy goes into [network] https_proxy); one that inspects tls must leave the sign-in \
          service alone",
     ],
 };
