@@ -17,6 +17,7 @@ pub mod dispatch;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod doctor;
 pub mod events;
+pub mod fact;
 pub mod files;
 pub mod http;
 pub mod letter;

@@ -4,6 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use mailferry::fact::Witness;
 use mailferry::mail::{AccountId, ClientName, Envelope, QueueId, RelayTime, ReversePath, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
 use mailferry::policy::route::Routes;
@@ -25,7 +26,7 @@ fn stored() -> Stored {
         let settings = queue::Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
-            let queue = queue::open(&settings).await.expect("a new queue");
+            let queue = queue::open(&settings, Witness::nobody()).await.expect("a new queue");
             let draft = queue.intake.draft(0).expect("room");
             let intake = NewMessage {
                 id: draft.id(),

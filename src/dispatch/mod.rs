@@ -18,6 +18,7 @@ mod settle;
 
 pub use plan::Live;
 
+use crate::fact::Witness;
 use crate::mail::Sender;
 use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::schedule::Retry;
@@ -57,6 +58,8 @@ pub struct Account {
     pub messages_per_minute: u32,
     /// Recipients in 24 hours; 0: no limit.
     pub recipients_per_day: u32,
+    /// To whom its facts are told.
+    pub witness: Witness,
 }
 
 /// Logging in with a token.

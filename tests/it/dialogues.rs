@@ -6,6 +6,7 @@
 //! `M: line` a line of the next queued message: `from`, `to`, `helo`, `protocol`, then its head and content.
 //! `! word value` sets the scene or makes something happen: see `Scene::set` and `Scene::happen`.
 
+use mailferry::fact::Witness;
 use mailferry::letter::stamp::StampError;
 use mailferry::mail::{AccountId, ClientName, QueueId, RelayTime, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
@@ -426,7 +427,7 @@ fn stored() -> Stored {
             mailferry::queue::Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let queue = mailferry::queue::open(&settings).await.unwrap();
+            let queue = mailferry::queue::open(&settings, Witness::nobody()).await.unwrap();
             let draft = queue.intake.draft(0).unwrap();
             let intake = mailferry::queue::NewMessage {
                 id: draft.id(),
