@@ -15,7 +15,7 @@ mod problem;
 mod secret;
 mod section;
 
-pub use problem::{Place, Problem, Severity};
+pub use problem::{About, Place, Problem, Severity};
 
 use crate::files;
 use crate::http::Proxy;
@@ -181,7 +181,11 @@ fn unreadable(path: &Path, e: &std::io::Error) -> Problem {
         hint: Some("name another file with --config".to_owned()),
         severity: Severity::Error,
         // A file that is not there is a name that is wrong: nobody makes another one while the relay waits.
-        may_pass: files::may_pass(e) && e.kind() != ErrorKind::NotFound,
+        about: if files::may_pass(e) && e.kind() != ErrorKind::NotFound {
+            About::Moment
+        } else {
+            About::Settings
+        },
     }
 }
 

@@ -6,7 +6,7 @@
 use super::Account;
 use super::account::Event;
 use super::plan::ConnId;
-use crate::events;
+use crate::fact::submit::Fact;
 use crate::mail::{Cause, Failure, Mailbox, Place, Stage};
 use crate::policy::verdict::Judged;
 use crate::queue::Lease;
@@ -129,9 +129,14 @@ async fn send(
     };
     let mut sent = connection.send(&outgoing, &hands_over).await;
     match (&sent.failure, sent.taken()) {
-        (Some(failure), _) => events::submit::transaction_failed(message.id, failure),
+        (Some(failure), _) => {
+            account.witness.tell(Fact::TransactionFailed { id: message.id, failure: failure.clone() });
+        }
         (None, 0) => {}
-        (None, taken) => events::submit::transaction_taken(message.id, taken, message.size_bytes),
+        (None, recipients) => {
+            let (id, size_bytes) = (message.id, message.size_bytes);
+            account.witness.tell(Fact::TransactionTaken { id, recipients, size_bytes });
+        }
     }
     let mut outcomes = vec![Outcome::Untried; pending.len()];
     for (place, outcome) in to.iter().zip(std::mem::take(&mut sent.outcomes)) {

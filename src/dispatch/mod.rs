@@ -3,10 +3,13 @@
 //! Invariant: one owner an account, which alone decides; a message is settled durably before its connection takes
 //! the next. Must not know: SMTP's words, SQL, how anything is shown.
 
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod account;
 mod board;
 mod connection;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod credential;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod notice;
 mod plan;
 mod settle;
@@ -14,6 +17,7 @@ mod stored;
 
 pub use plan::Live;
 
+use crate::fact::Witness;
 use crate::mail::Sender;
 use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::schedule::Retry;
@@ -46,6 +50,8 @@ pub struct Account {
     pub messages_per_minute: u32,
     /// Recipients in 24 hours; 0: no limit.
     pub recipients_per_day: u32,
+    /// To whom its facts are told.
+    pub witness: Witness,
 }
 
 /// What every account shares.
@@ -197,6 +203,7 @@ impl Dispatcher {
     /// Finishes the transactions in flight and says goodbye. What has not reached its final dot within `bound` is
     /// cut there, which leaves no doubt about its outcome; what then has no answer for as long again, too. Returns
     /// soon after that, whatever a disk or a defect does.
+    #[expect(clippy::disallowed_methods, reason = "a stop is bounded in real time")]
     pub async fn drain(&self, bound: Duration) {
         let mut running: Vec<(AccountId, Running)> = std::mem::take(&mut *self.lock()).into_iter().collect();
         running.append(&mut self.leaving.lock().unwrap_or_else(PoisonError::into_inner));

@@ -12,6 +12,7 @@ mod place;
 mod reply;
 mod sender;
 mod text;
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 mod time;
 
 pub use address::{AddressError, AddressPattern, Mailbox, ReversePath};

@@ -129,7 +129,7 @@ pub struct Settings {
 
 /// Settings that cannot work, found without asking anybody. The texts name the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {problem}; hint: {hint}")]
+#[error("{key}: {problem}")]
 pub struct SettingsError {
     /// The key under `oauth`.
     pub key: &'static str,

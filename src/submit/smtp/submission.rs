@@ -6,6 +6,7 @@
 
 use super::{Connection, Login, SmartHost, resolve};
 use crate::events;
+use crate::fact::Witness;
 use crate::mail::{AccountId, Cause, Failure, Mailbox, WallTime};
 use crate::policy::verdict::{Action, Judged};
 use crate::tls::Trust;
@@ -25,6 +26,8 @@ pub struct Submission {
     pub trust: Trust,
     /// Logging in with a token; the login of `smart_host` is the fallback then.
     pub oauth: Option<OAuth>,
+    /// To whom its facts are told.
+    pub witness: Witness,
 }
 
 /// Logging in with a token.
@@ -122,7 +125,7 @@ impl Submission {
     async fn connect(&self, smart_host: &SmartHost, nth_address: usize) -> Result<Connection, Failure> {
         let addresses = resolve(smart_host).await?;
         let address = addresses[nth_address % addresses.len()];
-        Connection::open(smart_host, &self.trust, address).await
+        Connection::open(smart_host, &self.trust, address, &self.witness).await
     }
 }
 
