@@ -8,7 +8,6 @@
 
 mod body;
 mod clock;
-mod disk;
 mod error;
 mod keep;
 mod lease;
@@ -16,7 +15,6 @@ mod ledger;
 mod message;
 mod role;
 mod settings;
-mod space;
 mod sqlite;
 
 pub use body::{Body, BodyReader, Draft};

@@ -1,8 +1,9 @@
 //! Between rows and values.
 
+use super::content::Stored;
+use super::disk::Disk;
 use crate::mail::{AccountId, Attempt, ClientName, QueueId, QueuedMessage, RelayTime, State, WallTime};
 use crate::queue::body::Body;
-use crate::queue::disk::Disk;
 use crate::queue::error::QueueError;
 use crate::queue::message::{NewMessage, pending};
 use rusqlite::ffi::{SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
@@ -209,5 +210,5 @@ pub(super) fn body(
     if let Err(error) = std::fs::metadata(&path) {
         crate::events::queue::content_missing(id, &error);
     }
-    Ok(Some(Body::in_file(head, path, len).expecting(digest)))
+    Ok(Some(Body::kept(head, Stored { path, len }).expecting(digest)))
 }
