@@ -1,6 +1,7 @@
 //! What leaving costs: the look through a stored message and the bytes for the wire, without a network.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use mailferry::letter::charset::Charsets;
 use mailferry::letter::rewrite::rewrite_head;
 use mailferry::mail::Sender;
 use mailferry::mail::{
@@ -94,7 +95,7 @@ fn wire(c: &mut Criterion) {
 fn head(c: &mut Criterion) {
     let sender = sender();
     c.bench_function("rewrite a head", |b| {
-        b.iter(|| rewrite_head(black_box(HEAD.as_bytes()), &sender, None));
+        b.iter(|| rewrite_head(black_box(HEAD.as_bytes()), &sender, Charsets::default()));
     });
 }
 

@@ -1,7 +1,7 @@
 //! mailferry: a local SMTP relay between devices that speak plain SMTP and a smart host that demands more.
 //!
 //! The rooms, lowest first; imports go downwards only (see ARCHITECTURE.md): [`mail`], [`letter`], [`policy`], [`events`],
-//! [`queue`], [`receive`], [`submit`], [`dispatch`], [`control`], [`daemon`], [`cli`]; beside them [`files`], [`tls`],
+//! [`queue`], [`receive`], [`submit`], [`dispatch`], [`control`], [`daemon`], [`cli`]; beside them [`files`], [`tls`], [`http`],
 //! [`token`],
 //! [`config`], [`logs`], [`doctor`], [`sandbox`] and [`demo`].
 
@@ -14,6 +14,7 @@ pub mod dispatch;
 pub mod doctor;
 pub mod events;
 pub mod files;
+pub mod http;
 pub mod letter;
 pub mod logs;
 pub mod mail;

@@ -8,9 +8,10 @@ use super::{AccountCommand, Failure, as_json, block_on, exit, out, print, say, w
 use crate::config::{self, Env, SignIn};
 use crate::control::client::{Client, ClientError};
 use crate::control::report::AccountState;
+use crate::http::Limits;
 use crate::token::device::{self, BeginError, Poll};
 use crate::token::response::Problem;
-use crate::token::{Grant, Limits, Settings, TokenError};
+use crate::token::{Grant, Settings, TokenError};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;

@@ -355,7 +355,7 @@ fn told(loaded: Result<Settings, Vec<Problem>>) -> Result<Settings, Failure> {
 
 fn say_all(problems: &[Problem]) {
     for problem in problems {
-        say(&problem.to_string(), "");
+        say(&problem.to_string(), problem.hint.as_deref().unwrap_or_default());
     }
 }
 
@@ -393,7 +393,10 @@ fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
     }
     crate::logs::warnings();
     let queue = block_on(async { Ok(crate::queue::open(&queue).await) })?.map_err(|e| {
-        let hint = "start it with: systemctl start mailferry; to read its queue meanwhile, run this as root";
+        let hint = match e.hint() {
+            hint if rustix::process::geteuid().is_root() => hint.to_owned(),
+            hint => format!("run this as root; {hint}"),
+        };
         Failure::new(
             exit::UNAVAILABLE,
             format!("mailferry is not running, and its queue cannot be read: {e}"),
@@ -451,7 +454,5 @@ fn demo(once: bool) -> Result<u8, Failure> {
 }
 
 fn ended(exit: &daemon::Exit) -> Failure {
-    let words = exit.to_string();
-    let (what, hint) = words.split_once("\nhint: ").unwrap_or((&words, ""));
-    Failure::new(exit.code(), what, hint)
+    Failure::new(exit.code(), exit.to_string(), exit.hint().unwrap_or_default())
 }

@@ -4,7 +4,7 @@
 //! digits is never mangled. Must not know: which keys there are.
 
 use super::Env;
-use super::problem::{Place, Problem, Severity};
+use super::problem::{About, Place, Problem, Severity};
 use crate::mail::Escaped;
 use config::{Config, ConfigError, Environment, Map, Source, Value, ValueKind};
 use std::collections::{BTreeMap, HashMap};
@@ -94,7 +94,7 @@ fn error(place: Place, key: &str, what: impl Into<String>) -> Problem {
         what: what.into(),
         hint: None,
         severity: Severity::Error,
-        may_pass: false,
+        about: About::Settings,
     }
 }
 

@@ -4,7 +4,7 @@
 //! Must not know: what the keys mean.
 
 use super::file::{Tree, is_from_environment};
-use super::problem::{Place, Problem, Severity};
+use super::problem::{About, Place, Problem, Severity};
 use crate::mail::Escaped;
 use bytesize::ByteSize;
 use config::{Map, Value, ValueKind};
@@ -59,7 +59,14 @@ impl<'t> Findings<'t> {
     fn error_now(&self, place: Place, key: &str, what: impl Into<String>, hint: impl Into<String>) {
         self.push(place, key, what.into(), hint.into(), Severity::Error);
         if let Some(problem) = self.problems.borrow_mut().last_mut() {
-            problem.may_pass = true;
+            problem.about = About::Moment;
+        }
+    }
+
+    fn warn_of_open_file(&self, place: Place, key: &str, what: String, hint: String) {
+        self.warn(place, key, what, hint);
+        if let Some(problem) = self.problems.borrow_mut().last_mut() {
+            problem.about = About::OpenFile;
         }
     }
 
@@ -80,7 +87,7 @@ impl<'t> Findings<'t> {
     fn push(&self, place: Place, key: &str, what: String, hint: String, severity: Severity) {
         let hint = (!hint.is_empty()).then_some(hint);
         let key = key.to_owned();
-        self.problems.borrow_mut().push(Problem { place, key, what, hint, severity, may_pass: false });
+        self.problems.borrow_mut().push(Problem { place, key, what, hint, severity, about: About::Settings });
     }
 
     /// Every key that was asked for.
@@ -298,6 +305,11 @@ impl<'f> Field<'f> {
 
     pub(super) fn warn(&self, what: impl Into<String>, hint: impl Into<String>) {
         self.findings.warn(self.place.clone(), &self.key, what, hint);
+    }
+
+    /// The secret it names can be read by others.
+    pub(super) fn is_open(&self, what: String, hint: String) {
+        self.findings.warn_of_open_file(self.place.clone(), &self.key, what, hint);
     }
 
     /// Whoever starts the process gives the value, and gives another only with a restart.

@@ -9,9 +9,9 @@ use crate::events;
 use crate::mail::{AccountId, RelayTime, WallTime};
 use crate::policy::advice::About;
 use crate::policy::breaker::{Kind, Open};
+use crate::policy::expiry::{Expiry, expiry_warning};
 use crate::queue::Clock;
 use crate::receive::listener::Shared;
-use crate::token::expiry::{Expiry, expiry_warning};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -74,7 +74,7 @@ impl Live for Rooms {
     }
 
     fn probe(&self, account: &AccountId) -> bool {
-        self.dispatcher.kick(account)
+        self.dispatcher.probe(account)
     }
 }
 
@@ -116,24 +116,14 @@ fn account(
 
 /// Said from the first warning on until there is another credential.
 fn expires(account: &AccountId, expiry: Expiry, now: WallTime) -> Option<Need> {
-    let days_left = expiry.days_left(now);
-    expiry_warning(days_left, None)?;
-    let (what, at) = (expiry.what, expiry.at);
-    let what = match days_left {
-        d if d < 0 => format!("{account}: the {what} has expired on {at}"),
-        1 => format!("{account}: the {what} expires on {at}, in 1 day"),
-        d => format!("{account}: the {what} expires on {at}, in {d} days"),
-    };
-    let hint = "add the next one to the application now, put it in its file, then: systemctl reload mailferry \
-                (restart, where it is a systemd credential)";
-    Some(Need { what, hint: hint.to_owned() })
+    expiry_warning(expiry.days_left(now), None)?;
+    Some(Need { what: expiry.words(account, now), hint: expiry.hint().to_owned(), account: None })
 }
 
-/// The first step of the remedy that is not "nothing"; the log has them all.
+/// The first step of the remedy; the log has them all.
 fn hint(open: &Open, about: About<'_>) -> Option<String> {
-    let steps = match open.advice {
-        Some(advice) if open.remedy.is_empty() => advice.remedy(about),
-        _ => open.remedy.clone(),
-    };
-    steps.iter().find(|s| !s.starts_with("nothing")).or(steps.first()).cloned()
+    match open.advice {
+        Some(advice) if open.remedy.is_empty() => advice.first_step(about),
+        _ => open.remedy.first().cloned(),
+    }
 }

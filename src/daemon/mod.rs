@@ -22,6 +22,7 @@ use crate::control::{self, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
 use crate::files;
+use crate::http::Limits;
 use crate::mail::Sender;
 use crate::mail::WallTime;
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
@@ -50,10 +51,7 @@ pub enum StartError {
     #[error(transparent)]
     Queue(#[from] OpenError),
     /// A directory that the relay needs.
-    #[error(
-        "cannot use the queue directory {}: {error}\nhint: it and all in it must belong to the user mailferry runs as, mode 0700",
-        .directory.display()
-    )]
+    #[error("cannot use the queue directory {}: {error}", .directory.display())]
     Directory {
         /// Which.
         directory: PathBuf,
@@ -61,16 +59,10 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// What is in it was never meant for anybody.
-    #[error(
-        "the queue in {} is one of serve --sandbox: its mail is for no smart host\nhint: set queue.directory to the real queue's, which is not below it",
-        .0.display()
-    )]
+    #[error("the queue in {} is one of serve --sandbox: its mail is for no smart host", .0.display())]
     OfSandbox(PathBuf),
     /// What is in it may be meant for somebody.
-    #[error(
-        "the queue in {} holds mail that serve --sandbox has not taken, which must not end there\nhint: move that directory away; the sandbox makes a new one",
-        .0.display()
-    )]
+    #[error("the queue in {} holds mail that serve --sandbox has not taken, which must not end there", .0.display())]
     NotOfSandbox(PathBuf),
     /// A CA file.
     #[error("account {account}: {error}")]
@@ -97,9 +89,7 @@ pub enum StartError {
         error: CertificateError,
     },
     /// An address cannot be listened on.
-    #[error(
-        "cannot listen on {address}: {error}\nhint: see who has it with: ss -ltnp; ports below 1024 need the unit's capability or socket"
-    )]
+    #[error("cannot listen on {address}: {error}")]
     Listen {
         /// Which.
         address: SocketAddr,
@@ -107,7 +97,7 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// A socket of the service manager is for no listener.
-    #[error("socket {socket} of the service manager {what}\nhint: {hint}")]
+    #[error("socket {socket} of the service manager {what}")]
     Socket {
         /// Which.
         socket: String,
@@ -117,7 +107,7 @@ pub enum StartError {
         hint: &'static str,
     },
     /// The control socket.
-    #[error("cannot open the control socket {}: {error}\nhint: is another mailferry running, and may this user write there?", .path.display())]
+    #[error("cannot open the control socket {}: {error}", .path.display())]
     Control {
         /// Where.
         path: PathBuf,
@@ -127,6 +117,25 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Queue(error) => error.hint(),
+            Self::Directory { .. } => "it and all in it must belong to the user mailferry runs as, mode 0700",
+            Self::OfSandbox(_) => "set queue.directory to the real queue's, which is not below it",
+            Self::NotOfSandbox(_) => "move that directory away; the sandbox makes a new one",
+            Self::Trust { .. } => return None,
+            Self::OAuth { error, .. } => error.hint,
+            Self::Certificate { error, .. } => error.hint(),
+            Self::Listen { .. } => {
+                "see who has it with: ss -ltnp; ports below 1024 need the unit's capability or socket"
+            }
+            Self::Socket { hint, .. } => hint,
+            Self::Control { .. } => "is another mailferry running, and may this user write there?",
+        };
+        Some(hint.to_owned())
+    }
+
     /// Whether starting again may help although nobody changes the configuration.
     fn may_pass(&self) -> bool {
         match self {
@@ -295,7 +304,7 @@ fn dispatch_settings(settings: &Settings, clock: Clock) -> Result<dispatch::Sett
 }
 
 fn oauth(a: &config::Account, oauth: &config::OAuth, clock: Clock) -> Result<dispatch::OAuth, StartError> {
-    let source = token::Source::new(oauth.token.clone(), token::Limits::default(), move || clock.now())
+    let source = token::Source::new(oauth.token.clone(), Limits::default(), move || clock.now())
         .map_err(|error| StartError::OAuth { account: a.id.to_string(), error })?;
     Ok(dispatch::OAuth { source, fallback_until: oauth.fallback_until })
 }

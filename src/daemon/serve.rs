@@ -33,14 +33,10 @@ pub enum Exit {
     #[error("cannot start the sandbox: {0}")]
     Sandbox(String),
     /// The queue's disk failed.
-    #[error(
-        "the queue cannot write any more: {0}\nhint: check the disk and the system log; what got a 250 before is on the disk"
-    )]
+    #[error("the queue cannot write any more: {0}")]
     Disk(String),
     /// An account's task ended by a defect; the log has it.
-    #[error(
-        "an account stopped by a defect of mailferry, ending so that a fresh start takes over\nhint: please report the lines above; what is queued is on the disk"
-    )]
+    #[error("an account stopped by a defect of mailferry, ending so that a fresh start takes over")]
     Defect,
     /// The system refused a runtime, a signal handler or the journal.
     #[error("the system refuses: {0}")]
@@ -55,7 +51,7 @@ impl Exit {
             Self::Configuration(problems) => Problem::exit_code(problems),
             Self::Start(error) if !error.may_pass() => 78,
             Self::Start(
-                StartError::Queue(OpenError::InUse(_))
+                StartError::Queue(OpenError::InUse { .. })
                 | StartError::Trust { .. }
                 | StartError::OAuth { .. }
                 | StartError::Certificate { .. },
@@ -64,6 +60,18 @@ impl Exit {
             Self::Defect => 70,
             Self::Disk(_) => 74,
             Self::Sandbox(_) | Self::System(_) => 71,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Start(error) => error.hint(),
+            Self::Disk(_) => {
+                Some("check the disk and the system log; what got a 250 before is on the disk".to_owned())
+            }
+            Self::Defect => Some("please report the lines above; what is queued is on the disk".to_owned()),
+            Self::Configuration(_) | Self::Sandbox(_) | Self::System(_) => None,
         }
     }
 }
@@ -172,7 +180,7 @@ async fn run(
             Ok(new) => log = reload(relay, new, log, stand_in).await,
             Err(problems) => {
                 for problem in problems.iter().filter(|p| p.severity == Severity::Error) {
-                    events::daemon::reload_refused(&problem.to_string());
+                    refused(problem, problem.hint.as_deref());
                 }
             }
         }
@@ -189,13 +197,13 @@ async fn reload(relay: &Relay, mut new: Settings, log: Format, stand_in: Option<
     let next = match next {
         Ok(next) => next,
         Err(error) => {
-            events::daemon::reload_refused(&format!("log.format: no journal: {error}"));
+            refused(format!("log.format: no journal: {error}"), None);
             return log;
         }
     };
     match relay.reload(&new).await {
         Err(error) => {
-            events::daemon::reload_refused(&error.to_string());
+            refused(&error, error.hint().as_deref());
             log
         }
         Ok(waiting) => {
@@ -207,6 +215,11 @@ async fn reload(relay: &Relay, mut new: Settings, log: Format, stand_in: Option<
             new.log
         }
     }
+}
+
+fn refused(said: impl std::fmt::Display, hint: Option<&str>) {
+    let hint = hint.map_or(String::new(), |hint| format!("; hint: {hint}"));
+    events::daemon::reload_refused(&format!("{said}{hint}"));
 }
 
 /// Off the runtime's threads.

@@ -1,24 +1,24 @@
 //! The actor of one account: next event, apply, act.
 //!
-//! Invariant: it alone owns the account's plan and leases. A lease is here, at a connection, or in a settlement;
-//! an unsettled one goes back to the queue when it is dropped. A settlement that the disk refuses is repeated until
-//! it is taken, and its message stays leased so long: it cannot be sent twice.
+//! Invariant: it alone owns the account's plan, and with it the leases and the connections; an unsettled lease goes
+//! back to the queue when it is dropped. A settlement that the disk refuses is repeated until it is taken, and its
+//! message stays leased so long: it cannot be sent twice.
 //! Must not know: why the plan wants what it wants.
 
 use super::board::Board;
-use super::connection::{self, Cut, Order, Report};
+use super::connection::{self, Cut, Line};
 use super::credential;
 use super::notice;
-use super::plan::{Action, ConnId, Event, Limits, Live, Plan};
+use super::plan::{self, Action, At, Leased, Limits, Live, Memory, Past, Plan};
+use super::settle::Settled;
 use super::{Account, Settings};
 use crate::events;
 use crate::events::dispatch::Fact;
-use crate::mail::{AccountId, Failure, QueueId, RelayTime, WallTime};
+use crate::mail::{AccountId, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Open};
 use crate::policy::throttle::Throttle;
 use crate::queue::{Lease, Next, Outbox, Queue, QueueError, Settlement};
 use crate::token::Grant;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,24 +28,19 @@ use tokio::time::MissedTickBehavior;
 const SETTLE_RETRY: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// What others tell the actor.
-pub(super) enum Command {
-    Pause(bool),
-    Kick,
-    TenantHeld(Failure),
-    Reload(Box<(Account, Settings)>),
-    Live(oneshot::Sender<Live>),
-    Drain,
-    /// End so much of what is in flight.
-    Cut(Cut),
+pub(super) type Event = plan::Event<Box<Lease>, Line>;
+
+impl Leased for Box<Lease> {
+    fn message(&self) -> &QueuedMessage {
+        &self.message
+    }
 }
 
-enum Inbox {
-    Leased(Result<Next, QueueError>),
-    Report(Report),
-    Settled(QueueId),
-    /// It never will be: the queue is closed, or refused it until the end of a stop.
-    Unsettled(QueueId),
+/// What the actor is told.
+pub(super) enum Message {
+    Event(Event),
+    Reload(Box<(Account, Settings)>),
+    Live(oneshot::Sender<Live>),
 }
 
 pub(super) struct Actor {
@@ -53,67 +48,57 @@ pub(super) struct Actor {
     account: Arc<Account>,
     settings: Settings,
     place: String,
-    plan: Plan,
+    plan: Plan<Box<Lease>, Line>,
     queue: Queue,
     board: Arc<Board>,
-    leases: BTreeMap<QueueId, Box<Lease>>,
-    conns: BTreeMap<ConnId, mpsc::UnboundedSender<Order>>,
-    post: mpsc::UnboundedSender<Inbox>,
-    inbox: mpsc::UnboundedReceiver<Inbox>,
-    cut: watch::Sender<Cut>,
+    post: mpsc::UnboundedSender<Message>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    cut: watch::Receiver<Cut>,
     notices: notice::Budget,
 }
 
 impl Actor {
     /// Reads what the account remembers of its last run.
-    pub(super) async fn new(account: Account, settings: &Settings, queue: Queue, board: Arc<Board>) -> Self {
-        let now = queue.clock.now();
-        let day_ago = RelayTime::from_ms(now.as_ms() - i64::try_from(DAY.as_millis()).expect("a day fits"));
-        let delivered = queue.ledger.delivered_since(&account.id, day_ago).await.unwrap_or_default();
-        let has_delivered = !delivered.is_empty();
-        let throttle = Throttle::new(account.messages_per_minute, account.recipients_per_day, delivered);
-        let open: Option<Open> = queue
-            .notes
-            .note(&breaker_note(&account.id))
-            .await
-            .ok()
-            .flatten()
-            .and_then(|json| serde_json::from_str(&json).ok());
-        let paused = queue.notes.note(&pause_note(&account.id)).await.ok().flatten().is_some();
-        let worked = queue.notes.note(&worked_note(&account.id)).await.ok().flatten();
-        let limits = limits(&account, settings);
-        let mut plan = Plan::new(limits.clone(), Breaker::resume(open, now), throttle, paused);
-        // A queue of before the note was kept knows by what it delivered.
-        plan.set_has_worked(worked.map_or(has_delivered, |with| with == way_in(&account)));
+    pub(super) async fn new(
+        account: Account,
+        settings: &Settings,
+        queue: Queue,
+        board: Arc<Board>,
+        cut: watch::Receiver<Cut>,
+    ) -> Self {
+        let past = past(&account, &queue).await;
         set_pace(&account, settings);
         let (post, inbox) = mpsc::unbounded_channel();
         Self {
             id: account.id.clone(),
-            place: limits.smart_host,
-            plan,
+            place: place(&account),
+            plan: Plan::new(limits(&account, settings), past),
             account: Arc::new(account),
             settings: settings.clone(),
             queue,
             board,
-            leases: BTreeMap::new(),
-            conns: BTreeMap::new(),
             post,
             inbox,
-            cut: watch::Sender::new(Cut::Nothing),
+            cut,
             notices: notice::Budget::default(),
         }
     }
 
+    /// Where it is told.
+    pub(super) fn address(&self) -> mpsc::UnboundedSender<Message> {
+        self.post.clone()
+    }
+
     /// Works until it is drained and at rest.
-    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+    pub(super) async fn run(mut self) {
         let arrivals = self.queue.outbox.arrivals(&self.id);
-        let mut draining = false;
         self.take(Event::Rung);
         let mut daily = tokio::time::interval(DAY);
         daily.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !(draining && self.plan.is_at_rest()) {
+        while !self.plan.is_over() {
             let now = self.queue.clock.now();
             let wake = self.plan.wake_at().map(|t| t.since(now));
+            let draining = self.plan.is_draining();
             let sleep = async {
                 match wake {
                     // A millisecond more: the clock counts whole ones, and waking early would only mean sleeping again.
@@ -122,47 +107,21 @@ impl Actor {
                 }
             };
             tokio::select! {
-                Some(message) = self.inbox.recv() => self.receive(message),
-                command = commands.recv() => match command {
-                    Some(Command::Live(answer)) => {
+                Some(message) = self.inbox.recv() => match message {
+                    Message::Event(event) => {
+                        if let (Event::Probe, Some(oauth)) = (&event, &self.account.oauth) {
+                            oauth.source.probe();
+                        }
+                        self.take(event);
+                    }
+                    Message::Live(answer) => {
                         let expiry = self.account.oauth.as_ref().and_then(|o| o.source.expiry());
                         let _ = answer.send(Live { expiry, ..self.plan.live(now) });
                     }
-                    Some(Command::Cut(cut)) => {
-                        self.cut.send_replace(cut);
-                    }
-                    Some(Command::Drain) | None => {
-                        draining = true;
-                        self.take(Event::Drain);
-                    }
-                    Some(Command::Pause(paused)) => {
-                        let value = paused.then(|| "paused".to_owned());
-                        self.remember(pause_note(&self.id), value);
-                        self.take(Event::Paused(paused));
-                    }
-                    Some(Command::Kick) => {
-                        if let Some(oauth) = &self.account.oauth {
-                            oauth.source.kick();
-                        }
-                        self.take(Event::Kick);
-                    }
-                    Some(Command::TenantHeld(failure)) => self.take(Event::TenantHeld(failure)),
-                    Some(Command::Reload(new)) => {
-                        let (mut account, settings) = *new;
-                        account.oauth = account.oauth.map(|o| o.after(self.account.oauth.as_ref()));
-                        if let Some(oauth) = &account.oauth {
-                            oauth.source.kick();
-                        }
-                        set_pace(&account, &settings);
-                        if way_in(&account) != way_in(&self.account) {
-                            self.plan.set_has_worked(false);
-                        }
-                        let limits = limits(&account, &settings);
-                        self.place.clone_from(&limits.smart_host);
-                        self.account = Arc::new(account);
-                        self.settings = settings;
+                    Message::Reload(new) => {
+                        let (account, settings) = *new;
+                        self.reload(account, settings);
                         daily.reset_immediately();
-                        self.take(Event::Limits(Box::new(limits)));
                     }
                 },
                 // A drained account that comes back by a reload has another actor, whose ring this would steal.
@@ -182,142 +141,135 @@ impl Actor {
         }
     }
 
-    fn receive(&mut self, message: Inbox) {
-        match message {
-            Inbox::Leased(Ok(Next::Message(lease))) => {
-                let message = lease.message.clone();
-                self.leases.insert(message.id, lease);
-                self.take(Event::Leased(message));
-            }
-            Inbox::Leased(Ok(Next::NotBefore(t))) => self.take(Event::NothingDue(Some(t))),
-            Inbox::Leased(Ok(Next::Empty)) => self.take(Event::NothingDue(None)),
-            Inbox::Leased(Err(error)) => {
-                events::dispatch::lease_failed(&self.id, &error.to_string());
-                self.take(Event::LeaseFailed);
-            }
-            Inbox::Settled(id) => self.take(Event::Settled(id)),
-            Inbox::Unsettled(id) => {
-                // Nothing is recorded any more, so nothing may be begun.
-                self.take(Event::Drain);
-                self.take(Event::Settled(id));
-            }
-            Inbox::Report(Report::Opened(conn)) => self.take(Event::Opened(conn)),
-            Inbox::Report(Report::OpenFailed(conn, failure)) => {
-                self.conns.remove(&conn);
-                self.look_around();
-                self.take(Event::OpenFailed(conn, failure));
-            }
-            Inbox::Report(Report::Closed(conn)) => {
-                self.conns.remove(&conn);
-                self.take(Event::Closed(conn));
-            }
-            Inbox::Report(Report::Sent(conn, lease, sent, host)) => {
-                let id = lease.message.id;
-                if sent.failure.is_some() {
-                    self.look_around();
-                }
-                self.leases.insert(id, lease);
-                self.take(Event::Sent(conn, id, sent, host));
-            }
+    fn reload(&mut self, mut account: Account, settings: Settings) {
+        account.oauth = account.oauth.map(|o| o.after(self.account.oauth.as_ref()));
+        if let Some(oauth) = &account.oauth {
+            oauth.source.probe();
         }
-    }
-
-    fn look_around(&mut self) {
-        let works = self.board.another_works(&self.id, &self.place, self.queue.clock.now());
-        self.plan.set_another_works(works);
+        set_pace(&account, &settings);
+        let limits = limits(&account, &settings);
+        self.place = place(&account);
+        self.account = Arc::new(account);
+        self.settings = settings;
+        self.take(Event::Limits(Box::new(limits)));
     }
 
     fn take(&mut self, event: Event) {
         let now = self.queue.clock.now();
-        for action in self.plan.handle(event, now, WallTime::now(), fastrand::f64()) {
+        let at = At {
+            now,
+            wall: WallTime::now(),
+            jitter: fastrand::f64(),
+            another_works: self.board.another_works(&self.id, &self.place, now),
+        };
+        for action in self.plan.handle(event, at) {
             self.act(action, now);
         }
     }
 
-    fn act(&mut self, action: Action, now: RelayTime) {
+    fn act(&mut self, action: Action<Box<Lease>, Line>, now: RelayTime) {
         match action {
             Action::Lease { except } => {
-                let (lease, post) = (self.queue.outbox.lease(&self.id, now, except), self.post.clone());
-                tokio::spawn(async move {
-                    let _ = post.send(Inbox::Leased(lease.await));
-                });
+                let (lease, tell, account) =
+                    (self.queue.outbox.lease(&self.id, now, except), self.teller(), self.id.clone());
+                tokio::spawn(async move { tell(leased(&account, lease.await)) });
             }
             Action::Open { conn, nth_address } => {
-                let (orders, inbox) = mpsc::unbounded_channel();
-                self.conns.insert(conn, orders);
-                let post = self.post.clone();
-                let reports = move |r| {
-                    let _ = post.send(Inbox::Report(r));
-                };
                 let account = Arc::clone(&self.account);
-                tokio::spawn(connection::run(
-                    conn,
-                    account,
-                    nth_address,
-                    inbox,
-                    reports,
-                    self.cut.subscribe(),
-                ));
+                tokio::spawn(connection::run(conn, account, nth_address, self.teller(), self.cut.clone()));
             }
-            Action::Send { conn, id, to } => {
-                let lease = self.leases.remove(&id).expect("the plan sends what was leased");
-                let unsent = match self.conns.get(&conn) {
-                    Some(orders) => orders.send(Order::Send(lease, to)).err().map(|e| e.0),
-                    None => Some(Order::Send(lease, to)),
-                };
-                if let Some(Order::Send(lease, _)) = unsent {
-                    let _ = self.post.send(Inbox::Report(connection::untouched(conn, lease, &self.place)));
+            Action::Send { over, lease, to } => {
+                if let Err(untouched) = over.send(lease, to, &self.place) {
+                    self.teller()(untouched);
                 }
             }
-            Action::Close { conn } => {
-                if let Some(orders) = self.conns.get(&conn) {
-                    let _ = orders.send(Order::Close);
-                }
-            }
-            Action::Settle { id, mut settlement, notify, advice, failure } => {
-                let lease = self.leases.remove(&id).expect("the plan settles what was leased");
-                let writer = notice::Writer {
-                    account: &self.account,
-                    settings: &self.settings,
-                    place: &self.place,
-                    ids: self.queue.outbox.as_ref(),
-                    now,
-                };
-                let what = notice::What { notify, advice, failure: failure.as_ref() };
-                settlement.notices = writer.compose(&lease, &settlement, &what, &mut self.notices);
-                let (outbox, post, account) =
-                    (Arc::clone(&self.queue.outbox), self.post.clone(), self.id.clone());
-                let cut = self.cut.subscribe();
-                tokio::spawn(async move {
-                    let done = settle(outbox.as_ref(), lease, *settlement, &account, cut).await;
-                    let _ = post.send(if done { Inbox::Settled(id) } else { Inbox::Unsettled(id) });
-                });
-            }
-            Action::Return { id } => drop(self.leases.remove(&id)),
-            Action::Persist(open) => {
-                let json =
-                    open.map(|o| serde_json::to_string(&o).expect("a plain struct of numbers and text"));
-                self.remember(breaker_note(&self.id), json);
-            }
+            Action::Close(line) => drop(line),
+            Action::Settle(lease, settled) => self.settle(lease, *settled, now),
+            Action::Return(lease) => drop(lease),
+            Action::Remember(memory) => self.remember(memory),
             Action::Tell(fact) => {
                 if matches!(fact, Fact::Delivered { .. } | Fact::Recovered { .. }) {
                     self.board.works(&self.id, &self.place, now);
                 }
                 fact.tell(&self.id, &self.place);
             }
-            Action::HoldTenant(failure) => self.board.hold_tenant(&self.id, &failure),
-            Action::Works => self.remember(worked_note(&self.id), Some(way_in(&self.account))),
+            Action::HoldTenant(failed) => self.board.hold_tenant(&self.id, &failed),
         }
     }
 
+    /// Where tasks tell what came of them.
+    fn teller(&self) -> impl Fn(Event) + Send + use<> {
+        let post = self.post.clone();
+        move |event| {
+            let _ = post.send(Message::Event(event));
+        }
+    }
+
+    fn settle(&mut self, lease: Box<Lease>, settled: Settled, now: RelayTime) {
+        let writer = notice::Writer {
+            account: &self.account,
+            settings: &self.settings,
+            place: &self.place,
+            ids: self.queue.outbox.as_ref(),
+            now,
+        };
+        let notices = writer.compose(&lease, &settled, &mut self.notices);
+        let settlement = Settlement { notices, ..settled.settlement };
+        let (outbox, tell, account) = (Arc::clone(&self.queue.outbox), self.teller(), self.id.clone());
+        let (id, cut) = (lease.message.id, self.cut.clone());
+        tokio::spawn(async move {
+            let done = settle(outbox.as_ref(), lease, settlement, &account, cut).await;
+            tell(if done { Event::Settled(id) } else { Event::Unsettled(id) });
+        });
+    }
+
     /// A lost note costs one early probe after a restart, so its failure is only logged.
-    fn remember(&self, name: String, value: Option<String>) {
+    fn remember(&self, memory: Memory) {
+        let (name, value) = match memory {
+            Memory::Breaker(open) => {
+                let json = |o| serde_json::to_string(&o).expect("a plain struct of numbers and text");
+                (breaker_note(&self.id), open.map(json))
+            }
+            Memory::Paused(paused) => (pause_note(&self.id), paused.then(|| "paused".to_owned())),
+            Memory::Works(way_in) => (worked_note(&self.id), Some(way_in)),
+        };
         let done = self.queue.notes.set_note(&name, value);
         tokio::spawn(async move {
             if let Err(error) = done.await {
                 events::dispatch::note_lost(&name, &error.to_string());
             }
         });
+    }
+}
+
+fn leased(account: &AccountId, answer: Result<Next, QueueError>) -> Event {
+    match answer {
+        Ok(Next::Message(lease)) => Event::Leased(lease),
+        Ok(Next::NotBefore(t)) => Event::NothingDue(Some(t)),
+        Ok(Next::Empty) => Event::NothingDue(None),
+        Err(error) => {
+            events::dispatch::lease_failed(account, &error.to_string());
+            Event::LeaseFailed
+        }
+    }
+}
+
+/// What it remembers of its last run; what cannot be read costs an early probe.
+async fn past(account: &Account, queue: &Queue) -> Past {
+    let now = queue.clock.now();
+    let day_ago = RelayTime::from_ms(now.as_ms() - i64::try_from(DAY.as_millis()).expect("a day fits"));
+    let note = |name: String| async move { queue.notes.note(&name).await.ok().flatten() };
+    let delivered = queue.ledger.delivered_since(&account.id, day_ago).await.unwrap_or_default();
+    let has_delivered = !delivered.is_empty();
+    let open: Option<Open> =
+        note(breaker_note(&account.id)).await.and_then(|json| serde_json::from_str(&json).ok());
+    let worked = note(worked_note(&account.id)).await;
+    Past {
+        breaker: Breaker::resume(open, now),
+        throttle: Throttle::new(account.messages_per_minute, account.recipients_per_day, delivered),
+        paused: note(pause_note(&account.id)).await.is_some(),
+        // A queue of before the note was kept knows by what it delivered.
+        has_worked: worked.map_or(has_delivered, |with| with == way_in(account)),
     }
 }
 
@@ -354,13 +306,17 @@ async fn settle(
 
 fn limits(account: &Account, settings: &Settings) -> Limits {
     Limits {
-        smart_host: format!("{}:{}", account.smart_host.host, account.smart_host.port),
         max_connections: account.max_connections,
         messages_per_minute: account.messages_per_minute,
         recipients_per_day: account.recipients_per_day,
         has_login: account.oauth.is_some() || account.smart_host.login.is_some(),
+        way_in: way_in(account),
         retry: settings.retry.clone(),
     }
+}
+
+fn place(account: &Account) -> String {
+    format!("{}:{}", account.smart_host.host, account.smart_host.port)
 }
 
 fn breaker_note(account: &AccountId) -> String {

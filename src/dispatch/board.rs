@@ -2,8 +2,9 @@
 //!
 //! Must not know: plans. It passes facts on.
 
-use super::account::Command;
-use crate::mail::{AccountId, Failure, RelayTime};
+use super::account::{Event, Message};
+use crate::mail::{AccountId, RelayTime};
+use crate::policy::verdict::Judged;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,14 +17,14 @@ const RECENT: Duration = Duration::from_secs(600);
 pub(super) struct Board(Mutex<BTreeMap<AccountId, Entry>>);
 
 struct Entry {
-    commands: mpsc::UnboundedSender<Command>,
+    tell: mpsc::UnboundedSender<Message>,
     smart_host: String,
     worked_at: Option<RelayTime>,
 }
 
 impl Board {
-    pub(super) fn join(&self, account: &AccountId, commands: mpsc::UnboundedSender<Command>) {
-        let entry = Entry { commands, smart_host: String::new(), worked_at: None };
+    pub(super) fn join(&self, account: &AccountId, tell: mpsc::UnboundedSender<Message>) {
+        let entry = Entry { tell, smart_host: String::new(), worked_at: None };
         self.lock().insert(account.clone(), entry);
     }
 
@@ -44,11 +45,11 @@ impl Board {
     }
 
     /// Tells the other accounts of the same mail domain.
-    pub(super) fn hold_tenant(&self, account: &AccountId, failure: &Failure) {
+    pub(super) fn hold_tenant(&self, account: &AccountId, failed: &Judged) {
         let domain = |id: &AccountId| id.as_str().rsplit_once('@').map(|(_, d)| d.to_owned());
         for (id, e) in self.lock().iter() {
             if id != account && domain(id) == domain(account) {
-                let _ = e.commands.send(Command::TenantHeld(failure.clone()));
+                let _ = e.tell.send(Message::Event(Event::TenantHeld(Box::new(failed.clone()))));
             }
         }
     }

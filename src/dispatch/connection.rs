@@ -1,11 +1,13 @@
 //! The task of one connection: opens it, sends what it is given, says goodbye.
 //!
-//! Invariant: every order is answered by exactly one report, and the last report is `Closed` or `OpenFailed`; a
-//! lease that was handed over always comes back. Must not know: why it was told to.
+//! Invariant: every errand is answered by exactly one `Sent`, with the lease that came with it, and the last event is
+//! `Closed` or `OpenFailed`. Must not know: why it was told to.
 
+use super::account::Event;
 use super::plan::ConnId;
 use super::{Account, login};
 use crate::mail::{Cause, Failure, Progress, QueuedMessage, Recipient, Stage};
+use crate::policy::verdict::Judged;
 use crate::queue::Lease;
 use crate::submit::{Connection, Outcome, Sent};
 use futures_util::FutureExt;
@@ -14,24 +16,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, watch};
 
-/// What a connection is told.
-pub(super) enum Order {
-    /// Send this message to these of its pending recipients, by their places among them and in this order.
-    Send(Box<Lease>, Vec<usize>),
-    /// Say QUIT, wait for the peer to close.
-    Close,
+/// The handle of a connection. When the last one is dropped, it says QUIT and waits for the peer to close.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    conn: ConnId,
+    errands: mpsc::UnboundedSender<Errand>,
 }
 
-/// What a connection tells.
-pub(super) enum Report {
-    /// Logged in.
-    Opened(ConnId),
-    /// Could not be made; gone.
-    OpenFailed(ConnId, Failure),
-    /// A transaction ended; the lease comes back. The last item is the address it was tried at.
-    Sent(ConnId, Box<Lease>, Sent, String),
-    /// Gone, and the peer knows.
-    Closed(ConnId),
+/// A message, and to which of its pending recipients it goes, by their places among them and in this order.
+#[derive(Debug)]
+struct Errand(Box<Lease>, Vec<usize>);
+
+impl Line {
+    /// Sends over it; the lease comes back by an event.
+    ///
+    /// # Errors
+    /// The event, where the connection is gone.
+    pub(super) fn send(&self, lease: Box<Lease>, to: Vec<usize>, host: &str) -> Result<(), Event> {
+        self.errands.send(Errand(lease, to)).map_err(|e| untouched(self.conn, e.0.0, host))
+    }
 }
 
 /// What a stop ends of what is in flight.
@@ -50,32 +53,31 @@ pub(super) async fn run(
     conn: ConnId,
     account: Arc<Account>,
     nth_address: usize,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    reports: impl Fn(Report) + Send,
+    tell: impl Fn(Event) + Send,
     mut cut: watch::Receiver<Cut>,
 ) {
     let open = AssertUnwindSafe(login::open(&account, nth_address)).catch_unwind();
+    let gone = |said: &str| Failure::new(Stage::Connect, Cause::Network(said.into()));
     let opened = tokio::select! {
-        opened = open => opened.unwrap_or_else(|_| {
-            Err(Failure::new(Stage::Connect, Cause::Network("a defect of mailferry".into())))
-        }),
-        _ = cut.wait_for(|c| *c > Cut::Nothing) => Err(Failure::new(Stage::Connect, Cause::Network("stopping".into()))),
+        opened = open => opened.unwrap_or_else(|_| Err(gone("a defect of mailferry"))),
+        _ = cut.wait_for(|c| *c > Cut::Nothing) => Err(gone("stopping")),
     };
     let mut connection = match opened {
         Ok(connection) => connection,
-        Err(failure) => return reports(Report::OpenFailed(conn, failure)),
+        Err(failure) => return tell(Event::OpenFailed(conn, Box::new(Judged::early(failure)))),
     };
     let host = connection.address().to_string();
-    reports(Report::Opened(conn));
+    let (line, mut errands) = mpsc::unbounded_channel();
+    tell(Event::Opened(conn, Line { conn, errands: line }));
     loop {
-        let order = tokio::select! {
-            order = orders.recv() => order,
+        let errand = tokio::select! {
+            errand = errands.recv() => errand,
             cause = connection.closed_by_peer() => {
                 tracing::debug!(event = "closed_by_peer", %host, "the smart host closed an idle connection: {cause:?}");
                 break;
             }
         };
-        let Some(Order::Send(lease, to)) = order else {
+        let Some(Errand(lease, to)) = errand else {
             tokio::select! {
                 () = connection.quit() => {}
                 _ = cut.wait_for(|c| *c > Cut::Nothing) => {}
@@ -86,27 +88,21 @@ pub(super) async fn run(
         let sent = tokio::select! {
             sent = AssertUnwindSafe(send(&mut connection, &lease, &to, &account, &dotted))
                 .catch_unwind() => sent.unwrap_or_else(|_| defect(&lease, &dotted)),
-            stage = cut_at(&mut cut, &dotted) => Sent {
-                outcomes: lease.message.pending().map(|_| Outcome::Untried).collect(),
-                failure: Some(Failure::new(stage, Cause::Network("stopping".into()))),
-                usable: false,
-            },
+            stage = cut_at(&mut cut, &dotted) => failed(&lease, stage, "stopping"),
         };
         let usable = sent.usable;
-        reports(Report::Sent(conn, lease, sent, host.clone()));
+        tell(Event::Sent(conn, lease, sent, host.clone()));
         if !usable {
             connection.quit().await;
             break;
         }
     }
-    // An order that crossed our end in the mail: the message was not touched.
-    orders.close();
-    while let Some(order) = orders.recv().await {
-        if let Order::Send(lease, _) = order {
-            reports(untouched(conn, lease, &host));
-        }
+    // An errand that crossed our end in the mail: the message was not touched.
+    errands.close();
+    while let Some(Errand(lease, _)) = errands.recv().await {
+        tell(untouched(conn, lease, &host));
     }
-    reports(Report::Closed(conn));
+    tell(Event::Closed(conn));
 }
 
 /// One transaction for some of the pending recipients; the others' outcome is `Untried`.
@@ -136,28 +132,25 @@ async fn send(
 }
 
 /// A panic, told by its own line in the log, must cost neither the lease nor the account its connection: the
-/// message spends an attempt or opens the breaker, so that it cannot
-/// bring down one connection after the other without a pause.
+/// message spends an attempt or opens the breaker, so that it cannot bring down one connection after the other
+/// without a pause.
 fn defect(lease: &Lease, dotted: &AtomicBool) -> Sent {
     let stage = if dotted.load(Ordering::SeqCst) { Stage::FinalDot } else { Stage::Data };
-    Sent {
-        outcomes: lease.message.pending().map(|_| Outcome::Untried).collect(),
-        failure: Some(Failure::new(stage, Cause::Network("a defect of mailferry".into()))),
-        usable: false,
-    }
+    failed(lease, stage, "a defect of mailferry")
 }
 
-/// The report on a message whose connection was gone before it began.
-pub(super) fn untouched(conn: ConnId, lease: Box<Lease>, host: &str) -> Report {
-    let sent = Sent {
+/// Of a message whose connection was gone before it began.
+fn untouched(conn: ConnId, lease: Box<Lease>, host: &str) -> Event {
+    let sent = failed(&lease, Stage::Mail, "the connection was closed while idle");
+    Event::Sent(conn, lease, sent, host.to_owned())
+}
+
+fn failed(lease: &Lease, stage: Stage, said: &str) -> Sent {
+    Sent {
         outcomes: lease.message.pending().map(|_| Outcome::Untried).collect(),
-        failure: Some(Failure::new(
-            Stage::Mail,
-            Cause::Network("the connection was closed while idle".into()),
-        )),
+        failure: Some(Failure::new(stage, Cause::Network(said.to_owned()))),
         usable: false,
-    };
-    Report::Sent(conn, lease, sent, host.to_owned())
+    }
 }
 
 /// Resolves when the transaction is to be cut, with the stage it had come to.

@@ -21,7 +21,7 @@ use crate::queue::{Notes, Queue, QueueError};
 use crate::submit::SmartHost;
 use crate::tls::Trust;
 use crate::token::Source;
-use account::{Actor, Command};
+use account::{Actor, Event, Message};
 use board::Board;
 use connection::Cut;
 use jiff::civil::Date;
@@ -103,7 +103,9 @@ pub struct Dispatcher {
 }
 
 struct Running {
-    commands: mpsc::UnboundedSender<Command>,
+    tell: mpsc::UnboundedSender<Message>,
+    /// What a stop ends of what is in flight.
+    cut: watch::Sender<Cut>,
     task: JoinHandle<()>,
 }
 
@@ -138,7 +140,7 @@ impl Dispatcher {
             }
         }
         for (_, r) in &gone {
-            let _ = r.commands.send(Command::Drain);
+            let _ = r.tell.send(Message::Event(Event::Drain));
         }
         {
             let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,16 +148,23 @@ impl Dispatcher {
             leaving.append(&mut gone);
         }
         for account in &settings.accounts {
-            let known = self.lock().get(&account.id).map(|r| r.commands.clone());
-            if let Some(commands) = known {
-                let _ = commands.send(Command::Reload(Box::new((account.clone(), settings.clone()))));
+            let known = self.lock().get(&account.id).map(|r| r.tell.clone());
+            if let Some(tell) = known {
+                let _ = tell.send(Message::Reload(Box::new((account.clone(), settings.clone()))));
                 continue;
             }
-            let (commands, inbox) = mpsc::unbounded_channel();
-            let actor =
-                Actor::new(account.clone(), settings, self.queue.clone(), Arc::clone(&self.board)).await;
-            self.board.join(&account.id, commands.clone());
-            let (id, actor) = (account.id.clone(), tokio::spawn(actor.run(inbox)));
+            let cut = watch::Sender::new(Cut::Nothing);
+            let actor = Actor::new(
+                account.clone(),
+                settings,
+                self.queue.clone(),
+                Arc::clone(&self.board),
+                cut.subscribe(),
+            )
+            .await;
+            let tell = actor.address();
+            self.board.join(&account.id, tell.clone());
+            let (id, actor) = (account.id.clone(), tokio::spawn(actor.run()));
             let defect = self.defect.clone();
             let task = tokio::spawn(async move {
                 if actor.await.is_err_and(|e| e.is_panic()) {
@@ -163,7 +172,7 @@ impl Dispatcher {
                     defect.send_replace(true);
                 }
             });
-            self.lock().insert(account.id.clone(), Running { commands, task });
+            self.lock().insert(account.id.clone(), Running { tell, cut, task });
         }
         self.tell_stranded().await;
     }
@@ -193,11 +202,11 @@ impl Dispatcher {
 
     /// What `status` shows, by account.
     pub async fn live(&self) -> Vec<(AccountId, Live)> {
-        let ask: Vec<_> = self.lock().iter().map(|(id, r)| (id.clone(), r.commands.clone())).collect();
+        let ask: Vec<_> = self.lock().iter().map(|(id, r)| (id.clone(), r.tell.clone())).collect();
         let mut all = Vec::with_capacity(ask.len());
-        for (id, commands) in ask {
+        for (id, tell) in ask {
             let (answer, live) = oneshot::channel();
-            if commands.send(Command::Live(answer)).is_ok()
+            if tell.send(Message::Live(answer)).is_ok()
                 && let Ok(live) = live.await
             {
                 all.push((id, live));
@@ -208,12 +217,12 @@ impl Dispatcher {
 
     /// Stops or restarts an account, for good (it survives restarts). `false` when there is no such account.
     pub fn pause(&self, account: &AccountId, paused: bool) -> bool {
-        self.send(account, Command::Pause(paused))
+        self.send(account, Event::Paused(paused))
     }
 
     /// The admin says it is mended: probe now.
-    pub fn kick(&self, account: &AccountId) -> bool {
-        self.send(account, Command::Kick)
+    pub fn probe(&self, account: &AccountId) -> bool {
+        self.send(account, Event::Probe)
     }
 
     /// Finishes the transactions in flight and says goodbye. What has not reached its final dot within `bound` is
@@ -223,14 +232,14 @@ impl Dispatcher {
         let mut running: Vec<(AccountId, Running)> = std::mem::take(&mut *self.lock()).into_iter().collect();
         running.append(&mut self.leaving.lock().unwrap_or_else(PoisonError::into_inner));
         for (_, r) in &running {
-            let _ = r.commands.send(Command::Drain);
+            let _ = r.tell.send(Message::Event(Event::Drain));
         }
         let mut cut_at = tokio::time::Instant::now();
         for cut in [Cut::BeforeDot, Cut::Everything] {
             cut_at += bound;
             for (_, r) in running.iter_mut().filter(|(_, r)| !r.task.is_finished()) {
                 if tokio::time::timeout_at(cut_at, &mut r.task).await.is_err() {
-                    let _ = r.commands.send(Command::Cut(cut));
+                    r.cut.send_replace(cut);
                 }
             }
         }
@@ -242,8 +251,8 @@ impl Dispatcher {
         }
     }
 
-    fn send(&self, account: &AccountId, command: Command) -> bool {
-        self.lock().get(account).is_some_and(|r| r.commands.send(command).is_ok())
+    fn send(&self, account: &AccountId, event: Event) -> bool {
+        self.lock().get(account).is_some_and(|r| r.tell.send(Message::Event(event)).is_ok())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<AccountId, Running>> {

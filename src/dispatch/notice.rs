@@ -5,15 +5,14 @@
 //! account an hour, what is beyond stands in the log and in `queue list --state dead`.
 //! Must not know: the words of a notice (`letter::report` has them).
 
-use super::settle::Notify;
+use super::settle::{Notify, Settled};
 use super::{Account, Settings};
 use crate::events;
 use crate::letter::report::{self, AdminNotice, Kind, Report, Written};
 use crate::mail::{
     ClientName, Envelope, Failure, Mailbox, Progress, QueueId, RelayTime, ReversePath, WallTime,
 };
-use crate::policy::advice::{About, Advice};
-use crate::policy::verdict::{Action, judge};
+use crate::policy::advice::About;
 use crate::queue::{Destination, Ids, Lease, NewMessage, Notice, Settlement};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -40,14 +39,6 @@ impl Budget {
     }
 }
 
-/// What is to be told.
-pub(super) struct What<'a> {
-    pub(super) notify: Notify,
-    pub(super) advice: Option<Advice>,
-    /// Why the message waits.
-    pub(super) failure: Option<&'a Failure>,
-}
-
 /// What a notice is made with.
 pub(super) struct Writer<'a> {
     pub(super) account: &'a Account,
@@ -59,14 +50,8 @@ pub(super) struct Writer<'a> {
 
 impl Writer<'_> {
     /// The notices about a message: one to its sender, where it may be answered, and one to the admins.
-    pub(super) fn compose(
-        &self,
-        lease: &Lease,
-        settlement: &Settlement,
-        what: &What<'_>,
-        budget: &mut Budget,
-    ) -> Vec<Notice> {
-        let (message, notify) = (&lease.message, what.notify);
+    pub(super) fn compose(&self, lease: &Lease, settled: &Settled, budget: &mut Budget) -> Vec<Notice> {
+        let (message, notify, settlement) = (&lease.message, settled.notify, &settled.settlement);
         if notify == Notify::Nobody || message.is_notice() {
             return vec![];
         }
@@ -76,24 +61,20 @@ impl Writer<'_> {
             .zip(&message.recipients)
             .filter(|(_, before)| before.progress == Progress::Pending)
             .filter_map(|(after, _)| match (&after.progress, notify) {
-                (Progress::Failed(f), Notify::Failed) => Some((&after.mailbox, Some(f))),
+                (Progress::Failed(f), Notify::Refused | Notify::Expired) => Some((&after.mailbox, Some(f))),
                 (Progress::Pending, Notify::Delayed) => {
-                    Some((&after.mailbox, what.failure.filter(|_| after.deferrals.count > 0)))
+                    Some((&after.mailbox, settled.failure.as_ref().filter(|_| after.deferrals.count > 0)))
                 }
                 _ => None,
             })
             .collect();
         let kind = match notify {
             Notify::Delayed => Kind::Delayed { until: self.tried_until(settlement) },
-            // Refused by the recipient's own host.
-            _ if what.advice == Some(Advice::ForeignHost) => Kind::Failed,
-            _ if failures.iter().all(|(_, f)| f.is_some_and(|f| judge(f).action == Action::Bounce)) => {
-                Kind::Failed
-            }
-            _ => Kind::Expired,
+            Notify::Expired => Kind::Expired,
+            Notify::Refused | Notify::Nobody => Kind::Failed,
         };
         let about = About { mailbox: self.account.id.as_str(), smart_host: self.place };
-        let advice = what.advice.map(|a| a.remedy(about)).unwrap_or_default();
+        let advice = settled.advice.map(|a| a.remedy(about)).unwrap_or_default();
         let sender =
             message.reverse_path.mailbox().filter(|_| report::may_answer(message, lease.body.head()));
         let mut readers: Vec<Vec<Mailbox>> = sender.map(|s| vec![s.clone()]).into_iter().collect();

@@ -6,12 +6,14 @@
 //! before it was a dead letter counts no more: then the message has spent no attempts.
 //! Must not know: the account's breaker; whoever calls has judged the account's faults already.
 
-use crate::mail::{Attempt, Deferrals, Failure, Progress, QueuedMessage, Recipient, RelayTime, WallTime};
+use crate::mail::{
+    Attempt, Deferrals, Failure, Progress, QueuedMessage, Recipient, RelayTime, Reply, Stage, WallTime,
+};
 use crate::policy::advice::Advice;
 use crate::policy::schedule::{self, Retry};
-use crate::policy::verdict::{Action, judge};
+use crate::policy::verdict::{Action, Blame, Judged, Standing, judge};
 use crate::queue::{Destination, Settlement};
-use crate::submit::Outcome;
+use crate::submit::{Outcome, Sent};
 use std::time::Duration;
 
 /// What a notice has to tell.
@@ -19,8 +21,10 @@ use std::time::Duration;
 pub(crate) enum Notify {
     /// Nobody.
     Nobody,
-    /// The sender and the admin: given up.
-    Failed,
+    /// The sender and the admin: given up, because it was refused.
+    Refused,
+    /// The sender and the admin: given up, because it was put off for too long.
+    Expired,
     /// The sender and the admin: still waiting.
     Delayed,
 }
@@ -51,37 +55,73 @@ pub(crate) struct Moment<'a> {
     pub(crate) theirs: bool,
 }
 
-/// Settles a message whose transaction went through for some recipients, or failed by its own fault (`failure`).
-pub(crate) fn settle(
-    message: &QueuedMessage,
-    outcomes: &[Outcome],
-    failure: Option<&Failure>,
-    at: Moment<'_>,
-) -> Settled {
-    settle_as(message, outcomes, failure, false, at)
+/// What one transaction said of one recipient.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Taken(Reply),
+    Refused(Judged),
+    Untried,
 }
 
-/// Settles a message whose connection ended after some recipients were refused and before the others had an answer.
-pub(crate) fn cut_short(message: &QueuedMessage, outcomes: &[Outcome], at: Moment<'_>) -> Settled {
-    settle_as(message, outcomes, None, true, at)
+/// What one transaction said, each failure with the judgement on it.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// One for each pending recipient, in its order.
+    each: Vec<Answer>,
+    /// Why the transaction as a whole failed.
+    pub(crate) whole: Option<Judged>,
 }
 
-fn settle_as(
-    message: &QueuedMessage,
-    outcomes: &[Outcome],
-    failure: Option<&Failure>,
-    cut_short: bool,
-    at: Moment<'_>,
-) -> Settled {
+impl Heard {
+    pub(crate) fn new(sent: Sent, standing: Standing) -> Self {
+        let judged = |failure| Judged::new(failure, standing);
+        let each = sent.outcomes.into_iter().map(|o| match o {
+            Outcome::Taken(reply) => Answer::Taken(reply),
+            Outcome::Refused(failure) => Answer::Refused(judged(failure)),
+            Outcome::Untried => Answer::Untried,
+        });
+        Self { each: each.collect(), whole: sent.failure.map(judged) }
+    }
+
+    pub(crate) fn any_taken(&self) -> bool {
+        self.each.iter().any(|a| matches!(a, Answer::Taken(_)))
+    }
+
+    pub(crate) fn any_refused(&self) -> bool {
+        self.each.iter().any(|a| matches!(a, Answer::Refused(_)))
+    }
+
+    /// The failure that decides for the account: the transaction's, or a refused recipient's when none was taken. An
+    /// account's fault that was said before the connection ended is more than its end.
+    pub(crate) fn account_fault(&self) -> Option<&Judged> {
+        let whole = self.whole.as_ref();
+        if whole.is_some_and(|w| w.verdict.blame != Blame::Session) || self.any_taken() {
+            return whole;
+        }
+        let of_account = self.each.iter().find_map(|a| match a {
+            Answer::Refused(judged) => {
+                matches!(judged.verdict.blame, Blame::Account | Blame::Tenant | Blame::Session)
+                    .then_some(judged)
+            }
+            _ => None,
+        });
+        of_account.or(whole)
+    }
+}
+
+/// Settles a message that is to bear what its transaction came to. `cut_short`: the connection ended after some
+/// recipients were refused and before the others had an answer; then its end is nobody's.
+pub(crate) fn settle(message: &QueuedMessage, heard: &Heard, cut_short: bool, at: Moment<'_>) -> Settled {
     let mut recipients = message.recipients.clone();
     if message.attempts == 0 {
         recipients.iter_mut().for_each(|r| r.deferrals = Deferrals::default());
     }
-    let mut heard = hear(&mut recipients, outcomes, failure, at);
-    let (to, notify) = destination(message, &mut recipients, &heard, cut_short, at);
-    let mut said = heard.deciding.as_ref().map_or(std::mem::take(&mut heard.last_reply), ToString::to_string);
+    let whole = heard.whole.as_ref().filter(|_| !cut_short);
+    let mut tried = enter(&mut recipients, &heard.each, whole, at);
+    let (to, notify) = destination(message, &mut recipients, &tried, cut_short, at);
+    let mut said = tried.deciding.as_ref().map_or(std::mem::take(&mut tried.last_reply), ToString::to_string);
     let given_up_before = recipients.iter().find_map(|r| match &r.progress {
-        Progress::Failed(failure) if to == Destination::Dead && heard.deciding.is_none() => {
+        Progress::Failed(failure) if to == Destination::Dead && tried.deciding.is_none() => {
             Some((r, failure))
         }
         _ => None,
@@ -89,39 +129,41 @@ fn settle_as(
     if let Some((recipient, failure)) = given_up_before {
         // The last recipient was taken; why the message is none that was delivered stands with another.
         said = format!("{said}; but not for {}: {failure}", recipient.mailbox);
-        heard.advice = judge(failure).advice;
+        tried.advice = judge(failure).advice;
     }
     Settled {
         settlement: Settlement {
             attempt: Some(Attempt {
                 at: at.wall,
-                stage: heard.deciding.as_ref().map_or(crate::mail::Stage::FinalDot, |f| f.stage),
+                stage: tried.deciding.as_ref().map_or(Stage::FinalDot, |f| f.stage),
                 said: said.clone(),
                 host: at.host.to_owned(),
             }),
             recipients,
-            attempts: message.attempts + u32::from(heard.put_off > 0),
+            attempts: message.attempts + u32::from(tried.put_off > 0),
             to,
-            outcome_unknown: heard.deciding.as_ref().is_some_and(Failure::outcome_is_unknown),
+            outcome_unknown: tried.deciding.as_ref().is_some_and(Failure::outcome_is_unknown),
             notices: vec![],
             now: at.now,
         },
         notify,
-        advice: heard.advice,
-        failure: heard.deciding,
-        served: heard.served,
+        advice: tried.advice,
+        failure: tried.deciding,
+        served: tried.served,
         said,
     }
 }
 
 /// What the answers of one transaction come to.
 #[derive(Default)]
-struct Heard {
+struct Tried {
     served: u32,
     /// How often the one put off most was put off by now; 0: nobody was.
     put_off: u32,
-    /// Somebody was given up.
-    given_up: bool,
+    /// Somebody was given up, for a refusal.
+    refused: bool,
+    /// Somebody was given up, for being put off too long.
+    expired: bool,
     not_before: Duration,
     advice: Option<Advice>,
     deciding: Option<Failure>,
@@ -129,58 +171,55 @@ struct Heard {
 }
 
 /// Enters each answer at its recipient.
-fn hear(
-    recipients: &mut [Recipient],
-    outcomes: &[Outcome],
-    failure: Option<&Failure>,
-    at: Moment<'_>,
-) -> Heard {
-    let mut outcomes = outcomes.iter();
-    let mut heard = Heard { deciding: failure.cloned(), ..Heard::default() };
+fn enter(recipients: &mut [Recipient], answers: &[Answer], whole: Option<&Judged>, at: Moment<'_>) -> Tried {
+    let mut answers = answers.iter();
+    let mut tried = Tried { deciding: whole.map(|w| w.failure.clone()), ..Tried::default() };
     for recipient in recipients.iter_mut().filter(|r| r.progress == Progress::Pending) {
-        let failed = match outcomes.next() {
-            Some(Outcome::Taken(reply)) => {
-                heard.served += 1;
-                heard.last_reply = reply.to_string();
+        let judged = match answers.next() {
+            Some(Answer::Taken(reply)) => {
+                tried.served += 1;
+                tried.last_reply = reply.to_string();
                 recipient.progress = Progress::Delivered(reply.kept());
                 continue;
             }
-            Some(Outcome::Refused(failed)) => failed,
-            Some(Outcome::Untried) | None => match failure {
-                Some(failed) => failed,
+            Some(Answer::Refused(judged)) => judged,
+            Some(Answer::Untried) | None => match whole {
+                Some(judged) => judged,
                 None => continue,
             },
         };
-        let mut verdict = judge(failed);
-        if at.theirs && verdict.hearsay && verdict.action == Action::Hold {
-            (verdict.action, verdict.advice) = (Action::Bounce, Some(Advice::ForeignHost));
-        }
-        heard.advice = heard.advice.or(verdict.advice);
-        heard.deciding.get_or_insert_with(|| failed.clone());
-        let passes = verdict.action != Action::Bounce;
-        let is_last = passes && defer(&mut recipient.deferrals, at);
-        if passes {
-            heard.put_off = heard.put_off.max(recipient.deferrals.count);
-        }
-        if passes && !is_last {
-            heard.not_before = heard.not_before.max(verdict.not_before);
+        let verdict = judged.verdict.left_to_message(at.theirs);
+        tried.advice = tried.advice.or(verdict.advice);
+        tried.deciding.get_or_insert_with(|| judged.failure.clone());
+        if verdict.action == Action::Bounce {
+            tried.refused = true;
         } else {
-            heard.given_up = true;
-            recipient.progress = Progress::Failed(failed.kept());
+            let is_last = defer(&mut recipient.deferrals, at);
+            tried.put_off = tried.put_off.max(recipient.deferrals.count);
+            if !is_last {
+                tried.not_before = tried.not_before.max(verdict.not_before);
+                continue;
+            }
+            tried.expired = true;
         }
+        recipient.progress = Progress::Failed(judged.failure.kept());
     }
-    heard
+    tried
 }
 
 /// Where the message goes, and who is told.
 fn destination(
     message: &QueuedMessage,
     recipients: &mut [Recipient],
-    heard: &Heard,
+    tried: &Tried,
     cut_short: bool,
     at: Moment<'_>,
 ) -> (Destination, Notify) {
-    let notify = if heard.given_up { Notify::Failed } else { Notify::Nobody };
+    let notify = match tried {
+        Tried { expired: true, .. } => Notify::Expired,
+        Tried { refused: true, .. } => Notify::Refused,
+        _ => Notify::Nobody,
+    };
     let mut waiting = recipients.iter().filter(|r| r.progress == Progress::Pending).peekable();
     if waiting.peek().is_none() {
         let any_failed = recipients.iter().any(|r| matches!(r.progress, Progress::Failed(_)));
@@ -188,33 +227,35 @@ fn destination(
     }
     // Whoever had no turn yet does not wait for others who were put off; but a server that hangs up on those would
     // do it again at once.
-    let at_once = heard.put_off == 0 || !cut_short && waiting.any(|r| r.deferrals.count == 0);
+    let at_once = tried.put_off == 0 || !cut_short && waiting.any(|r| r.deferrals.count == 0);
     let wait = if at_once {
         Duration::ZERO
     } else {
-        schedule::delay(&at.retry.delays, heard.put_off, at.jitter).max(heard.not_before)
+        schedule::delay(&at.retry.delays, tried.put_off, at.jitter).max(tried.not_before)
     };
-    let is_late = heard.put_off > 0 && (at.now + wait).since(message.queued_since) >= at.retry.warn_after;
+    let is_late = tried.put_off > 0 && (at.now + wait).since(message.queued_since) >= at.retry.warn_after;
     let warns = is_late && notify == Notify::Nobody && tell(recipients);
     (Destination::Queued(at.now + wait), if warns { Notify::Delayed } else { notify })
 }
 
 /// Leaves the message as it is, with a record of the account's fault it met.
-pub(crate) fn spared(message: &QueuedMessage, failure: &Failure, at: Moment<'_>) -> Settlement {
-    Settlement {
+pub(crate) fn spared(message: &QueuedMessage, failure: &Failure, at: Moment<'_>) -> Settled {
+    let said = failure.to_string();
+    let settlement = Settlement {
         recipients: message.recipients.clone(),
         attempts: message.attempts,
         to: Destination::Queued(at.now),
         attempt: Some(Attempt {
             at: at.wall,
             stage: failure.stage,
-            said: failure.to_string(),
+            said: said.clone(),
             host: at.host.to_owned(),
         }),
         outcome_unknown: false,
         notices: vec![],
         now: at.now,
-    }
+    };
+    Settled { settlement, notify: Notify::Nobody, advice: None, failure: None, served: 0, said }
 }
 
 /// Counts one more attempt in vain; whether it was the last.
@@ -239,7 +280,7 @@ fn tell(recipients: &mut [Recipient]) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::mail::{AccountId, Cause, ClientName, QueueId, Reply, ReversePath, Stage, State};
+    use crate::mail::{AccountId, Cause, ClientName, QueueId, ReversePath, State};
 
     pub(crate) fn message(n: i64, to: &[&str]) -> QueuedMessage {
         QueuedMessage {
@@ -276,6 +317,11 @@ pub(crate) mod tests {
             host: "192.0.2.1:587",
             theirs: false,
         }
+    }
+
+    fn settle(m: &QueuedMessage, outcomes: &[Outcome], failure: Option<&Failure>, at: Moment<'_>) -> Settled {
+        let sent = Sent { outcomes: outcomes.to_vec(), failure: failure.cloned(), usable: true };
+        super::settle(m, &Heard::new(sent, Standing::GOOD), false, at)
     }
 
     fn ok() -> Outcome {
@@ -331,7 +377,7 @@ pub(crate) mod tests {
         let f = refusal(Stage::FinalDot, "554 5.2.252 SendAsDenied");
         let s = settle(&message(1, &["a@b.c"]), &[Outcome::Untried], Some(&f), at(5, &Retry::default()));
         assert_eq!(s.settlement.to, Destination::Dead);
-        assert_eq!((s.notify, s.advice), (Notify::Failed, Some(Advice::SendAs)));
+        assert_eq!((s.notify, s.advice), (Notify::Refused, Some(Advice::SendAs)));
     }
 
     #[test]
@@ -381,7 +427,7 @@ pub(crate) mod tests {
             match s.settlement.to {
                 Destination::Queued(next) => self.message.next_attempt = next,
                 _ => {
-                    assert_eq!(s.notify, Notify::Failed);
+                    assert_eq!(s.notify, Notify::Expired);
                     self.dead = true;
                 }
             }
@@ -394,9 +440,9 @@ pub(crate) mod tests {
                 Then::AccountFails => {
                     let f = refusal(Stage::Mail, "451 4.7.0 PRX4");
                     let s = spared(&self.message, &f, at(self.now_s, &retry));
-                    let Destination::Queued(next) = s.to else { panic!() };
-                    (self.message.next_attempt, self.message.attempts) = (next, s.attempts);
-                    self.message.recipients = s.recipients;
+                    let Destination::Queued(next) = s.settlement.to else { panic!() };
+                    (self.message.next_attempt, self.message.attempts) = (next, s.settlement.attempts);
+                    self.message.recipients = s.settlement.recipients;
                 }
                 Then::PutOffFor(hours) => {
                     let until = self.now_s + hours * 3600;
@@ -515,7 +561,7 @@ pub(crate) mod tests {
         let gone = loop {
             let s = settle(&m, &outcomes, None, at(now, &retry));
             (m.attempts, m.recipients) = (s.settlement.attempts, s.settlement.recipients.clone());
-            if s.notify == Notify::Failed {
+            if s.notify == Notify::Expired {
                 break s;
             }
             now += 1800;
@@ -546,7 +592,10 @@ pub(crate) mod tests {
     fn a_server_that_hangs_up_on_one_recipient_is_not_tried_again_at_once_for_the_others() {
         let m = message(1, &["busy@b.c", "left@b.c"]);
         for (line, next_s) in [("450 4.2.1 busy", 35), ("550 5.1.1 unknown", 5)] {
-            let s = cut_short(&m, &[refused(line), Outcome::Untried], at(5, &Retry::default()));
+            let gone = Failure::new(Stage::Data, Cause::Network("closed".into()));
+            let outcomes = vec![refused(line), Outcome::Untried];
+            let sent = Sent { outcomes, failure: Some(gone), usable: false };
+            let s = super::settle(&m, &Heard::new(sent, Standing::GOOD), true, at(5, &Retry::default()));
             assert_eq!(s.settlement.to, Destination::Queued(RelayTime::from_ms(next_s * 1000)), "{line}");
             assert_eq!(s.settlement.recipients[1].progress, Progress::Pending);
         }
@@ -561,7 +610,7 @@ pub(crate) mod tests {
             at(5, &Retry::default()),
         );
         assert!(matches!(s.settlement.to, Destination::Queued(_)));
-        assert_eq!(s.notify, Notify::Failed);
+        assert_eq!(s.notify, Notify::Refused);
     }
 
     #[test]
@@ -588,6 +637,9 @@ pub(crate) mod tests {
     fn the_accounts_fault_spends_nothing() {
         let m = message(1, &["a@b.c"]);
         let s = spared(&m, &refusal(Stage::Mail, "451 4.7.0 PRX4"), at(7, &Retry::default()));
-        assert_eq!((s.attempts, s.to), (0, Destination::Queued(RelayTime::from_ms(7000))));
+        assert_eq!(
+            (s.settlement.attempts, s.settlement.to),
+            (0, Destination::Queued(RelayTime::from_ms(7000)))
+        );
     }
 }

@@ -12,9 +12,10 @@ mod smart_host;
 mod token;
 
 use crate::config::{Account, Problem, Settings};
+use crate::http::Limits;
 use crate::mail::{AccountId, Mailbox, WallTime};
 use crate::queue::{self, Clock};
-use crate::token::{Limits, Source};
+use crate::token::Source;
 use report::Report;
 use std::path::PathBuf;
 use std::time::Instant;

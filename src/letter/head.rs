@@ -1,7 +1,9 @@
 //! The head of a message: its fields as bytes, found, never interpreted beyond their names.
 //!
-//! Invariant: joining what `fields` yields gives the head back, byte for byte. Lines end in CRLF (the receiver
-//! normalised them). Must not know: what any field means; that is `letter::rewrite` and `submit::wire`.
+//! Invariant: joining what `fields` yields gives a whole head back, byte for byte. Lines end in CRLF (the receiver
+//! normalised them). Must not know: what any field means; that is `letter::field`.
+
+use crate::letter::words::Words;
 
 /// One field with its continuation lines and the final CRLF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,26 +45,110 @@ pub fn begins_field(line: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|b| (33..=126).contains(b))
 }
 
-/// The fields of a head, in order. Ends at the empty line, at the end, or at a line that is no field.
-pub fn fields(head: &[u8]) -> impl Iterator<Item = Field<'_>> {
-    let mut rest = head;
-    std::iter::from_fn(move || {
-        if !begins_field(&rest[..line_end(rest)]) {
-            return None;
-        }
-        let mut end = line_end(rest);
-        while matches!(rest.get(end), Some(b' ' | b'\t')) {
-            end += line_end(&rest[end..]);
-        }
-        let (raw, after) = rest.split_at(end);
-        rest = after;
-        Some(Field { raw, colon: memchr::memchr(b':', raw)? })
-    })
+/// The head of a message or part: its fields in order, up to the empty line. A line that is no field is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head<'a>(&'a [u8]);
+
+impl<'a> Head<'a> {
+    /// A head, with anything behind it.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its fields.
+    pub fn fields(self) -> impl Iterator<Item = Field<'a>> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            loop {
+                let end = line_end(rest);
+                if begins_field(&rest[..end]) {
+                    return Some(take_field(&mut rest));
+                }
+                if rest[..end].trim_ascii().is_empty() {
+                    return None;
+                }
+                rest = &rest[end..];
+            }
+        })
+    }
+
+    /// Those of that name.
+    pub fn all(self, name: &str) -> impl Iterator<Item = Field<'a>> {
+        self.fields().filter(move |f| f.is(name))
+    }
+
+    /// The first of that name.
+    pub fn first(self, name: &str) -> Option<Field<'a>> {
+        self.all(name).next()
+    }
+
+    /// Whether there is one of that name.
+    pub fn has(self, name: &str) -> bool {
+        self.first(name).is_some()
+    }
+
+    /// Whether it is nothing but fields and one empty line.
+    pub fn is_whole(self) -> bool {
+        self.fields().map(|f| f.raw.len()).sum::<usize>() + 2 == self.0.len()
+    }
 }
 
-/// The first field of that name.
-pub fn first<'a>(head: &'a [u8], name: &str) -> Option<Field<'a>> {
-    fields(head).find(|f| f.is(name))
+/// The field at the beginning, with its continuation lines.
+fn take_field<'a>(rest: &mut &'a [u8]) -> Field<'a> {
+    let mut end = line_end(rest);
+    while matches!(rest.get(end), Some(b' ' | b'\t')) {
+        end += line_end(&rest[end..]);
+    }
+    let (raw, after) = rest.split_at(end);
+    *rest = after;
+    Field { raw, colon: memchr::memchr(b':', raw).unwrap_or(0) }
+}
+
+/// A head that is being written. Nothing gets into it but whole fields.
+#[derive(Debug, Clone, Default)]
+pub struct NewHead(Vec<u8>);
+
+impl NewHead {
+    /// Room for as much as there was.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    /// A field as it stands.
+    pub fn keep(&mut self, field: &Field<'_>) {
+        self.written(field.raw);
+        if !field.raw.ends_with(b"\r\n") {
+            self.0.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// A field with another name.
+    pub fn rename(&mut self, field: &Field<'_>, name: &str) {
+        self.0.extend_from_slice(format!("{name}:").as_bytes());
+        self.0.extend_from_slice(field.value());
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    /// Fields that are written already, each with its CRLF.
+    pub(crate) fn written(&mut self, fields: &[u8]) {
+        self.0.extend_from_slice(fields);
+    }
+
+    /// A field on one line. The value has no line end.
+    pub fn add(&mut self, name: &str, value: &str) {
+        self.0.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+
+    /// A field of words, folded.
+    pub fn add_words(&mut self, name: &str, words: &Words) {
+        self.0.extend(words.field(name));
+    }
+
+    /// The head with its empty line.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(b"\r\n");
+        self.0
+    }
 }
 
 fn line_end(bytes: &[u8]) -> usize {
@@ -76,18 +162,24 @@ mod tests {
     #[test]
     fn fields_join_to_the_head_again() {
         let head = b"From: a@b\r\nSubject : one\r\n two\r\nX:\r\n\r\n";
-        let joined: Vec<u8> = fields(head).flat_map(|f| f.raw.to_vec()).collect();
+        let joined: Vec<u8> = Head::of(head).fields().flat_map(|f| f.raw.to_vec()).collect();
         assert_eq!(joined, &head[..head.len() - 2]);
-        let subject = first(head, "subject").unwrap();
+        assert!(Head::of(head).is_whole());
+        let subject = Head::of(head).first("subject").unwrap();
         assert_eq!(subject.unfolded(), b"one two");
         assert_eq!(subject.name(), b"Subject");
     }
 
     #[test]
-    fn a_line_that_is_no_field_ends_the_head() {
-        assert_eq!(fields(b"From: a\r\nhello world\r\nTo: b\r\n").count(), 1);
-        assert_eq!(fields(b"hello: world\r\n").count(), 1);
-        assert_eq!(fields(b"dear sir: hello\r\n").count(), 0);
-        assert_eq!(fields(b"").count(), 0);
+    fn a_line_that_is_no_field_is_passed_over() {
+        for (head, count) in [
+            (&b"From: a\r\nhello world\r\nTo: b\r\n"[..], 2),
+            (b"hello: world\r\n", 1),
+            (b"dear sir: hello\r\n", 0),
+            (b"From: a\r\n\r\nTo: b\r\n", 1),
+            (b"", 0),
+        ] {
+            assert_eq!(Head::of(head).fields().count(), count, "{}", head.escape_ascii());
+        }
     }
 }

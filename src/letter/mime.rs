@@ -4,9 +4,9 @@
 //! memory stays below one part head (`MAX_HEAD_BYTES`) and `MAX_DEPTH` boundaries. What cannot be understood is
 //! opaque. Must not know: what is done to a part.
 
-use crate::letter::head;
+use crate::letter::charset::Charsets;
+use crate::letter::head::Head;
 use crate::letter::parameters;
-use crate::letter::words::decode;
 
 /// Multiparts and embedded messages inside each other; deeper ones are opaque.
 const MAX_DEPTH: usize = 20;
@@ -161,14 +161,13 @@ impl Structure {
     }
 
     fn enter(&mut self, head: &[u8], digest: bool, visitor: &mut impl Visitor) {
-        let fields: usize = head::fields(head).map(|f| f.raw.len()).sum();
-        if fields + 2 != head.len() {
+        if !Head::of(head).is_whole() {
             // Text in the head: whoever wrote this forgot the empty line. Nothing may be lost or changed.
             opaque_lines(head, visitor);
             self.state = State::Opaque;
             return;
         }
-        let value = |name| head::first(head, name).map(|f| decode(&f.unfolded(), None));
+        let value = |name| Head::of(head).first(name).map(|f| Charsets::default().read(&f.unfolded()));
         let content_type = value("Content-Type");
         let kind = content_type.as_deref().and_then(|v| v.split([';', ' ']).next()).unwrap_or_default();
         let kind = kind.trim().to_ascii_lowercase();

@@ -5,6 +5,8 @@
 //! same bytes give the same bytes. Must not know: SMTP, the queue, accounts and their rights beyond `mail::Sender`.
 
 pub mod address_list;
+pub mod charset;
+pub(crate) mod date;
 pub mod field;
 pub mod head;
 pub(crate) mod mime;

@@ -2,6 +2,11 @@
 //!
 //! Invariant: splitting never loses a byte but the semicolons. Must not know: which parameter means what.
 
+use crate::letter::words::Words;
+
+/// More of them are nobody's, and comparing each with each would take long.
+const MAX_PARAMETERS: usize = 100;
+
 /// The parts of a value at semicolons outside quotes; the first is the type.
 pub fn split(value: &str) -> Vec<&str> {
     let mut parts = Vec::new();
@@ -36,10 +41,39 @@ pub fn get(value: &str, name: &str) -> Option<String> {
     })
 }
 
+/// `type/subtype; name=value; ...` with what is not ASCII coded by RFC 2231.
+pub(super) fn words(value: &str) -> Words {
+    let mut parts = split(value);
+    parts.truncate(MAX_PARAMETERS);
+    let is_coded = |name: &str| {
+        parts.iter().any(|p| p.split('=').next().is_some_and(|n| n.trim() == format!("{name}*")))
+    };
+    let mut out: Vec<Words> = Vec::new();
+    for (i, part) in parts.iter().enumerate() {
+        let part = part.trim();
+        match part.split_once('=') {
+            _ if part.is_empty() => {}
+            _ if part.is_ascii() => out.push(Words::plain(part)),
+            Some((name, text)) if i > 0 && is_parameter_name(name.trim()) && !is_coded(name.trim()) => {
+                out.push(coded(name.trim(), &unquoted(text.trim())));
+            }
+            // Neither a type nor a parameter, or there in coded form already.
+            _ => {}
+        }
+    }
+    Words::joined(out, ";")
+}
+
+fn is_parameter_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 60
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_*".contains(&b))
+}
+
 /// A parameter with a value that is not ASCII, as words: `filename*=UTF-8''...`, in numbered sections where it
 /// is long (RFC 2231 sections 3 and 4). Outlook and Exchange read these; the quoted encoded-word they read only
 /// in part.
-pub fn coded(name: &str, value: &str) -> Vec<String> {
+fn coded(name: &str, value: &str) -> Words {
     let mut sections: Vec<String> = vec![String::new()];
     for c in value.chars() {
         let mut coded = String::new();
@@ -56,18 +90,13 @@ pub fn coded(name: &str, value: &str) -> Vec<String> {
         }
     }
     if let [one] = sections.as_slice() {
-        return vec![format!("{name}*=UTF-8''{one}")];
+        return Words::one(format!("{name}*=UTF-8''{one}"));
     }
-    let last = sections.len() - 1;
-    sections
-        .iter()
-        .enumerate()
-        .map(|(i, s)| {
-            let charset = if i == 0 { "UTF-8''" } else { "" };
-            let more = if i < last { ";" } else { "" };
-            format!("{name}*{i}*={charset}{s}{more}")
-        })
-        .collect()
+    let numbered = sections.iter().enumerate().map(|(i, section)| {
+        let charset = if i == 0 { "UTF-8''" } else { "" };
+        Words::one(format!("{name}*{i}*={charset}{section}"))
+    });
+    Words::joined(numbered.collect(), ";")
 }
 
 #[cfg(test)]
@@ -86,12 +115,10 @@ mod tests {
 
     #[test]
     fn parameters_are_coded_and_sectioned() {
-        assert_eq!(coded("filename", "ü 1.pdf"), ["filename*=UTF-8''%C3%BC%201.pdf"]);
-        let long = coded("name", &"レ".repeat(20));
-        assert!(
-            long.len() > 1 && long[0].starts_with("name*0*=UTF-8''%E3") && long[0].ends_with(';'),
-            "{long:?}"
-        );
-        assert!(!long.last().unwrap().ends_with(';'));
+        let field = |words: Words| String::from_utf8(words.field("X")).unwrap();
+        assert_eq!(field(coded("filename", "ü 1.pdf")), "X: filename*=UTF-8''%C3%BC%201.pdf\r\n");
+        let long = field(coded("name", &"レ".repeat(20)));
+        assert!(long.starts_with("X: name*0*=UTF-8''%E3") && long.contains(";\r\n name*1*=%E3"), "{long}");
+        assert!(!long.ends_with(";\r\n"));
     }
 }

@@ -4,8 +4,9 @@
 //! Invariant: a part for which nothing is necessary leaves byte for byte (but for lone CR, LF and NUL); what
 //! leaves in its place decodes to the same content. Must not know: dot-stuffing, chunks, the connection.
 
+use crate::letter::charset::Charsets;
 use crate::letter::field::{downgraded, encode_head};
-use crate::letter::head;
+use crate::letter::head::{Head, NewHead};
 use crate::letter::mime::{Leaf, Transfer, Visitor};
 use crate::letter::transfer::{Coder, Coding};
 use crate::letter::words::MAX_LINE_BYTES;
@@ -132,7 +133,7 @@ impl Utf8 {
 #[derive(Debug)]
 pub(crate) struct Rewriter {
     to_8bit: bool,
-    charset: Option<String>,
+    charsets: Charsets,
     decisions: Vec<Decision>,
     next_leaf: usize,
     root_done: bool,
@@ -143,10 +144,10 @@ pub(crate) struct Rewriter {
 }
 
 impl Rewriter {
-    pub(crate) fn new(decisions: Vec<Decision>, charset: Option<&str>, to_8bit: bool) -> Self {
+    pub(crate) fn new(decisions: Vec<Decision>, charsets: Charsets, to_8bit: bool) -> Self {
         Self {
             to_8bit,
-            charset: charset.map(str::to_owned),
+            charsets,
             decisions,
             next_leaf: 0,
             root_done: false,
@@ -159,26 +160,13 @@ impl Rewriter {
     fn part_head(&self, head: &[u8], signed: bool) -> Vec<u8> {
         let fits = head.split(|b| *b == b'\n').all(|line| line.len() <= MAX_LINE_BYTES + 1);
         // A signature covers the heads of its parts.
-        let mut head = if signed && self.to_8bit && fits {
-            head.to_vec()
-        } else {
-            encode_head(head, self.charset.as_deref())
-        };
+        let mut head =
+            if signed && self.to_8bit && fits { head.to_vec() } else { encode_head(head, self.charsets) };
         if !self.to_8bit {
             head = downgraded(head);
             head.iter_mut().filter(|b| !b.is_ascii()).for_each(|b| *b = b'?');
         }
         head
-    }
-
-    /// The device's setting, else what the text can only be, else a superset of Latin-1.
-    fn charset_of(&self, is_utf8: bool) -> String {
-        let known = |label: &&str| encoding_rs::Encoding::for_label(label.as_bytes()).is_some();
-        match self.charset.as_deref().filter(known) {
-            Some(label) => label.to_ascii_lowercase(),
-            None if is_utf8 => "utf-8".to_owned(),
-            None => "windows-1252".to_owned(),
-        }
     }
 }
 
@@ -191,7 +179,7 @@ impl Visitor for Rewriter {
             let decision = self.decisions.get(self.next_leaf).copied().unwrap_or_else(forced);
             self.next_leaf += 1;
             if let Some(is_utf8) = decision.is_utf8 {
-                head = with_charset(&head, &self.charset_of(is_utf8));
+                head = with_charset(&head, &self.charsets.label(is_utf8));
             }
             if let Some(label) = decision.label {
                 head = relabelled(&head, label, is_root);
@@ -216,22 +204,23 @@ impl Visitor for Rewriter {
 
 /// The head with this Content-Transfer-Encoding and no other; at the root it says that it is MIME.
 fn relabelled(head: &[u8], label: &str, is_root: bool) -> Vec<u8> {
-    let mut out: Vec<u8> = Vec::with_capacity(head.len() + 72);
-    for field in head::fields(head).filter(|f| !f.is("Content-Transfer-Encoding")) {
-        out.extend_from_slice(field.raw);
+    let head = Head::of(head);
+    let mut out = NewHead::default();
+    for field in head.fields().filter(|f| !f.is("Content-Transfer-Encoding")) {
+        out.keep(&field);
     }
-    if is_root && head::first(head, "MIME-Version").is_none() {
-        out.extend_from_slice(b"MIME-Version: 1.0\r\n");
+    if is_root && !head.has("MIME-Version") {
+        out.add("MIME-Version", "1.0");
     }
-    out.extend_from_slice(format!("Content-Transfer-Encoding: {label}\r\n\r\n").as_bytes());
-    out
+    out.add("Content-Transfer-Encoding", label);
+    out.finish()
 }
 
 /// The head with a charset in its Content-Type.
 fn with_charset(head: &[u8], charset: &str) -> Vec<u8> {
-    let mut out: Vec<u8> = Vec::with_capacity(head.len() + 48);
+    let mut out = NewHead::default();
     let mut kind = b"text/plain".to_vec();
-    for field in head::fields(head) {
+    for field in Head::of(head).fields() {
         if field.is("Content-Type") {
             let value = field.value().trim_ascii();
             let value = value.strip_suffix(b";").unwrap_or(value);
@@ -243,11 +232,11 @@ fn with_charset(head: &[u8], charset: &str) -> Vec<u8> {
                 kind = value.to_vec();
             }
         } else {
-            out.extend_from_slice(field.raw);
+            out.keep(&field);
         }
     }
-    out.extend_from_slice(b"Content-Type: ");
-    out.extend(kind);
-    out.extend_from_slice(format!(";\r\n charset={charset}\r\n\r\n").as_bytes());
-    out
+    out.written(b"Content-Type: ");
+    out.written(&kind);
+    out.written(format!(";\r\n charset={charset}\r\n").as_bytes());
+    out.finish()
 }

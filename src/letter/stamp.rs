@@ -4,17 +4,13 @@
 //! nothing a peer said can begin a field or end the head. The result ends with the empty line.
 //! Must not know: the content, the account's rights; what leaves is `letter::rewrite`'s.
 
-use crate::letter::head::fields;
+use crate::letter::date;
+use crate::letter::head::{Head, NewHead};
 use crate::mail::{Mailbox, QueueId, ReversePath, WallTime};
-use jiff::SignedDuration;
 use std::net::IpAddr;
 
 /// More than this many Received fields: the message goes round in circles (RFC 5321 section 6.3).
 const MAX_HOPS: usize = 50;
-/// A device's clock may be a day ahead (a time zone set wrong, twice) ...
-const MAX_AHEAD: SignedDuration = SignedDuration::from_hours(24);
-/// ... and no further back than any mail is worth: a flat battery starts at 1970, 2000, 2010 or 2015.
-const MAX_BEHIND: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 /// As much of a HELO as a trace field keeps; the log has it all.
 const MAX_HELO_CHARS: usize = 100;
 
@@ -58,21 +54,19 @@ pub enum StampError {
 /// # Errors
 /// `Loop`.
 pub fn complete(head: &[u8], stamp: &Stamp<'_>) -> Result<Vec<u8>, StampError> {
-    if fields(head).filter(|f| f.is("Received")).count() > MAX_HOPS {
+    if Head::of(head).all("Received").count() > MAX_HOPS {
         return Err(StampError::Loop);
     }
-    let mut out = Vec::with_capacity(head.len() + 512);
-    out.extend_from_slice(stamp.received().as_bytes());
+    let mut out = NewHead::with_capacity(head.len() + 512);
+    out.written(stamp.received().as_bytes());
     let (mut has_date, mut has_id, mut has_from, mut has_version, mut is_mime) =
         (false, false, false, false, stamp.body_is_8bit);
-    for field in fields(head) {
+    for field in Head::of(head).fields() {
         let blank = field.unfolded().is_empty();
         if field.is("Date") {
-            if has_date || !is_plausible(&field.unfolded(), stamp.now) {
+            if has_date || !date::is_plausible(&field.unfolded(), stamp.now) {
                 // Renamed, not read: whatever stood there is kept.
-                out.extend_from_slice(b"X-Original-Date:");
-                out.extend_from_slice(field.value());
-                out.extend_from_slice(b"\r\n");
+                out.rename(&field, "X-Original-Date");
                 continue;
             }
             has_date = true;
@@ -85,22 +79,18 @@ pub fn complete(head: &[u8], stamp: &Stamp<'_>) -> Result<Vec<u8>, StampError> {
         has_from |= field.is("From");
         has_version |= field.is("MIME-Version");
         is_mime |= field.is("Content-Type") || field.is("Content-Transfer-Encoding");
-        out.extend_from_slice(field.raw);
-        if !field.raw.ends_with(b"\r\n") {
-            out.extend_from_slice(b"\r\n");
-        }
+        out.keep(&field);
     }
     let mut add = |missing: bool, name: &str, value: &str| {
         if missing {
-            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            out.add(name, value);
         }
     };
     add(!has_date, "Date", &stamp.now.rfc5322());
     add(!has_id, "Message-ID", &format!("<{}@{}>", stamp.id, atoms(stamp.hostname)));
     add(!has_from, "From", &stamp.from());
     add(is_mime && !has_version, "MIME-Version", "1.0");
-    out.extend_from_slice(b"\r\n");
-    Ok(out)
+    Ok(out.finish())
 }
 
 impl Stamp<'_> {
@@ -151,25 +141,9 @@ fn in_comment(text: &str) -> String {
     text.chars().take(MAX_HELO_CHARS).map(|c| if fit(c) { c } else { '?' }).collect()
 }
 
-/// Whether a Date can be believed: it can be read, has a year of four digits, and is near enough to now.
-fn is_plausible(value: &[u8], now: WallTime) -> bool {
-    static PARSER: jiff::fmt::rfc2822::DateTimeParser =
-        jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true);
-    let Ok(text) = std::str::from_utf8(value) else { return false };
-    // RFC 5322 section 4.3 guesses the century of a short year; so would every reader, each its own way.
-    let year = text.split_ascii_whitespace().rev().skip_while(|w| !w.contains(':')).nth(1);
-    if year.is_none_or(|y| y.len() != 4) {
-        return false;
-    }
-    let Ok(then) = PARSER.parse_timestamp(text) else { return false };
-    let age = now.timestamp().duration_since(then);
-    age >= -MAX_AHEAD && age <= MAX_BEHIND
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::letter::head::first;
 
     const NOW: i64 = 1_795_435_200_000;
 
@@ -225,7 +199,7 @@ mod tests {
         for path in ["hp@printserver", "hp@10.0.0.7", "hp@[10.0.0.7]", "jürgen@contoso.com"] {
             let path = ReversePath::Mailbox(path.parse().unwrap());
             let out = complete(b"", &stamp(&path, &[])).unwrap();
-            assert_eq!(first(&out, "From").unwrap().unfolded(), b"scanner@contoso.com", "{path}");
+            assert_eq!(Head::of(&out).first("From").unwrap().unfolded(), b"scanner@contoso.com", "{path}");
         }
         assert!(completed("").contains("From: scanner@contoso.com\r\n"));
     }
@@ -272,14 +246,14 @@ mod tests {
             s.helo = helo;
             let out = String::from_utf8(complete(b"", &s).unwrap()).unwrap();
             assert!(out.contains(expected), "{helo:?} {out}");
-            assert_eq!(fields(out.as_bytes()).count(), 4);
+            assert_eq!(Head::of(out.as_bytes()).fields().count(), 4);
         }
         let mut s = stamp(&ReversePath::Null, &[]);
         let long = [b'x'; 500];
         s.helo = &long;
         s.peer = "::ffff:10.0.5.7".parse().unwrap();
         let out = complete(b"", &s).unwrap();
-        assert!(first(&out, "Received").unwrap().unfolded().len() < 300);
+        assert!(Head::of(&out).first("Received").unwrap().unfolded().len() < 300);
     }
 
     #[test]

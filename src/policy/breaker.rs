@@ -113,7 +113,7 @@ impl Breaker {
     pub fn resume(open: Option<Open>, now: RelayTime) -> Self {
         let mut breaker = Self(open);
         if breaker.0.as_ref().is_some_and(|o| o.kind == Kind::Transient) {
-            breaker.kick(now);
+            breaker.probe_now(now);
         }
         breaker
     }
@@ -178,7 +178,7 @@ impl Breaker {
     /// The admin says it is mended: probe now. The counts of refused logins stay, so a wrong guess is not punished by a
     /// lockout; and a probe ahead of its time lengthens no wait, so who mends, reloads and tries again does not wait
     /// longer than who sits still.
-    pub fn kick(&mut self, now: RelayTime) {
+    pub fn probe_now(&mut self, now: RelayTime) {
         if let Some(open) = &mut self.0 {
             if now < open.next_probe {
                 open.transient = open.transient.saturating_sub(1);
@@ -275,8 +275,8 @@ mod tests {
             b.fail(&said(PRX4), String::new(), at(second), 0.5, &retry);
             waits.push(b.open().unwrap().next_probe.since(at(second)).as_secs());
             // Twice, as an impatient hand does.
-            b.kick(at(second + 1));
-            b.kick(at(second + 1));
+            b.probe_now(at(second + 1));
+            b.probe_now(at(second + 1));
         }
         assert_eq!(waits, [5; 6]);
     }

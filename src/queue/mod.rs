@@ -16,17 +16,19 @@ mod message;
 mod role;
 mod settings;
 mod sqlite;
+mod walk;
 
 pub use body::{Body, BodyReader, Draft};
 pub use clock::Clock;
 pub use error::{Done, QueueError};
 pub use keep::{Keep, KeepDead};
 pub use lease::{Destination, Lease, Next, Settlement};
-pub use ledger::{Change, ChangeStep, Changing, Filter, Finished, Listing, Page, Total};
+pub use ledger::{Change, ChangeStep, Filter, Finished, Page, Total};
 pub use message::{NewMessage, Notice, Stored};
 pub use role::{Health, Ids, Intake, Ledger, Notes, Outbox, Queue};
 pub use settings::{OpenError, Settings};
 pub use sqlite::{Rescued, rescue};
+pub use walk::{Changing, Listing};
 
 /// Opens the queue of these settings, making what is missing, and continues its clock. A large one takes its time, and
 /// is not waited for when whoever waits here goes away.

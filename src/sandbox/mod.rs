@@ -9,7 +9,7 @@
 
 mod certificate;
 
-use crate::letter::head;
+use crate::letter::head::Head;
 use crate::mail::{Reply, Stage, WallTime};
 use aws_lc_rs::digest;
 use certificate::Certificate;
@@ -61,7 +61,7 @@ impl SandboxSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// It takes mail for nobody, so nobody else may reach it.
-    #[error("the sandbox listens on loopback only, not on {0}\nhint: use 127.0.0.1 or ::1")]
+    #[error("the sandbox listens on loopback only (127.0.0.1 or ::1), not on {0}")]
     NotLoopback(IpAddr),
     /// The address cannot be listened on, or a thread or file cannot be made.
     #[error("the sandbox cannot start: {0}")]
@@ -401,7 +401,7 @@ impl Incoming {
     }
 
     fn field(&self, name: &str) -> Option<String> {
-        let field = head::first(&self.head, name)?;
+        let field = Head::of(&self.head).first(name)?;
         Some(String::from_utf8_lossy(&field.unfolded()).into_owned())
     }
 }

@@ -9,7 +9,7 @@ pub mod cache;
 pub mod claims;
 pub mod device;
 mod endpoint;
-pub mod expiry;
+mod expiry;
 mod form;
 pub mod refusal;
 mod rejected;
@@ -20,7 +20,6 @@ mod store;
 
 pub use assertion::Assertion;
 pub use cache::{AccessToken, TokenError};
-pub use endpoint::Limits;
 pub use settings::{Cloud, Grant, Settings, SettingsError};
 pub use source::Source;
 pub use store::RefreshStore;

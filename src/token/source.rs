@@ -7,13 +7,14 @@
 use super::cache::{AccessToken, Ask, Cache, TokenError};
 use super::claims::Claims;
 use super::endpoint::Endpoint;
-use super::expiry::Expiry;
 use super::refusal::{Class, NOT_SIGNED_IN};
 use super::response::{self, Fault, Granted, Problem};
 use super::settings::https;
-use super::{Assertion, Grant, Limits, RefreshStore, Settings, SettingsError, form};
+use super::{Assertion, Grant, RefreshStore, Settings, SettingsError, form};
 use crate::events;
+use crate::http::Limits;
 use crate::mail::{AccountId, RelayTime, WallTime};
+use crate::policy::expiry::Expiry;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,7 +84,7 @@ impl Source {
             account: AccountId::new(settings.mailbox.to_string().to_lowercase()),
             expiry: settings.expiry()?,
             url: https("token_url", &settings.token_url())?,
-            endpoint: Endpoint::new(settings.ca_file.as_deref(), limits)?,
+            endpoint: Endpoint::new(settings.ca_file.as_deref(), settings.proxy.clone(), limits)?,
             key,
             settings,
             now: Box::new(now),
@@ -151,9 +152,9 @@ impl Source {
     }
 
     /// The admin says it is mended: the next caller asks at once.
-    pub fn kick(&self) {
+    pub fn probe(&self) {
         let now = (self.0.now)();
-        self.0.lock().cache.kick(now);
+        self.0.lock().cache.probe(now);
     }
 
     /// Waits for the request under way, if there is one (at most `Limits::whole`): before a stop, so that a
@@ -189,7 +190,7 @@ impl Source {
 
     /// Whether it does the same as the other: made of the same settings, and of files with the same content.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.0.settings.is_same(&other.0.settings) && self.0.endpoint.trusts_as(&other.0.endpoint)
+        self.0.settings.is_same(&other.0.settings) && self.0.endpoint.is_same(&other.0.endpoint)
     }
 
     fn request(&self, state: &mut State, asked_at: RelayTime) -> (Request, Outcome) {

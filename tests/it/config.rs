@@ -1,6 +1,6 @@
 //! The configuration from an admin's side: what the file may say, and what is said about a file that is wrong.
 
-use mailferry::config::{self, Env, Settings};
+use mailferry::config::{self, Env, Problem, Settings};
 use mailferry::logs::Format;
 use mailferry::policy::admission::{Client, Clients};
 use mailferry::receive;
@@ -32,7 +32,12 @@ fn problems(text: &str, env: &Env) -> Vec<String> {
         Err(problems) => problems,
     };
     let here = format!("{}/", dir.path().display());
-    problems.iter().map(|p| p.to_string().replace(&here, "").replace("\nhint: ", " | ")).collect()
+    problems.iter().map(|p| said(p).replace(&here, "")).collect()
+}
+
+/// The problem, its hint behind a bar.
+fn said(problem: &Problem) -> String {
+    problem.hint.as_ref().map_or(problem.to_string(), |hint| format!("{problem} | {hint}"))
 }
 
 fn load(text: &str, env: &Env) -> Settings {
@@ -131,8 +136,8 @@ fn a_file_that_is_not_toml_or_not_there_says_so() {
     );
     let missing = config::load(Path::new("/nonexistent/m.toml"), &env(&[])).unwrap_err();
     assert_eq!(
-        missing[0].to_string(),
-        "/nonexistent/m.toml: cannot read the configuration: no such file\nhint: name another file with --config"
+        said(&missing[0]),
+        "/nonexistent/m.toml: cannot read the configuration: no such file | name another file with --config"
     );
     for text in ["\"queue.directory\" = \"/x\"", "\"account[999999999999]\" = 1"] {
         assert_eq!(problems(text, &env(&[])).len(), 1, "{text}: a quoted key is no path");

@@ -11,8 +11,9 @@ use mailferry::daemon::Relay;
 use mailferry::doctor::report::Report;
 use mailferry::doctor::send_test::{self, Fate, SendTestError};
 use mailferry::doctor::{LoginKind, Order, configured_login, examine, examine_without_configuration, page};
+use mailferry::http::Limits;
 use mailferry::mail::{QueueId, RelayTime};
-use mailferry::token::{Cloud, Grant, Limits, Source};
+use mailferry::token::{Cloud, Grant, Source};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -379,6 +380,7 @@ async fn with_token(step: Step) -> (SmartHost, Transcript) {
         grant: Grant::Secret("hunter2".into()),
         secret_expires: None,
         ca_file: Some(endpoint.ca_file.clone()),
+        proxy: None,
     };
     let source = Source::new(settings, Limits::default(), RelayTime::default).unwrap();
     let login = |_: &Account| LoginKind::Token(source.clone());
@@ -426,7 +428,10 @@ async fn tested(practice: &Practice) -> (Result<Fate, SendTestError>, String) {
         patience: Duration::from_secs(20),
     };
     let mut told = String::new();
-    let fate = send_test::send_test(&settings, &order, &mut |line| told += &format!("{line}\n")).await;
+    let fate = send_test::send_test(&settings, &order, &mut |line, hint| {
+        told += &hint.map_or(format!("{line}\n"), |hint| format!("{line}\nhint: {hint}\n"));
+    })
+    .await;
     (fate, practice.redacted(&told))
 }
 

@@ -1,6 +1,6 @@
 //! Messages as devices write them, from intake to the wire.
 
-use mailferry::letter::head::{fields, first};
+use mailferry::letter::head::Head;
 use mailferry::letter::stamp::{Stamp, complete};
 use mailferry::mail::Sender;
 use mailferry::mail::{
@@ -36,7 +36,7 @@ impl Sent {
     }
 
     fn field(&self, name: &str) -> String {
-        let field = first(&self.bytes, name).map(|f| f.unfolded());
+        let field = Head::of(&self.bytes).first(name).map(|f| f.unfolded());
         field.map_or_else(|| format!("no {name}"), |value| String::from_utf8_lossy(&value).into_owned())
     }
 }
@@ -111,9 +111,9 @@ fn carry(raw: &[u8], sample: &Sample<'_>) -> Sent {
     }
     let head_end = sent.bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("the sample is right") + 4;
     assert!(sent.needs_utf8 || sent.bytes[..head_end].is_ascii(), "{}", sent.text());
-    assert_eq!(fields(&sent.bytes).map(|f| f.raw.len()).sum::<usize>() + 2, head_end);
+    assert_eq!(Head::of(&sent.bytes).fields().map(|f| f.raw.len()).sum::<usize>() + 2, head_end);
     for name in ["From", "Date", "Message-ID"] {
-        assert_eq!(fields(&sent.bytes).filter(|f| f.is(name)).count(), 1, "{name}");
+        assert_eq!(Head::of(&sent.bytes).all(name).count(), 1, "{name}");
     }
     sent
 }

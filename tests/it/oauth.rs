@@ -549,7 +549,9 @@ async fn the_end_of_a_secret_is_told_once_by_mail_and_stays_in_the_status() {
     for _ in 0..2 {
         let status = site.status().await;
         assert!(
-            status.needs_human[0].what.starts_with(&format!("{MAILBOX}: the client secret expires on")),
+            status.needs_human[0]
+                .what
+                .starts_with(&format!("the client secret of {MAILBOX} expires in 5 days")),
             "{status:?}"
         );
         site.stop().await;

@@ -5,18 +5,21 @@ use crate::support::own_process;
 use crate::support::token_endpoint::{Certificate, Step, TokenEndpoint, refusal, token, token_json};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mailferry::http::{Limits, Proxy};
 use mailferry::mail::RelayTime;
 use mailferry::token::claims::Permission;
 use mailferry::token::device::{self, BeginError, Poll};
 use mailferry::token::refusal::Class;
 use mailferry::token::response::{Fault, Problem};
-use mailferry::token::{AccessToken, Cloud, Grant, Limits, RefreshStore, Settings, Source, TokenError};
+use mailferry::token::{AccessToken, Cloud, Grant, RefreshStore, Settings, Source, TokenError};
 use secrecy::ExposeSecret;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
@@ -54,6 +57,7 @@ fn settings(endpoint: &TokenEndpoint, grant: Grant) -> Settings {
         grant,
         secret_expires: None,
         ca_file: Some(endpoint.ca_file.clone()),
+        proxy: None,
     }
 }
 
@@ -189,7 +193,7 @@ fn a_stop_of_the_runtime_in_mid_request_blocks_nothing() {
     outside.block_on(eventually(|| endpoint.requests().len() == 1));
     relay.shutdown_timeout(Duration::from_secs(5));
     assert_eq!(fault(&source.trouble().unwrap()), Fault::Network);
-    source.kick();
+    source.probe();
     assert_eq!(outside.block_on(names(&source)), "second");
 }
 
@@ -285,6 +289,60 @@ async fn nothing_is_sent_to_an_endpoint_that_cannot_prove_its_name() {
     }
 }
 
+/// A proxy that answers every request for a tunnel so, and tunnels to the endpoint when that was a yes.
+async fn proxy(endpoint: &TokenEndpoint, answer: &'static str) -> (Arc<Proxy>, Arc<Mutex<Vec<String>>>) {
+    let port: u16 = endpoint.authority.rsplit_once(':').unwrap().1.parse().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://relay:p%40ss@{}", listener.local_addr().unwrap());
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heads = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(near.read_u8().await.unwrap());
+            }
+            heads.lock().unwrap().push(String::from_utf8(head).unwrap());
+            near.write_all(answer.as_bytes()).await.unwrap();
+            if answer.contains(" 200 ") {
+                let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            }
+        }
+    });
+    (Arc::new(Proxy::new(&address.into(), vec![]).unwrap()), asked)
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_a_tunnel_and_sees_no_more_than_the_name() {
+    // The proxy alone knows where login.example is.
+    for (answer, comes) in [
+        ("HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n", Ok("first")),
+        ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", Err("does not take this login (407)")),
+        ("HTTP/1.1 403 Forbidden\r\n\r\n", Err("does not let us through to login.example (403)")),
+        ("220 smtp.example ESMTP\r\n\r\n", Err("does not speak HTTP")),
+    ] {
+        let endpoint = TokenEndpoint::with(Certificate::ForAnotherName, [token("first")]).await;
+        let (proxy, asked) = proxy(&endpoint, answer).await;
+        let authority = Some(endpoint.authority.replace("localhost", "login.example"));
+        let settings = Settings { authority, proxy: Some(proxy), ..settings(&endpoint, secret()) };
+        let got = Clock::default().source(settings).token().await;
+        match comes {
+            Ok(access) => assert_eq!(got.unwrap().expose(), access),
+            Err(said) => {
+                let error = got.unwrap_err();
+                assert!(error.to_string().contains(said), "{error}");
+                assert!(!error.to_string().contains("p@ss"), "{error}");
+                assert!(endpoint.requests().is_empty());
+            }
+        }
+        let asked = asked.lock().unwrap().clone();
+        assert!(asked[0].starts_with("CONNECT login.example:"), "{asked:?}");
+        assert!(asked[0].contains("Proxy-Authorization: Basic "), "{asked:?}");
+        assert!(!asked[0].contains(SECRET), "{asked:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_endpoint_that_is_down_is_a_network_fault() {
     let endpoint = TokenEndpoint::start([]).await;
@@ -322,7 +380,7 @@ async fn a_wrong_or_expired_secret_is_for_a_person_and_says_what_to_do() {
         clock.set(50);
         assert!(source.token().await.is_err());
         assert_eq!(endpoint.requests().len(), 1, "asked once, not once a message");
-        source.kick();
+        source.probe();
         assert_eq!(names(&source).await, "first");
     }
 }
@@ -458,11 +516,11 @@ async fn a_refresh_token_that_cannot_be_stored_is_kept_and_stored_before_anythin
     go.notify_one();
     let error = caller.await.unwrap().unwrap_err();
     assert_eq!(fault(&error), Fault::Store, "the access token is not used: {error}");
-    source.kick();
+    source.probe();
     assert_eq!(fault(&source.token().await.unwrap_err()), Fault::Store);
     assert_eq!(endpoint.requests().len(), 1, "nothing is asked while the disk is away");
     std::fs::create_dir(&queue).unwrap();
-    source.kick();
+    source.probe();
     assert_eq!(names(&source).await, "second");
     assert_eq!(endpoint.requests()[1].form["refresh_token"], "refresh-2");
     assert_eq!(store.load().unwrap().unwrap().expose_secret(), "refresh-2");
@@ -574,7 +632,7 @@ async fn no_secret_reaches_the_log() {
     let source = Clock::default().source(of_mine(secret()));
     for _ in 0..2 {
         assert!(source.token().await.is_err());
-        source.kick();
+        source.probe();
     }
     let access = source.token().await.unwrap();
     source.invalidate(&access);

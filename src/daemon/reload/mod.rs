@@ -73,6 +73,7 @@ impl Fixed {
             // The process's, which takes it.
             log: _,
             warnings: _,
+            proxy: _,
             given_at_start: _,
         } = new;
         let mut waiting = vec![];

@@ -1,10 +1,15 @@
 //! The plan against chance: a smart host of many moods, a queue and connections that answer late and in any order,
-//! an admin who pauses, kicks, reloads and holds. Whatever happens, what the plan promises holds at every step, and
+//! an admin who pauses, probes, reloads and holds. Whatever happens, what the plan promises holds at every step, and
 //! when the world is well again every message leaves.
 
+use super::tests::{Action, Event, Plan, at, open_failed, plan};
 use super::*;
+use crate::dispatch::settle::Heard;
 use crate::dispatch::settle::tests::{message, refusal};
-use crate::mail::{Cause, Reply, Stage};
+use crate::mail::{Cause, Failure, Reply, Stage};
+use crate::policy::verdict::{Blame, judge};
+use crate::queue::{Destination, Settlement};
+use crate::submit::Outcome;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -43,7 +48,7 @@ enum Step {
     Ring,
     /// The peer closes a connection, if it is idle then.
     PeerCloses(ConnId),
-    Answer(ConnId, QueueId),
+    Answer(ConnId, QueuedMessage),
     Arrive(i64),
     Hold(i64),
     Release,
@@ -95,12 +100,11 @@ struct World {
 impl World {
     fn new(seed: u64, messages: i64, limits: Limits) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let throttle = Throttle::new(limits.messages_per_minute, limits.recipients_per_day, vec![]);
         let (max_connections, recipients_per_day) = (limits.max_connections, limits.recipients_per_day);
         let some = |rng: &mut fastrand::Rng| (0..rng.i64(0..3)).map(|_| rng.i64(1..=messages)).collect();
         let (poison, refused) = (some(&mut rng), some(&mut rng));
         Self {
-            plan: Plan::new(limits, Breaker::default(), throttle, false),
+            plan: plan(limits),
             rng,
             now: 0,
             seq: 0,
@@ -250,7 +254,7 @@ impl World {
                     self.soon(3, Step::Tell(Event::Closed(conn)));
                 }
             }
-            Step::Answer(conn, id) => self.answer(conn, id),
+            Step::Answer(conn, lease) => self.answer(conn, lease),
             Step::Arrive(n) => {
                 let many = if self.chance(20) { self.rng.usize(2..9) } else { 1 };
                 let names: Vec<String> = (0..many).map(|i| format!("r{i}@contoso.com")).collect();
@@ -287,13 +291,13 @@ impl World {
                 self.recipients_per_day = l.recipients_per_day;
                 self.excuses.push_back(self.now);
             }
-            Event::Kick => self.excuses.push_back(self.now),
+            Event::Probe => self.excuses.push_back(self.now),
             _ => {}
         }
         let (mut is_account, mut is_session) = (false, false);
         if let Event::Sent(conn, _, sent, _) = &event {
-            let standing = Standing::GOOD;
-            let blame = account_fault(sent, standing).map(|f| judge(f).blame);
+            let sent = Sent { outcomes: sent.outcomes.clone(), failure: sent.failure.clone(), usable: true };
+            let blame = Heard::new(sent, Standing::GOOD).account_fault().map(|f| f.verdict.blame);
             is_account = matches!(blame, Some(Blame::Account | Blame::Tenant));
             is_session = blame == Some(Blame::Session) && self.used.contains(conn);
             self.used.insert(*conn);
@@ -302,7 +306,7 @@ impl World {
         assert!(self.told < 200_000, "it spins\n{}", self.story());
         let said = format!("{:>10} {event:?}", self.now);
         let jitter = self.rng.f64();
-        let todo = self.plan.handle(event, RelayTime::from_ms(self.now), WallTime::from_ms(0), jitter);
+        let todo = self.plan.handle(event, at(self.now, jitter));
         self.recent.push_back(format!("{said} -> {todo:?}"));
         if self.recent.len() > 40 {
             self.recent.pop_front();
@@ -327,20 +331,21 @@ impl World {
                 assert!(self.peers.len() <= self.max_connections, "too many connections\n{}", self.story());
                 self.only_probe();
                 let event = match self.login() {
-                    Ok(()) => Event::Opened(conn),
+                    Ok(()) => Event::Opened(conn, conn),
                     Err(f) => {
                         self.fault();
-                        Event::OpenFailed(conn, f)
+                        open_failed(conn, f)
                     }
                 };
                 let t = self.now + self.rng.i64(20..3000);
-                if matches!(event, Event::Opened(_)) {
+                if matches!(event, Event::Opened(..)) {
                     self.peers.get_mut(&conn).unwrap().idle = true;
                     self.may_close(conn, t);
                 }
                 self.at(t, Step::Tell(event));
             }
-            Action::Send { conn, id, to } => {
+            Action::Send { over: conn, lease, to } => {
+                let id = lease.id;
                 assert!(self.leased.contains(&id), "sent without a lease\n{}", self.story());
                 let pending = self.pending(id);
                 for place in &to {
@@ -355,29 +360,29 @@ impl World {
                     let gone = lost(Stage::Mail, "the connection was closed while idle");
                     let untouched = Sent { outcomes: vec![Outcome::Untried; pending.len()], ..gone };
                     self.in_flight.remove(&id);
-                    return self.soon(3, Step::Tell(Event::Sent(conn, id, untouched, String::new())));
+                    return self.soon(3, Step::Tell(Event::Sent(conn, lease, untouched, String::new())));
                 }
                 assert!(std::mem::replace(&mut peer.unwrap().idle, false), "not idle\n{}", self.story());
                 self.only_probe();
                 let long = if self.chance(5) { 60_000 } else { 300 };
-                self.soon(long, Step::Answer(conn, id));
+                self.soon(long, Step::Answer(conn, lease));
             }
-            Action::Close { conn } => {
+            Action::Close(conn) => {
                 if let Some(p) = self.peers.get_mut(&conn)
                     && !std::mem::replace(&mut p.ended, true)
                 {
                     self.soon(300, Step::Tell(Event::Closed(conn)));
                 }
             }
-            Action::Settle { id, settlement, .. } => {
-                assert!(self.leased.contains(&id));
-                self.soon(20, Step::Durable(id, settlement));
+            Action::Settle(lease, settled) => {
+                assert!(self.leased.contains(&lease.id));
+                self.soon(20, Step::Durable(lease.id, Box::new(settled.settlement)));
             }
-            Action::Return { id } => {
-                assert!(self.leased.remove(&id));
+            Action::Return(lease) => {
+                assert!(self.leased.remove(&lease.id));
                 self.ring();
             }
-            Action::Tell(_) | Action::Persist(_) | Action::HoldTenant(_) | Action::Works => {}
+            Action::Tell(_) | Action::Remember(_) | Action::HoldTenant(_) => {}
         }
     }
 
@@ -430,7 +435,8 @@ impl World {
         assert!(fits && recipients > 0, "{recipients} pass the day's limit\n{}", self.story());
     }
 
-    fn answer(&mut self, conn: ConnId, id: QueueId) {
+    fn answer(&mut self, conn: ConnId, lease: QueuedMessage) {
+        let id = lease.id;
         let n = id.number();
         let pending = self.pending(id);
         let (_, to) = self.in_flight.remove(&id).expect("what is answered was sent");
@@ -499,7 +505,7 @@ impl World {
         } else {
             self.peers.get_mut(&conn).unwrap().ended = true;
         }
-        self.at(self.now, Step::Tell(Event::Sent(conn, id, sent, String::new())));
+        self.at(self.now, Step::Tell(Event::Sent(conn, lease, sent, String::new())));
         if !usable {
             self.soon(3000, Step::Tell(Event::Closed(conn)));
         }
@@ -548,11 +554,11 @@ fn mood(rng: &mut fastrand::Rng) -> Mood {
 
 fn limits(rng: &mut fastrand::Rng) -> Limits {
     Limits {
-        smart_host: "smtp.office365.com:587".into(),
         max_connections: rng.usize(1..4),
         messages_per_minute: [0, 0, 1, 5, 25][rng.usize(0..5)],
         recipients_per_day: [0, 0, 10, 100][rng.usize(0..4)],
         has_login: true,
+        way_in: String::new(),
         retry: Retry::default(),
     }
 }
@@ -571,9 +577,12 @@ fn world(seed: u64, messages: i64, troubles: usize) -> World {
         let t = rng.i64(0..span);
         let step = match rng.u32(0..12) {
             0 => Step::Tell(Event::Paused(rng.bool())),
-            1 => Step::Tell(Event::Kick),
+            1 => Step::Tell(Event::Probe),
             2 => Step::Tell(Event::Limits(Box::new(limits(&mut rng)))),
-            3 => Step::Tell(Event::TenantHeld(refusal(Stage::Auth, "550 5.7.705 threshold"))),
+            3 => {
+                let failed = Judged::early(refusal(Stage::Auth, "550 5.7.705 threshold"));
+                Step::Tell(Event::TenantHeld(Box::new(failed)))
+            }
             4 => Step::Hold(rng.i64(1..=messages)),
             5 => Step::Release,
             _ => Step::Mood(mood(&mut rng)),

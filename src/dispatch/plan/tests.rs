@@ -2,8 +2,37 @@
 
 use super::*;
 use crate::dispatch::settle::tests::{message, refusal};
-use crate::mail::{Cause, NoToken, Progress, Reply, Stage};
-use crate::policy::breaker::Why;
+use crate::mail::{Cause, Failure, NoToken, Progress, Reply, Stage};
+use crate::policy::breaker::{Kind, Why};
+use crate::queue::Destination;
+use crate::submit::Outcome;
+
+/// A message is its own lease, and a connection's number its handle.
+pub(super) type Plan = super::Plan<QueuedMessage, ConnId>;
+pub(super) type Event = super::Event<QueuedMessage, ConnId>;
+pub(super) type Action = super::Action<QueuedMessage, ConnId>;
+
+impl Leased for QueuedMessage {
+    fn message(&self) -> &QueuedMessage {
+        self
+    }
+}
+
+/// The plan of an account without a past.
+pub(super) fn plan(limits: Limits) -> Plan {
+    let throttle = Throttle::new(limits.messages_per_minute, limits.recipients_per_day, vec![]);
+    let past = Past { breaker: Breaker::default(), throttle, paused: false, has_worked: false };
+    Plan::new(limits, past)
+}
+
+pub(super) fn at(now_ms: i64, jitter: f64) -> At {
+    let (now, wall) = (RelayTime::from_ms(now_ms), WallTime::from_ms(0));
+    At { now, wall, jitter, another_works: false }
+}
+
+pub(super) fn open_failed(conn: ConnId, failure: Failure) -> Event {
+    Event::OpenFailed(conn, Box::new(Judged::early(failure)))
+}
 
 /// A smart host as the plan sees it.
 trait Host {
@@ -25,6 +54,7 @@ trait Host {
 
 struct Sim<H> {
     plan: Plan,
+    another_works: bool,
     host: H,
     now: i64,
     events: Vec<(i64, u64, Event)>,
@@ -54,20 +84,20 @@ const SEND_MS: i64 = 50;
 
 fn limits() -> Limits {
     Limits {
-        smart_host: "smtp.office365.com:587".into(),
         max_connections: 2,
         messages_per_minute: 0,
         recipients_per_day: 0,
         has_login: true,
+        way_in: String::new(),
         retry: Retry::default(),
     }
 }
 
 impl<H: Host> Sim<H> {
     fn new(limits: Limits, host: H, messages: i64) -> Self {
-        let throttle = Throttle::new(limits.messages_per_minute, limits.recipients_per_day, vec![]);
         Self {
-            plan: Plan::new(limits, Breaker::default(), throttle, false),
+            plan: plan(limits),
+            another_works: false,
             host,
             now: 0,
             events: vec![(0, 0, Event::Rung)],
@@ -106,7 +136,7 @@ impl<H: Host> Sim<H> {
         loop {
             let next = self.events.iter().map(|(t, s, _)| (*t, *s)).min();
             let wake = self.plan.wake_at().map(|t| t.as_ms().max(self.now));
-            let (event, at) = match (next, wake) {
+            let (event, t) = match (next, wake) {
                 (Some((t, s)), w) if w.is_none_or(|w| t <= w) => {
                     let i = self.events.iter().position(|e| e.1 == s).unwrap();
                     (self.events.remove(i).2, t)
@@ -114,12 +144,12 @@ impl<H: Host> Sim<H> {
                 (_, Some(w)) => (Event::Woken, w),
                 _ => return,
             };
-            if at > until_s * 1000 {
-                self.later(at - self.now, event);
+            if t > until_s * 1000 {
+                self.later(t - self.now, event);
                 self.now = until_s * 1000;
                 return;
             }
-            self.now = at;
+            self.now = t;
             match &event {
                 Event::Sent(_, _, sent, _) => {
                     self.busy -= 1;
@@ -128,7 +158,8 @@ impl<H: Host> Sim<H> {
                 Event::Closed(_) => self.closing -= 1,
                 _ => {}
             }
-            let actions = self.plan.handle(event, RelayTime::from_ms(self.now), WallTime::from_ms(0), 0.5);
+            let at = At { another_works: self.another_works, ..at(self.now, 0.5) };
+            let actions = self.plan.handle(event, at);
             for action in actions {
                 self.act(action);
             }
@@ -157,15 +188,16 @@ impl<H: Host> Sim<H> {
                 self.logins.push(self.secs());
                 self.addresses.push(nth_address);
                 match self.host.login(self.secs(), nth_address) {
-                    Ok(()) => self.later(LOGIN_MS, Event::Opened(conn)),
+                    Ok(()) => self.later(LOGIN_MS, Event::Opened(conn, conn)),
                     Err(f) => {
                         self.conns -= 1;
                         self.failed_logins += 1;
-                        self.later(LOGIN_MS, Event::OpenFailed(conn, f));
+                        self.later(LOGIN_MS, open_failed(conn, f));
                     }
                 }
             }
-            Action::Send { conn, id, to } => {
+            Action::Send { over: conn, lease, to } => {
+                let id = lease.id;
                 self.busy += 1;
                 self.sends += 1;
                 self.max_busy = self.max_busy.max(self.busy);
@@ -189,7 +221,7 @@ impl<H: Host> Sim<H> {
                     }
                     Err(f) => Sent { outcomes, failure: Some(f), usable },
                 };
-                self.later(SEND_MS, Event::Sent(conn, id, sent, "192.0.2.1:587".into()));
+                self.later(SEND_MS, Event::Sent(conn, lease, sent, "192.0.2.1:587".into()));
                 if !usable {
                     self.in_flight.remove(&conn);
                     self.conns -= 1;
@@ -197,13 +229,14 @@ impl<H: Host> Sim<H> {
                     self.later(SEND_MS + 1, Event::Closed(conn));
                 }
             }
-            Action::Close { conn } => {
+            Action::Close(conn) => {
                 self.conns -= 1;
                 self.closing += 1;
                 self.in_flight.remove(&conn);
                 self.later(self.host.closes_after_ms(), Event::Closed(conn));
             }
-            Action::Settle { id, settlement, .. } => {
+            Action::Settle(lease, settled) => {
+                let (id, settlement) = (lease.id, settled.settlement);
                 let m = self.queue.iter_mut().find(|m| m.id == id).unwrap();
                 m.recipients = settlement.recipients;
                 m.attempts = settlement.attempts;
@@ -219,12 +252,12 @@ impl<H: Host> Sim<H> {
                 self.in_flight.retain(|_, v| *v != id);
                 self.later(1, Event::Settled(id));
             }
-            Action::Return { id } => {
-                self.leased.retain(|l| *l != id);
-                self.in_flight.retain(|_, v| *v != id);
+            Action::Return(lease) => {
+                self.leased.retain(|l| *l != lease.id);
+                self.in_flight.retain(|_, v| *v != lease.id);
             }
             Action::Tell(fact) => self.facts.push(fact),
-            Action::Persist(_) | Action::HoldTenant(_) | Action::Works => {}
+            Action::Remember(_) | Action::HoldTenant(_) => {}
         }
     }
 
@@ -479,7 +512,7 @@ fn the_number_of_connections_falls_to_what_the_server_takes_and_rises_by_one_in_
             sim.host.at_once = 4;
         }
         sim.run(minute * 60);
-        allowed.push(sim.plan.allowed);
+        allowed.push(sim.plan.pool.allowed());
     }
     assert_eq!(allowed[0], 2);
     assert!(allowed[..30].iter().all(|n| *n <= 3), "{allowed:?}");
@@ -526,7 +559,7 @@ fn a_login_that_is_one_too_many_is_not_tried_again_while_the_others_work() {
         Sim::new(Limits { max_connections: 4, messages_per_minute: 1000, ..limits() }, Two(0), 8000);
     sim.run(400);
     // Two are opened at once.
-    assert_eq!((sim.failed_logins, sim.plan.allowed, backed_off(&sim)), (2, 2, 0));
+    assert_eq!((sim.failed_logins, sim.plan.pool.allowed(), backed_off(&sim)), (2, 2, 0));
 }
 
 #[test]
@@ -540,7 +573,7 @@ fn a_rate_that_is_too_high_pauses_the_account_and_changes_no_number() {
     }
     let mut sim = Sim::new(Limits { max_connections: 4, ..limits() }, Slow, 20);
     sim.run(20);
-    assert!(sim.plan.allowed == 4 && backed_off(&sim) > 0);
+    assert!(sim.plan.pool.allowed() == 4 && backed_off(&sim) > 0);
     sim.run(600);
     assert_eq!(sim.delivered.len(), 20);
     assert!(sim.logins.iter().all(|t| *t < 5.0 || *t >= 60.0), "{:?}", sim.logins);
@@ -622,20 +655,14 @@ fn a_message_for_more_than_days_allow_keeps_nobody_waiting_and_is_not_kept_waiti
 
 #[test]
 fn recipients_put_off_do_not_keep_the_others_of_a_large_message_from_their_turn() {
-    let at = RelayTime::from_ms;
     let mut m = message(1, &["a@x.example", "b@x.example", "c@x.example"]);
     m.recipients[0].deferrals.count = 2;
     m.recipients[1].deferrals.count = 1;
-    let mut plan = Plan::new(
-        Limits { recipients_per_day: 2, ..limits() },
-        Breaker::default(),
-        Throttle::new(0, 2, vec![]),
-        false,
-    );
-    plan.handle(Event::Rung, at(0), WallTime::default(), 0.5);
-    let todo = plan.handle(Event::Leased(m), at(0), WallTime::default(), 0.5);
+    let mut plan = plan(Limits { recipients_per_day: 2, ..limits() });
+    plan.handle(Event::Rung, at(0, 0.5));
+    let todo = plan.handle(Event::Leased(m), at(0, 0.5));
     let Some(Action::Open { conn, .. }) = todo.first() else { panic!("{todo:?}") };
-    let todo = plan.handle(Event::Opened(*conn), at(1), WallTime::default(), 0.5);
+    let todo = plan.handle(Event::Opened(*conn, *conn), at(1, 0.5));
     assert!(matches!(&todo[..], [Action::Send { to, .. }, ..] if to == &[2, 1]), "{todo:?}");
 }
 
@@ -695,19 +722,17 @@ fn what_was_said_before_a_connection_ended_counts_and_its_end_alone_is_the_sessi
         ),
     ];
     for (name, outcomes, failure, expected) in rows {
-        let at = RelayTime::from_ms;
-        let mut plan = Plan::new(limits(), Breaker::default(), Throttle::new(0, 0, vec![]), false);
-        plan.handle(Event::Rung, at(0), WallTime::default(), 0.5);
+        let mut plan = plan(limits());
+        plan.handle(Event::Rung, at(0, 0.5));
         let m = message(1, &["a@x.example", "b@x.example"]);
-        plan.handle(Event::Leased(m.clone()), at(0), WallTime::default(), 0.5);
-        plan.handle(Event::Opened(ConnId(0)), at(1), WallTime::default(), 0.5);
+        plan.handle(Event::Leased(m.clone()), at(0, 0.5));
+        plan.handle(Event::Opened(ConnId(0), ConnId(0)), at(1, 0.5));
         let sent = Sent { outcomes, failure, usable: false };
-        let todo =
-            plan.handle(Event::Sent(ConnId(0), m.id, sent, String::new()), at(2), WallTime::default(), 0.5);
+        let todo = plan.handle(Event::Sent(ConnId(0), m, sent, String::new()), at(2, 0.5));
         let mut said: Vec<&str> = vec![];
         for action in &todo {
-            if let Action::Settle { settlement, .. } = action {
-                said.extend(settlement.recipients.iter().map(|r| match r.progress {
+            if let Action::Settle(_, settled) = action {
+                said.extend(settled.settlement.recipients.iter().map(|r| match r.progress {
                     Progress::Pending => "pending",
                     Progress::Failed(_) => "failed",
                     Progress::Delivered(_) => "delivered",
@@ -745,7 +770,7 @@ fn a_fault_that_stays_is_called_a_setting_once() {
         }
     }
     let mut sim = Sim::new(limits(), Stuck, 5);
-    sim.plan.set_has_worked(true);
+    sim.plan.has_worked = true;
     sim.run(900);
     assert!(
         !sim.facts.iter().any(|f| matches!(f, Fact::Persistent { .. })),
@@ -757,8 +782,8 @@ fn a_fault_that_stays_is_called_a_setting_once() {
     assert_eq!((sim.dead.len(), sim.queue.len()), (0, 5));
     assert!(sim.queue.iter().all(|m| m.attempts == 0 && m.recipients[0].progress == Progress::Pending));
     let mut sooner = Sim::new(limits(), Stuck, 5);
-    sooner.plan.set_has_worked(true);
-    sooner.plan.set_another_works(true);
+    sooner.plan.has_worked = true;
+    sooner.another_works = true;
     sooner.run(10);
     assert!(
         sooner.facts.iter().any(|f| matches!(f, Fact::Persistent { why: Why::AnotherWorks, .. })),
@@ -832,10 +857,9 @@ fn a_connection_cut_at_a_stop_is_no_outage() {
     let mut sim = Sim::new(limits(), Well, 1);
     sim.run(0);
     let conn = ConnId(0);
-    let now = RelayTime::from_ms(1);
-    sim.plan.handle(Event::Drain, now, WallTime::from_ms(0), 0.5);
+    sim.plan.handle(Event::Drain, at(1, 0.5));
     let stopping = Failure::new(Stage::Connect, Cause::Network("stopping".into()));
-    let todo = sim.plan.handle(Event::OpenFailed(conn, stopping), now, WallTime::from_ms(0), 0.5);
+    let todo = sim.plan.handle(open_failed(conn, stopping), at(1, 0.5));
     assert!(todo.is_empty(), "{todo:?}");
     assert!(sim.plan.is_at_rest());
 }
@@ -884,24 +908,24 @@ fn a_restart_does_not_knock_at_a_closed_door() {
 
 #[test]
 fn a_message_that_becomes_due_while_something_else_happens_is_not_slept_over() {
-    let at = RelayTime::from_ms;
+    let ms = RelayTime::from_ms;
     let plan = || {
-        let mut plan = Plan::new(limits(), Breaker::default(), Throttle::new(0, 0, vec![]), false);
-        let begun = plan.handle(Event::Rung, at(0), WallTime::default(), 0.5);
+        let mut plan = plan(limits());
+        let begun = plan.handle(Event::Rung, at(0, 0.5));
         assert!(matches!(begun[..], [Action::Lease { .. }]));
         plan
     };
     let leases = |plan: &mut Plan, event, now| {
-        let todo = plan.handle(event, at(now), WallTime::default(), 0.5);
+        let todo = plan.handle(event, at(now, 0.5));
         matches!(todo[..], [Action::Lease { .. }])
     };
     let mut late_answer = plan();
-    assert!(leases(&mut late_answer, Event::NothingDue(Some(at(50))), 60));
+    assert!(leases(&mut late_answer, Event::NothingDue(Some(ms(50))), 60));
 
     let mut other_event = plan();
-    assert!(!leases(&mut other_event, Event::NothingDue(Some(at(50))), 40));
+    assert!(!leases(&mut other_event, Event::NothingDue(Some(ms(50))), 40));
     // Asked late, it still names the moment that nobody has seen yet.
-    assert_eq!(other_event.wake_at(), Some(at(50)));
+    assert_eq!(other_event.wake_at(), Some(ms(50)));
     assert!(leases(&mut other_event, Event::Closed(ConnId(7)), 55));
 }
 
@@ -936,7 +960,7 @@ fn the_words_of_one_recipients_host_stop_nobody_and_end_that_message_alone() {
     for words in IN_ANOTHERS_WORDS {
         let host = Refuses(refusal(Stage::Rcpt, words), |_, id| id == 3);
         let mut sim = to_many_domains(limits(), host, 20);
-        sim.plan.set_has_worked(true);
+        sim.plan.has_worked = true;
         sim.run(600);
         assert_eq!((sim.dead.as_slice(), sim.delivered.len()), ([3].as_slice(), 19), "{words}");
         assert_eq!(held(&sim), 0, "{words}");
@@ -950,7 +974,7 @@ fn the_same_words_for_everybody_hold_the_account_and_kill_nothing() {
         for (has_login, has_worked) in [(true, true), (true, false), (false, true), (false, false)] {
             let host = Refuses(refusal(Stage::Rcpt, words), |_, _| true);
             let mut sim = to_many_domains(Limits { has_login, ..limits() }, host, 20);
-            sim.plan.set_has_worked(has_worked);
+            sim.plan.has_worked = has_worked;
             sim.run(86_400);
             assert!(sim.dead.is_empty(), "{words} {has_login} {has_worked}: {:?}", sim.dead);
             assert!(held(&sim) >= 1, "{words} {has_login} {has_worked}");
@@ -965,7 +989,7 @@ fn what_is_taken_for_the_own_domain_proves_no_right_to_relay() {
     for m in sim.queue.iter_mut().filter(|m| m.id.number() % 2 == 0) {
         *m = message(m.id.number(), &["a@contoso.com"]);
     }
-    sim.plan.set_has_worked(true);
+    sim.plan.has_worked = true;
     sim.run(86_400);
     assert!(sim.dead.is_empty(), "{:?}", sim.dead);
     assert_eq!(sim.delivered.len(), 10);
@@ -991,7 +1015,7 @@ fn a_connection_out_of_step_is_closed_and_the_message_goes_on_another() {
     let out_of_step = refusal(Stage::Mail, "503 5.5.1 EHLO/HELO first.");
     let host = Refuses(out_of_step, |_, id| id == 4);
     let mut sim = to_many_domains(Limits { max_connections: 1, ..limits() }, host, 8);
-    sim.plan.set_has_worked(true);
+    sim.plan.has_worked = true;
     sim.run(600);
     assert!(sim.dead.is_empty() && sim.sends < 40, "{}: {:?}", sim.sends, sim.dead);
     assert!(sim.delivered.len() >= 7, "{:?}", sim.delivered);

@@ -10,7 +10,7 @@ mod written;
 
 pub use written::mailbox;
 
-use crate::letter::words::phrase;
+use crate::letter::words::Words;
 use crate::mail::Mailbox;
 use token::{Token, Tokens};
 
@@ -35,17 +35,18 @@ impl Entry {
         mailbox(&self.address).ok()
     }
 
-    /// The words of `display <address>` for `words::fold`.
-    pub fn words(&self, mailbox: &Mailbox) -> Vec<String> {
+    /// The words of `display <address>`.
+    pub fn words(&self, mailbox: &Mailbox) -> Words {
         named(&self.display, self.quoted, mailbox)
     }
 }
 
-/// The words of `display <mailbox>`, in ASCII where it can be; a name that only repeats the address (`a@b <a@b>`) is left out.
-pub fn named(display: &str, quoted: bool, mailbox: &Mailbox) -> Vec<String> {
+/// The words of `display <mailbox>`, in ASCII where it can be; a name that only repeats the address (`a@b <a@b>`) is
+/// left out.
+pub fn named(display: &str, quoted: bool, mailbox: &Mailbox) -> Words {
     let display = display.trim();
     let repeats = self::mailbox(display).is_ok_and(|m| m.is_same(mailbox));
-    let mut words = if repeats { vec![] } else { phrase(display, quoted) };
+    let mut words = if repeats { Words::default() } else { Words::phrase(display, quoted) };
     let mailbox = mailbox.in_ascii();
     words.push(if words.is_empty() { mailbox.to_string() } else { format!("<{mailbox}>") });
     words

@@ -3,7 +3,7 @@
 //! Invariant: no address is lost, and what is no address stands where none is read. Must not know: which field it is.
 
 use super::Entry;
-use crate::letter::words::phrase;
+use crate::letter::words::Words;
 
 /// Which addresses of a list may stand as addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,18 +19,18 @@ pub(in crate::letter) enum Letters {
 /// The words of a list. Only display names are encoded. What is no address at all (a company's name in To) becomes the
 /// name of an empty group, the one form in which RFC 5322 lets a name stand alone; a group cannot hold another, so
 /// what stood in one goes behind it.
-pub(in crate::letter) fn address_words(list: &[Entry], letters: Letters) -> Vec<String> {
-    let mut elements: Vec<Vec<String>> = vec![];
+pub(in crate::letter) fn address_words(list: &[Entry], letters: Letters) -> Words {
+    let mut elements: Vec<Words> = vec![];
     let mut group: Option<Group> = None;
     for entry in list {
         if let Some(name) = &entry.group {
             elements.extend(group.take().map(Group::close).unwrap_or_default());
-            group = Some(Group { name: phrase(name, false), ..Group::default() });
+            group = Some(Group { name: Words::phrase(name, false), ..Group::default() });
         }
         let member = entry.mailbox().filter(|m| letters != Letters::Ascii || m.is_ascii());
         let member = member
             .map(|m| entry.words(&m))
-            .filter(|words| letters != Letters::Downgraded || words.iter().all(|w| w.is_ascii()));
+            .filter(|words| letters != Letters::Downgraded || words.is_ascii());
         let stands_for_itself = member.is_some();
         let words = member.unwrap_or_else(|| nobody(&shown(entry, letters)));
         match &mut group {
@@ -44,30 +44,30 @@ pub(in crate::letter) fn address_words(list: &[Entry], letters: Letters) -> Vec<
         }
     }
     elements.extend(group.map(Group::close).unwrap_or_default());
-    with_commas(elements)
+    Words::joined(elements, ",")
 }
 
 /// A group that is being read.
 #[derive(Default)]
 struct Group {
-    name: Vec<String>,
-    members: Vec<Vec<String>>,
-    behind: Vec<Vec<String>>,
+    name: Words,
+    members: Vec<Words>,
+    behind: Vec<Words>,
 }
 
 impl Group {
-    fn close(self) -> Vec<Vec<String>> {
-        let mut words = ended(self.name, ":");
-        words.extend(with_commas(self.members));
-        let mut elements = vec![ended(words, ";")];
+    fn close(self) -> Vec<Words> {
+        let mut words = self.name.ended(":");
+        words.extend(Words::joined(self.members, ","));
+        let mut elements = vec![words.ended(";")];
         elements.extend(self.behind);
         elements
     }
 }
 
 /// An empty group of this name; nothing for no name.
-fn nobody(name: &str) -> Vec<String> {
-    ended(phrase(name, true), ":;")
+fn nobody(name: &str) -> Words {
+    Words::phrase(name, true).ended(":;")
 }
 
 /// What is to be read where no address can stand.
@@ -79,17 +79,4 @@ fn shown(entry: &Entry, letters: Letters) -> String {
         }
         (display, _) => display.to_owned(),
     }
-}
-
-fn ended(mut words: Vec<String>, end: &str) -> Vec<String> {
-    if let Some(last) = words.last_mut() {
-        last.push_str(end);
-    }
-    words
-}
-
-fn with_commas(elements: Vec<Vec<String>>) -> Vec<String> {
-    let last = elements.len().saturating_sub(1);
-    let with_comma = |(i, words)| if i < last { ended(words, ",") } else { words };
-    elements.into_iter().enumerate().flat_map(with_comma).collect()
 }

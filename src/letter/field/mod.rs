@@ -5,23 +5,22 @@
 
 use crate::letter::address_list;
 use crate::letter::address_list::words::{Letters, address_words};
-use crate::letter::head::{Field, fields};
+use crate::letter::charset::Charsets;
+use crate::letter::head::{Field, Head, NewHead};
 use crate::letter::parameters;
-use crate::letter::words::{MAX_LINE_BYTES, decode, fold, words};
+use crate::letter::words::{MAX_LINE_BYTES, Words};
 
 /// A field name longer than this is no name, and could not be folded.
 const MAX_NAME_BYTES: usize = 200;
-const MAX_PARAMETERS: usize = 100;
 
 /// Any head (of the message, of a part, of an embedded message) with its fields encoded and folded, and otherwise
 /// as it is. Ends with the empty line.
-pub fn encode_head(head: &[u8], charset: Option<&str>) -> Vec<u8> {
-    let mut out: Vec<u8> = Vec::with_capacity(head.len());
-    for field in lenient_fields(head) {
-        out.extend(encode_field(&field, charset));
+pub fn encode_head(head: &[u8], charsets: Charsets) -> Vec<u8> {
+    let mut out = NewHead::with_capacity(head.len());
+    for field in Head::of(head).fields() {
+        out.written(&encode_field(&field, charsets));
     }
-    out.extend_from_slice(b"\r\n");
-    out
+    out.finish()
 }
 
 /// A head that `rewrite_head` or `encode_head` made, for a server that does not offer SMTPUTF8: addresses that need it
@@ -30,36 +29,20 @@ pub fn downgraded(head: Vec<u8>) -> Vec<u8> {
     if head.is_ascii() {
         return head;
     }
-    let mut out: Vec<u8> = Vec::with_capacity(head.len());
-    for field in fields(&head) {
+    let mut out = NewHead::with_capacity(head.len());
+    for field in Head::of(&head).fields() {
         if field.raw.is_ascii() {
-            out.extend_from_slice(field.raw);
+            out.keep(&field);
             continue;
         }
-        let name: String = field.name().iter().map(|b| char::from(*b)).collect();
-        let list = address_list::parse(&decode(&field.unfolded(), None));
-        out.extend(fold(&name, &address_words(&list, Letters::Downgraded)));
+        let list = address_list::parse(&Charsets::default().read(&field.unfolded()));
+        out.add_words(&name_of(&field), &address_words(&list, Letters::Downgraded));
     }
-    out.extend_from_slice(b"\r\n");
-    out
+    out.finish()
 }
 
-/// As `fields`, but a line that is no field is left out and does not end the head.
-pub(super) fn lenient_fields(head: &[u8]) -> impl Iterator<Item = Field<'_>> {
-    let mut rest = head;
-    std::iter::from_fn(move || {
-        loop {
-            if let Some(field) = fields(rest).next() {
-                rest = &rest[field.raw.len()..];
-                return Some(field);
-            }
-            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |i| i + 1);
-            if rest[..end].trim_ascii().is_empty() {
-                return None;
-            }
-            rest = &rest[end..];
-        }
-    })
+fn name_of(field: &Field<'_>) -> String {
+    field.name().iter().take(MAX_NAME_BYTES).map(|b| char::from(*b)).collect()
 }
 
 /// How a value may be changed without changing what it says.
@@ -89,31 +72,31 @@ fn kind(field: &Field<'_>) -> Kind {
 }
 
 /// The field with its CRLF, as it may leave. A clean one stays byte for byte.
-pub(super) fn encode_field(field: &Field<'_>, charset: Option<&str>) -> Vec<u8> {
+pub(super) fn encode_field(field: &Field<'_>, charsets: Charsets) -> Vec<u8> {
     if is_clean(field.raw) {
         return field.raw.to_vec();
     }
-    let name: String = field.name().iter().take(MAX_NAME_BYTES).map(|b| char::from(*b)).collect();
-    let value = decode(&field.unfolded(), charset);
+    let name = name_of(field);
+    let value = charsets.read(&field.unfolded());
     if value.is_ascii() {
-        let words: Vec<String> = value.split_ascii_whitespace().map(str::to_owned).collect();
-        return fold(&name, &words);
+        return Words::plain(&value).field(&name);
     }
-    match kind(field) {
+    let words = match kind(field) {
         Kind::Addresses => {
             // Only what came as UTF-8 is meant as an address of RFC 6531; bytes of another charset are a mistake.
             let is_utf8 = std::str::from_utf8(field.raw).is_ok();
             let letters = if is_utf8 { Letters::Any } else { Letters::Ascii };
             let words = address_words(&address_list::parse(&value), letters);
-            if words.is_empty() { vec![] } else { fold(&name, &words) }
+            if words.is_empty() {
+                return vec![];
+            }
+            words
         }
-        Kind::Parameters => fold(&name, &parameter_words(&value)),
-        Kind::Token => {
-            let ascii: String = value.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
-            fold(&name, &ascii.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
-        }
-        Kind::Text => fold(&name, &words(&value, false)),
-    }
+        Kind::Parameters => parameters::words(&value),
+        Kind::Token => Words::plain(&value.replace(|c: char| !c.is_ascii(), "?")),
+        Kind::Text => Words::text(&value),
+    };
+    words.field(&name)
 }
 
 /// ASCII, no control but the line ends and tabs, no line too long or blank.
@@ -133,48 +116,6 @@ fn is_clean(raw: &[u8]) -> bool {
         first = false;
     }
     true
-}
-
-/// `type/subtype; name=value; ...` with what is not ASCII coded by RFC 2231.
-fn parameter_words(value: &str) -> Vec<String> {
-    let mut parts = parameters::split(value);
-    parts.truncate(MAX_PARAMETERS);
-    let coded = |name: &str| {
-        parts.iter().any(|p| p.split('=').next().is_some_and(|n| n.trim() == format!("{name}*")))
-    };
-    let mut out: Vec<String> = Vec::new();
-    for (i, part) in parts.iter().enumerate() {
-        let part = part.trim();
-        if part.is_empty() {
-            continue;
-        }
-        let before = out.len();
-        match part.split_once('=') {
-            _ if part.is_ascii() => out.extend(part.split_ascii_whitespace().map(str::to_owned)),
-            Some((name, text)) if i > 0 && is_parameter_name(name.trim()) && !coded(name.trim()) => {
-                out.extend(parameters::coded(name.trim(), &parameters::unquoted(text.trim())));
-            }
-            // Neither a type nor a parameter, or there in coded form already.
-            _ => {}
-        }
-        if before > 0 && out.len() > before {
-            out[before - 1].push(';');
-        }
-    }
-    out
-}
-
-fn is_parameter_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 60
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_*".contains(&b))
-}
-
-/// A value for a field of one's own: `text` (decoded, so without line ends) as folded words, at most `limit`
-/// characters of it.
-pub fn text_field(name: &str, text: &str, limit: usize) -> Vec<u8> {
-    let cut: String = text.chars().take(limit).collect();
-    fold(name, &words(&cut, false))
 }
 
 #[cfg(test)]

@@ -40,10 +40,10 @@ fn raw_text_is_encoded_and_addresses_are_not() {
             "Content-Disposition: attachment; size=5;\r\n filename*=UTF-8''M%C3%BCller%3B%201.pdf\r\n",
         ),
     ] {
-        let out = encode_head(field, None);
+        let out = encode_head(field, Charsets::default());
         assert_eq!(String::from_utf8(out).unwrap(), format!("{expected}\r\n"), "{field:?}");
     }
-    let out = encode_head(b"Subject: \x83\x8c\x83|\x81[\x83g\r\n", Some("shift_jis"));
+    let out = encode_head(b"Subject: \x83\x8c\x83|\x81[\x83g\r\n", Charsets::of_client(Some("shift_jis")));
     assert_eq!(out, b"Subject: =?UTF-8?B?44Os44Od44O844OI?=\r\n\r\n");
 }
 
@@ -70,7 +70,7 @@ fn without_smtputf8_an_address_that_needs_it_can_be_read_and_not_answered() {
             "To: =?UTF-8?Q?B=C3=BCro?=:;, =?UTF-8?Q?j=C3=BCrgen=40b=2Eexample?=:;\r\n",
         ),
     ] {
-        let out = String::from_utf8(downgraded(encode_head(field.as_bytes(), None))).unwrap();
+        let out = String::from_utf8(downgraded(encode_head(field.as_bytes(), Charsets::default()))).unwrap();
         let out = out.replace("\r\n ", " ");
         assert_eq!(out, format!("{expected}\r\n"), "{field}");
     }
@@ -79,5 +79,5 @@ fn without_smtputf8_an_address_that_needs_it_can_be_read_and_not_answered() {
 #[test]
 fn a_clean_field_stays_as_it_is() {
     let head = b"Subject : one\r\n  two\r\nX-A:\r\nX-B:\r\n\tfolded  twice\r\n\r\n";
-    assert_eq!(encode_head(head, None), head);
+    assert_eq!(encode_head(head, Charsets::default()), head);
 }

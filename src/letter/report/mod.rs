@@ -6,9 +6,10 @@
 //! Must not know: who is told and when; the queue.
 
 use crate::letter::address_list::named;
-use crate::letter::field::{downgraded, encode_head, text_field};
-use crate::letter::head::{fields, first};
-use crate::letter::words::{decode, fold};
+use crate::letter::charset::Charsets;
+use crate::letter::field::{downgraded, encode_head};
+use crate::letter::head::{Head, NewHead};
+use crate::letter::words::Words;
 use crate::mail::{
     Cause, EnhancedStatus, Escaped, Failure, Mailbox, QueueId, QueuedMessage, ReversePath, WallTime,
 };
@@ -95,13 +96,13 @@ pub struct Written {
 pub fn may_answer(message: &QueuedMessage, head: &[u8]) -> bool {
     let ReversePath::Mailbox(mailbox) = &message.reverse_path else { return false };
     let says = |name: &str, values: &[&str]| {
-        fields(head).filter(|f| f.is(name)).any(|f| {
-            let value = decode(&f.unfolded(), None).to_ascii_lowercase();
+        Head::of(head).all(name).any(|f| {
+            let value = Charsets::default().read(&f.unfolded()).to_ascii_lowercase();
             let word = value.split([';', ' ']).next().unwrap_or_default();
             values.is_empty() || values.contains(&word)
         })
     };
-    let auto_submitted = first(head, "Auto-Submitted").is_some() && !says("Auto-Submitted", &["no"]);
+    let auto_submitted = Head::of(head).has("Auto-Submitted") && !says("Auto-Submitted", &["no"]);
     mailbox.has_public_domain()
         && !auto_submitted
         && !says("Precedence", &["bulk", "junk", "list"])
@@ -118,22 +119,16 @@ impl Report<'_> {
             Kind::Delayed { .. } => "Delayed: ",
         };
         let mut head = self.common_head(&format!("{title}{subject}"));
-        if let Some(id) = first(self.original_head, "Message-ID").map(|f| f.unfolded()).filter(|id| is_id(id))
-        {
-            let id = String::from_utf8_lossy(&id).into_owned();
-            head.extend(fold("In-Reply-To", std::slice::from_ref(&id)));
-            head.extend(fold("References", &[id]));
+        let id = Head::of(self.original_head).first("Message-ID").map(|f| f.unfolded());
+        if let Some(id) = id.filter(|id| is_id(id)) {
+            let id = Words::plain(&String::from_utf8_lossy(&id));
+            head.add_words("In-Reply-To", &id);
+            head.add_words("References", &id);
         }
-        head.extend_from_slice(b"Auto-Submitted: auto-replied\r\nX-Auto-Response-Suppress: All\r\n");
-        head.extend(fold(
-            "Content-Type",
-            &[
-                "multipart/report;".to_owned(),
-                "report-type=delivery-status;".to_owned(),
-                format!("boundary=\"{boundary}\""),
-            ],
-        ));
-        head.extend_from_slice(b"\r\n");
+        head.add("Auto-Submitted", "auto-replied");
+        head.add("X-Auto-Response-Suppress", "All");
+        let kind = format!("multipart/report; report-type=delivery-status; boundary=\"{boundary}\"");
+        head.add_words("Content-Type", &Words::plain(&kind));
 
         let text = self.text(&subject);
         let mut content = Vec::new();
@@ -150,17 +145,21 @@ impl Report<'_> {
         part("Content-Type: message/delivery-status", self.status_fields().as_bytes());
         part("Content-Type: text/rfc822-headers", &self.returned_head());
         content.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
-        Written { head, content }
+        Written { head: head.finish(), content }
     }
 
     fn subject(&self) -> String {
-        let field = first(self.original_head, "Subject");
-        let text = field.map(|f| decode(&f.unfolded(), self.message.charset.as_deref())).unwrap_or_default();
+        let field = Head::of(self.original_head).first("Subject");
+        let text = field.map(|f| self.charsets().read(&f.unfolded())).unwrap_or_default();
         let cut: String = text.trim().chars().take(MAX_SUBJECT_CHARS).collect();
         if cut.is_empty() { "(no subject)".to_owned() } else { cut }
     }
 
-    fn common_head(&self, subject: &str) -> Vec<u8> {
+    fn charsets(&self) -> Charsets {
+        Charsets::of_client(self.message.charset.as_deref())
+    }
+
+    fn common_head(&self, subject: &str) -> NewHead {
         common_head(self.id, self.hostname, self.from, self.to, self.now, subject)
     }
 
@@ -234,10 +233,8 @@ impl Report<'_> {
             let action = if matches!(self.kind, Kind::Delayed { .. }) { "delayed" } else { "failed" };
             let _ = write!(out, "Action: {action}\r\nStatus: {}\r\n", self.status(*failure));
             if let Some(reply) = failure.and_then(Failure::reply) {
-                let words: Vec<String> = ascii(&reply.to_string()).split(' ').map(str::to_owned).collect();
-                let mut value = vec!["smtp;".to_owned()];
-                value.extend(words);
-                out.push_str(&String::from_utf8_lossy(&fold("Diagnostic-Code", &value)));
+                let value = Words::plain(&format!("smtp; {}", ascii(&reply.to_string())));
+                out.push_str(&String::from_utf8_lossy(&value.field("Diagnostic-Code")));
             }
             match self.kind {
                 Kind::Delayed { until } => {
@@ -276,9 +273,9 @@ impl Report<'_> {
 
     /// Clean and cut at a field.
     fn returned_head(&self) -> Vec<u8> {
-        let whole = downgraded(encode_head(self.original_head, self.message.charset.as_deref()));
+        let whole = downgraded(encode_head(self.original_head, self.charsets()));
         let mut out: Vec<u8> = Vec::new();
-        for field in fields(&whole) {
+        for field in Head::of(&whole).fields() {
             if out.len() + field.raw.len() > MAX_RETURNED_BYTES {
                 break;
             }
@@ -298,15 +295,11 @@ impl AdminNotice<'_> {
             paragraph(&mut text, "", p);
         }
         let mut head = common_head(self.id, self.hostname, self.from, self.to, self.now, self.subject);
-        head.extend_from_slice(b"Auto-Submitted: auto-generated\r\nX-Auto-Response-Suppress: All\r\n");
-        let transfer = if text.is_ascii() { "7bit" } else { "8bit" };
-        head.extend_from_slice(
-            format!(
-                "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {transfer}\r\n\r\n"
-            )
-            .as_bytes(),
-        );
-        Written { head, content: text.into_bytes() }
+        head.add("Auto-Submitted", "auto-generated");
+        head.add("X-Auto-Response-Suppress", "All");
+        head.add("Content-Type", "text/plain; charset=utf-8");
+        head.add("Content-Transfer-Encoding", if text.is_ascii() { "7bit" } else { "8bit" });
+        Written { head: head.finish(), content: text.into_bytes() }
     }
 }
 
@@ -317,17 +310,17 @@ fn common_head(
     to: &[Mailbox],
     now: WallTime,
     subject: &str,
-) -> Vec<u8> {
+) -> NewHead {
     let host = one_line(hostname);
-    let mut out = fold("From", &named(&format!("Mail relay {host}"), true, from));
-    let mut receivers: Vec<String> = to.iter().map(|m| format!("{m},")).collect();
-    if let Some(last) = receivers.last_mut() {
-        last.pop();
-    }
-    out.extend(fold("To", &receivers));
-    out.extend(text_field("Subject", &one_line(subject), MAX_SUBJECT_CHARS + 20));
-    out.extend_from_slice(format!("Date: {}\r\nMessage-ID: <{id}@{host}>\r\n", now.rfc5322()).as_bytes());
-    out.extend_from_slice(b"MIME-Version: 1.0\r\n");
+    let mut out = NewHead::default();
+    out.add_words("From", &named(&format!("Mail relay {host}"), true, from));
+    let receivers = to.iter().map(|m| Words::one(m.to_string()));
+    out.add_words("To", &Words::joined(receivers.collect(), ","));
+    let subject: String = one_line(subject).chars().take(MAX_SUBJECT_CHARS + 20).collect();
+    out.add_words("Subject", &Words::text(&subject));
+    out.add("Date", &now.rfc5322());
+    out.add("Message-ID", &format!("<{id}@{host}>"));
+    out.add("MIME-Version", "1.0");
     out
 }
 

@@ -6,9 +6,10 @@
 //! Must not know: the body, the wire, what the smart host announces.
 
 use crate::letter::address_list::{self, Entry};
-use crate::letter::field::{encode_field, lenient_fields};
-use crate::letter::head::Field;
-use crate::letter::words::{decode, fold};
+use crate::letter::charset::Charsets;
+use crate::letter::field::encode_field;
+use crate::letter::head::{Field, Head, NewHead};
+use crate::letter::words::Words;
 use crate::mail::{Mailbox, Sender};
 
 /// Of the addresses in a From that may not be used, so many are kept in Reply-To.
@@ -17,14 +18,14 @@ const MAX_REPLY_TO: usize = 10;
 const MAX_ADDRESSES: usize = 100;
 
 /// The head as it leaves: From, Reply-To and Sender put right, Bcc and Return-Path gone, everything encoded and
-/// folded. `charset` is the device's for raw 8-bit fields. Ends with the empty line.
-pub fn rewrite_head(head: &[u8], sender: &Sender, charset: Option<&str>) -> Vec<u8> {
-    let all: Vec<Field<'_>> = lenient_fields(head).collect();
+/// folded. `charsets`: of raw 8-bit fields. Ends with the empty line.
+pub fn rewrite_head(head: &[u8], sender: &Sender, charsets: Charsets) -> Vec<u8> {
+    let all: Vec<Field<'_>> = Head::of(head).fields().collect();
     let list = |name: &str| -> Vec<Vec<Entry>> {
-        all.iter().filter(|f| f.is(name)).map(|f| entries(f, charset)).collect()
+        all.iter().filter(|f| f.is(name)).map(|f| entries(f, charsets)).collect()
     };
     let originator = Originator::decide(&list("From"), &list("Reply-To"), &list("Sender"), sender);
-    let mut out = Vec::with_capacity(head.len() + 256);
+    let mut out = NewHead::with_capacity(head.len() + 256);
     let mut written = Written::default();
     for field in &all {
         if field.is("From") {
@@ -35,16 +36,15 @@ pub fn rewrite_head(head: &[u8], sender: &Sender, charset: Option<&str>) -> Vec<
             if !originator.has_reply_to || std::mem::replace(&mut written.reply_to, true) {
                 continue;
             }
-            out.extend(encode_field(field, charset));
+            out.written(&encode_field(field, charsets));
         } else if !["Sender", "Bcc", "Resent-Bcc", "Return-Path"].iter().any(|n| field.is(n)) {
-            out.extend(encode_field(field, charset));
+            out.written(&encode_field(field, charsets));
         }
     }
     if !written.from {
         originator.write(&mut out);
     }
-    out.extend_from_slice(b"\r\n");
-    out
+    out.finish()
 }
 
 #[derive(Default)]
@@ -100,13 +100,13 @@ impl Originator {
         Self { from, sender, reply_to, has_reply_to }
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend(fold("From", &joined(&self.from)));
+    fn write(&self, out: &mut NewHead) {
+        out.add_words("From", &joined(&self.from));
         if let Some(sender) = &self.sender {
-            out.extend(fold("Sender", &joined(std::slice::from_ref(sender))));
+            out.add_words("Sender", &joined(std::slice::from_ref(sender)));
         }
         if !self.reply_to.is_empty() {
-            out.extend(fold("Reply-To", &joined(&self.reply_to)));
+            out.add_words("Reply-To", &joined(&self.reply_to));
         }
     }
 }
@@ -126,19 +126,12 @@ fn renamed(from: &[Vec<Entry>], listed: &[(Entry, Mailbox)]) -> Entry {
     entry
 }
 
-fn joined(list: &[(Entry, Mailbox)]) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
-    for (entry, mailbox) in list {
-        if let Some(last) = out.last_mut() {
-            last.push(',');
-        }
-        out.extend(entry.words(mailbox));
-    }
-    out
+fn joined(list: &[(Entry, Mailbox)]) -> Words {
+    Words::joined(list.iter().map(|(entry, mailbox)| entry.words(mailbox)).collect(), ",")
 }
 
-fn entries(field: &Field<'_>, charset: Option<&str>) -> Vec<Entry> {
-    address_list::parse(&decode(&field.unfolded(), charset))
+fn entries(field: &Field<'_>, charsets: Charsets) -> Vec<Entry> {
+    address_list::parse(&charsets.read(&field.unfolded()))
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::letter::field::downgraded;
-use crate::letter::head::fields;
 use crate::letter::words::MAX_LINE_BYTES;
 
 fn sender(send_as: &[&str]) -> Sender {
@@ -13,7 +12,7 @@ fn sender(send_as: &[&str]) -> Sender {
 }
 
 fn rewritten(head: &str, send_as: &[&str]) -> String {
-    String::from_utf8(rewrite_head(head.as_bytes(), &sender(send_as), None)).unwrap()
+    String::from_utf8(rewrite_head(head.as_bytes(), &sender(send_as), Charsets::default())).unwrap()
 }
 
 #[test]
@@ -109,8 +108,8 @@ fn a_display_name_cannot_begin_a_field() {
         b"From: x\x0bBcc: y\x85 <a@old.example>\r\n",
         b"From: \"x\" <a@old.example>\r\nReply-To: \"\r\n\r\n",
     ] {
-        let out = rewrite_head(head, &sender(&[]), None);
-        for field in fields(&out) {
+        let out = rewrite_head(head, &sender(&[]), Charsets::default());
+        for field in Head::of(&out).fields() {
             assert!(field.is("From") || field.is("Reply-To"), "{}", String::from_utf8_lossy(&out));
         }
         let text = String::from_utf8(out).unwrap();
@@ -138,16 +137,16 @@ mod any_head {
                 for _ in 0..times { head.extend_from_slice(&value); }
                 head.extend_from_slice(b"\r\n");
             }
-            let out = rewrite_head(&head, &sender(&["*@contoso.com"]), charset);
+            let out = rewrite_head(&head, &sender(&["*@contoso.com"]), Charsets::of_client(charset));
             let below = downgraded(out.clone());
             prop_assert!(below.is_ascii());
-            prop_assert_eq!(fields(&below).map(|f| f.name().to_vec()).collect::<Vec<_>>(),
-                fields(&out).map(|f| f.name().to_vec()).collect::<Vec<_>>());
+            prop_assert_eq!(Head::of(&below).fields().map(|f| f.name().to_vec()).collect::<Vec<_>>(),
+                Head::of(&out).fields().map(|f| f.name().to_vec()).collect::<Vec<_>>());
             prop_assert!(below.split(|b| *b == b'\n').all(|l| l.len() <= MAX_LINE_BYTES + 1));
             prop_assert!(out.ends_with(b"\r\n\r\n") || out == b"\r\n");
             prop_assert!(std::str::from_utf8(&out).is_ok());
-            prop_assert_eq!(fields(&out).filter(|f| f.is("From")).count(), 1);
-            let body = fields(&out).map(|f| f.raw.len()).sum::<usize>();
+            prop_assert_eq!(Head::of(&out).fields().filter(|f| f.is("From")).count(), 1);
+            let body = Head::of(&out).fields().map(|f| f.raw.len()).sum::<usize>();
             prop_assert_eq!(body + 2, out.len(), "nothing but fields");
             for line in out[..out.len() - 2].split(|b| *b == b'\n') {
                 if line.is_empty() { continue; }

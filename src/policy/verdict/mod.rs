@@ -60,6 +60,31 @@ pub struct Verdict {
     /// The words may be those of a recipient's own host, which the server passes on: then they say nothing of the
     /// account.
     pub hearsay: bool,
+    /// A refusal in words that nobody knows, of an account through which nothing ever went: when it is about its
+    /// message after all, it ends that, with this advice.
+    pub own: Option<Advice>,
+}
+
+/// A failure with the judgement on it, which is made once and handed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// What happened.
+    pub failure: Failure,
+    /// Whose fault, and what follows.
+    pub verdict: Verdict,
+}
+
+impl Judged {
+    /// Judges a failure of an account with this standing.
+    pub fn new(failure: Failure, standing: Standing) -> Self {
+        let verdict = judge_for(&failure, standing);
+        Self { failure, verdict }
+    }
+
+    /// Judges a failure before the login, where no standing matters.
+    pub fn early(failure: Failure) -> Self {
+        Self::new(failure, Standing::GOOD)
+    }
 }
 
 /// What is known of the account a failure belongs to.
@@ -80,6 +105,17 @@ impl Verdict {
     /// Whether so many connections at once are too many, and fewer would do.
     pub fn is_too_many_connections(&self) -> bool {
         self.action == Action::Pause && self.advice == Some(Advice::TooManyConnections)
+    }
+
+    /// What follows for the message where the failure is left to it. `theirs`: words that may be those of a
+    /// recipient's own host are that host's.
+    pub fn left_to_message(&self, theirs: bool) -> Self {
+        let ends = |advice| Self { action: Action::Bounce, advice: Some(advice), ..self.clone() };
+        match self.own {
+            Some(advice) => ends(advice),
+            None if theirs && self.hearsay && self.action == Action::Hold => ends(Advice::ForeignHost),
+            None => self.clone(),
+        }
     }
 }
 
@@ -155,7 +191,11 @@ fn without_reply(stage: Stage, cause: &Cause) -> Verdict {
 /// about nothing else: on an account through which nothing ever went it may as well be about all of them.
 fn by_class(heard: &Heard<'_>, standing: Standing) -> Verdict {
     let (stage, reply) = (heard.stage, heard.reply);
-    let unknown = || verdict(Blame::Account, Action::Hold, Some(Advice::UnknownRefusal));
+    let refused = if stage == Stage::Rcpt { Advice::RecipientRefused } else { Advice::MessageRefused };
+    let unknown = || Verdict {
+        own: Some(refused),
+        ..verdict(Blame::Account, Action::Hold, Some(Advice::UnknownRefusal))
+    };
     match (stage, reply.code / 100) {
         // Told as such in `Failure::outcome_is_unknown`; a message that may have got through is not hurried.
         (Stage::FinalDot, 4) if reply.says_dropped() => verdict(Blame::Message, Action::Retry, None),
@@ -170,8 +210,8 @@ fn by_class(heard: &Heard<'_>, standing: Standing) -> Verdict {
             verdict(Blame::Message, Action::Bounce, Some(Advice::MessageRefused))
         }
         (s, 5) if s.is_after_auth() && !standing.has_worked => unknown(),
-        (Stage::Rcpt, 5) => verdict(Blame::Recipient, Action::Bounce, Some(Advice::RecipientRefused)),
-        (s, 5) if s.is_after_auth() => verdict(Blame::Message, Action::Bounce, Some(Advice::MessageRefused)),
+        (Stage::Rcpt, 5) => verdict(Blame::Recipient, Action::Bounce, Some(refused)),
+        (s, 5) if s.is_after_auth() => verdict(Blame::Message, Action::Bounce, Some(refused)),
         (Stage::Auth, 5) => verdict(Blame::Account, Action::Hold, Some(Advice::LoginRefused)),
         (_, 5) => verdict(Blame::Account, Action::Hold, Some(Advice::ServerRefuses)),
         // 2yz or 3yz out of place: the dialogue is out of step.
@@ -213,6 +253,7 @@ fn verdict(blame: Blame, action: Action, advice: Option<Advice>) -> Verdict {
         remedy: vec![],
         tell_now: action == Action::Hold,
         hearsay: false,
+        own: None,
     }
 }
 

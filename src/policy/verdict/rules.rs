@@ -113,6 +113,7 @@ impl Rule {
             tell_now: self.tell_now || self.action == Hold,
             // Before a recipient is named there is no other host whose words it could be.
             hearsay: self.hearsay && standing.has_login && stage >= Stage::Rcpt,
+            own: None,
         }
     }
 }

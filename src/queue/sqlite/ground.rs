@@ -22,15 +22,10 @@ use std::time::Instant;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
     /// Another process has it.
-    #[error(
-        "the queue in {} is in use by another process\nhint: stop the running mailferry first, or ask it through its control socket",
-        .0.display()
-    )]
+    #[error("the queue in {} is in use by another process", .0.display())]
     Locked(PathBuf),
     /// Written by a later mailferry.
-    #[error(
-        "the queue has schema version {found}, this mailferry knows up to {known}\nhint: install the mailferry that wrote it, or a later one"
-    )]
+    #[error("the queue has schema version {found}, this mailferry knows up to {known}")]
     Newer {
         /// What the file says.
         found: i64,
@@ -38,10 +33,7 @@ pub(super) enum OpenError {
         known: i64,
     },
     /// The directory cannot be made, read or written.
-    #[error(
-        "cannot use the queue directory {}: {error}\nhint: it and all in it must belong to the user mailferry runs as, mode 0700",
-        .directory.display()
-    )]
+    #[error("cannot use the queue directory {}: {error}", .directory.display())]
     Directory {
         /// The one in the settings.
         directory: PathBuf,
@@ -49,10 +41,7 @@ pub(super) enum OpenError {
         error: std::io::Error,
     },
     /// There was a queue, and its database is gone or somebody else's: nothing is made in its place.
-    #[error(
-        "{} {what}, in a directory that was used before\nhint: put the right queue.db back; or, to begin anew, move {} away: mail in it is not in the new queue",
-        .file.display(), .file.parent().unwrap_or(std::path::Path::new(".")).display()
-    )]
+    #[error("{} {what}, in a directory that was used before", .file.display())]
     NotOurs {
         /// The database.
         file: PathBuf,
@@ -60,10 +49,7 @@ pub(super) enum OpenError {
         what: &'static str,
     },
     /// SQLite does not take the file.
-    #[error(
-        "cannot open the queue database {}: {error}\nhint: mailferry queue rescue --to DIR writes what can be read of it, whatever is wrong with it",
-        .file.display()
-    )]
+    #[error("cannot open the queue database {}: {error}", .file.display())]
     Database {
         /// The file.
         file: PathBuf,
@@ -72,15 +58,35 @@ pub(super) enum OpenError {
     },
 }
 
+impl OpenError {
+    pub(super) fn hint(&self) -> String {
+        let hint = match self {
+            Self::Locked(_) => "stop the running mailferry first, or ask it through its control socket",
+            Self::Newer { .. } => "install the mailferry that wrote it, or a later one",
+            Self::Directory { .. } => "it and all in it must belong to the user mailferry runs as, mode 0700",
+            Self::NotOurs { file, .. } => {
+                let directory = file.parent().unwrap_or(Path::new(".")).display();
+                return format!(
+                    "put the right queue.db back; or, to begin anew, move {directory} away: mail in it is not in the new queue"
+                );
+            }
+            Self::Database { .. } => {
+                "mailferry queue rescue --to DIR writes what can be read of it, whatever is wrong with it"
+            }
+        };
+        hint.to_owned()
+    }
+}
+
 impl From<OpenError> for queue::OpenError {
     fn from(e: OpenError) -> Self {
-        let words = e.to_string();
+        let (said, hint) = (e.to_string(), e.hint());
         match e {
-            OpenError::Locked(_) => Self::InUse(words),
+            OpenError::Locked(_) => Self::InUse { said, hint },
             OpenError::Newer { .. }
             | OpenError::Directory { .. }
             | OpenError::NotOurs { .. }
-            | OpenError::Database { .. } => Self::Unusable(words),
+            | OpenError::Database { .. } => Self::Unusable { said, hint },
         }
     }
 }

@@ -10,10 +10,11 @@ use crate::mail::{
 };
 use crate::queue::error::QueueError;
 use crate::queue::lease::{Destination, Lease, Next, Settlement};
-use crate::queue::ledger::{Change, Changing, Filter, Listing};
+use crate::queue::ledger::{Change, Filter};
 use crate::queue::message::{NewMessage, Notice, Stored};
 use crate::queue::role::{Health, Ids, Intake, Ledger, Outbox};
 use crate::queue::settings::Settings;
+use crate::queue::walk::{Changing, Listing};
 use rusqlite::Connection;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -428,7 +429,7 @@ async fn a_queue_of_a_later_version_is_refused() {
     conn.pragma_update(None, "user_version", 99).unwrap();
     let refused = SqliteQueue::open(&settings(tmp.path())).unwrap_err();
     assert!(matches!(refused, OpenError::Newer { found: 99, known: schema::VERSION }));
-    assert!(refused.to_string().contains("hint: "));
+    assert!(refused.hint().contains("later one"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@
 
 mod stuffing;
 
+use crate::letter::charset::Charsets;
 use crate::letter::field::downgraded;
 use crate::letter::mime::Walker;
 use crate::letter::recode::{Rewriter, Survey};
@@ -67,8 +68,8 @@ impl<'a> Wire<'a> {
         sender: &Sender,
         taken: Taken,
     ) -> std::io::Result<Self> {
-        let charset = message.charset.as_deref();
-        let mut head = rewrite_head(body.head(), sender, charset);
+        let charsets = Charsets::of_client(message.charset.as_deref());
+        let mut head = rewrite_head(body.head(), sender, charsets);
         if !taken.utf8 {
             head = downgraded(head);
         }
@@ -92,13 +93,13 @@ impl<'a> Wire<'a> {
         if scan.is_clean() && !scan.has_8bit {
             wire.stuffing.push(&head, &mut wire.ready);
         } else {
-            wire.recode(&head, charset, taken.eight_bit).await?;
+            wire.recode(&head, charsets, taken.eight_bit).await?;
         }
         Ok(wire)
     }
 
     /// Decides part by part, then writes once into nothing for the exact size.
-    async fn recode(&mut self, head: &[u8], charset: Option<&str>, to_8bit: bool) -> std::io::Result<()> {
+    async fn recode(&mut self, head: &[u8], charsets: Charsets, to_8bit: bool) -> std::io::Result<()> {
         let mut survey = Survey::new(to_8bit);
         let mut walker = Walker::begin(head, &mut survey);
         while let Some(chunk) = self.reader.chunk().await? {
@@ -108,7 +109,7 @@ impl<'a> Wire<'a> {
         let decisions = survey.decisions();
 
         self.reader = self.body.open().await?;
-        let mut rewriter = Rewriter::new(decisions.clone(), charset, to_8bit);
+        let mut rewriter = Rewriter::new(decisions.clone(), charsets, to_8bit);
         let mut walker = Walker::begin(head, &mut rewriter);
         (self.size_bytes, self.needs_8bit) = (rewriter.out.len() as u64, !rewriter.out.is_ascii());
         let mut count = |out: &mut Vec<u8>| {
@@ -125,7 +126,7 @@ impl<'a> Wire<'a> {
         count(&mut rewriter.out);
 
         self.reader = self.body.open().await?;
-        let mut rewriter = Rewriter::new(decisions, charset, to_8bit);
+        let mut rewriter = Rewriter::new(decisions, charsets, to_8bit);
         let walker = Walker::begin(head, &mut rewriter);
         self.how = How::Recode(Box::new((Some(walker), rewriter)));
         Ok(())

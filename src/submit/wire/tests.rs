@@ -229,7 +229,7 @@ proptest! {
         let mut walker = Walker::begin(root.as_bytes(), &mut survey);
         walker.push(content.as_bytes(), &mut survey);
         walker.finish(&mut survey);
-        let mut rewriter = Rewriter::new(survey.decisions(), None, false);
+        let mut rewriter = Rewriter::new(survey.decisions(), Charsets::default(), false);
         let mut walker = Walker::begin(root.as_bytes(), &mut rewriter);
         walker.push(content.as_bytes(), &mut rewriter);
         walker.finish(&mut rewriter);
@@ -259,7 +259,7 @@ proptest! {
             let mut walker = Walker::begin(root.as_bytes(), &mut survey);
             for c in split(whole) { scan.push(&c); walker.push(&c, &mut survey); }
             walker.finish(&mut survey);
-            let mut rewriter = Rewriter::new(survey.decisions(), None, to_8bit);
+            let mut rewriter = Rewriter::new(survey.decisions(), Charsets::default(), to_8bit);
             let mut walker = Walker::begin(root.as_bytes(), &mut rewriter);
             let (mut stuffing, mut out) = (Stuffing::default(), Vec::new());
             for c in split(whole) {

@@ -180,7 +180,7 @@ fn an_admin_who_mended_it_does_not_wait() {
     c.ask(at(0));
     c.failed(busy(), at(0), 0.5);
     assert_eq!(word(c.ask(at(1))), "refuse for 4");
-    c.kick(at(1));
+    c.probe(at(1));
     assert_eq!(word(c.ask(at(1))), "fetch");
 }
 
