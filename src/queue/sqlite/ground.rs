@@ -10,6 +10,7 @@ use super::schema::DATABASE;
 use super::schema::{self, Use};
 use super::store::{self, Frames};
 use super::turns::Turns;
+use crate::fact::queue::Fact;
 use crate::mail::{RelayTime, WallTime};
 use crate::queue;
 use crate::queue::clock::Clock;
@@ -138,7 +139,9 @@ pub(super) fn start_on_sound_ground(
     let open = || -> Result<Connection, QueueError> {
         let conn = store::open(directory, frames)?;
         if schema::version(&conn)? <= schema::VERSION {
-            schema::migrate(&conn)?;
+            if let Some(from) = schema::migrate(&conn)? {
+                disk.tell(Fact::Upgraded { from, to: schema::MIGRATIONS.len() });
+            }
             // What the start needs; the rest is found out when it is asked for.
             Ground::read(&conn, &file)?;
         }

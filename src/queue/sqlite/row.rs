@@ -2,6 +2,7 @@
 
 use super::content::Stored;
 use super::disk::Disk;
+use crate::fact::queue::Fact;
 use crate::mail::{AccountId, Attempt, ClientName, QueueId, QueuedMessage, RelayTime, State, WallTime};
 use crate::queue::body::Body;
 use crate::queue::error::QueueError;
@@ -201,14 +202,14 @@ pub(super) fn body(
     if let Some(content) = content {
         let body = Body::in_memory(head, content).expecting(digest);
         if !body.is_sound() {
-            crate::events::queue::content_damaged(id);
+            disk.tell(Fact::ContentDamaged { id });
         }
         return Ok(Some(body));
     }
     let len = message.size_bytes.saturating_sub(head.len() as u64);
     let path = disk.path(id);
     if let Err(error) = std::fs::metadata(&path) {
-        crate::events::queue::content_missing(id, &error);
+        disk.tell(Fact::ContentMissing { id, error: error.to_string() });
     }
     Ok(Some(Body::kept(head, Stored { path, len }).expecting(digest)))
 }

@@ -8,6 +8,7 @@ use super::rebuild::Damage;
 use super::row::{DEAD, DELIVERED, Entry, QUEUED, digest_of, load, state_code, to_json};
 use super::shared::Shared;
 use super::turns::Turns;
+use crate::fact::queue::Fact;
 use crate::mail::{AccountId, Attempt, Progress, QueueId, QueuedMessage, RelayTime, Stage, State, WallTime};
 use crate::queue::error::QueueError;
 use crate::queue::lease::{Destination, Lease, Settlement};
@@ -320,7 +321,7 @@ impl<'a> Transaction<'a> {
         if changed != 1 {
             // Lost to damage, or taken away by another program: there is nothing to record it in, and nothing that
             // could be sent again. It must not keep the others of its batch from theirs.
-            crate::events::queue::settled_without_row(message.id);
+            self.shared.disk.tell(Fact::SettledWithoutRow { id: message.id });
             return Ok(false);
         }
         if let Some(attempt) = &s.attempt {
@@ -428,7 +429,10 @@ pub(super) fn record_interrupted(
     });
     let done = noted.and_then(|()| Ok(conn.execute_batch("COMMIT")?));
     match &done {
-        Ok(()) => interrupted.into_iter().for_each(crate::events::queue::hand_over_interrupted),
+        Ok(()) => {
+            let told = |id| shared.disk.tell(Fact::HandOverInterrupted { id });
+            interrupted.into_iter().for_each(told);
+        }
         Err(_) => drop(conn.execute_batch("ROLLBACK")),
     }
     done
