@@ -6,6 +6,7 @@ use crate::control::report::{AccountState, Need};
 use crate::control::{AccountLive, ClientLive, Live};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
+use crate::fact::Tally;
 use crate::mail::{AccountId, RelayTime, WallTime};
 use crate::policy::advice::About;
 use crate::policy::breaker::{Kind, Open};
@@ -21,6 +22,7 @@ pub(super) struct Rooms {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) receiver: Arc<Shared>,
     pub(super) clock: Clock,
+    pub(super) tally: Arc<Tally>,
     /// `host:port` by account, in configured order; replaced on reload.
     pub(super) places: RwLock<Vec<(AccountId, String)>>,
 }
@@ -62,7 +64,9 @@ impl Live for Rooms {
     }
 
     fn counters(&self) -> BTreeMap<&'static str, u64> {
-        events::counters()
+        let mut counters = events::counters();
+        counters.extend(self.tally.status());
+        counters
     }
 
     fn pause(&self, account: &AccountId) -> bool {

@@ -4,6 +4,7 @@
 
 use super::{Account, Settings, notice};
 use crate::events;
+use crate::fact::token;
 use crate::mail::{RelayTime, WallTime};
 use crate::policy::expiry::{Expiry, expiry_warning};
 use crate::queue::Queue;
@@ -31,7 +32,8 @@ pub(super) async fn look_after(account: Arc<Account>, settings: Settings, queue:
     let told = queue.notes.note(&name).await.ok().flatten().and_then(|json| serde_json::from_str(&json).ok());
     let wall = WallTime::now();
     let Some(due) = due(expiry, told, wall) else { return };
-    events::token::credential_expires(&account.id, expiry, wall);
+    let of = account.id.clone();
+    account.witness.tell(token::Fact::CredentialExpires { account: of, expiry, now: wall });
     if !settings.notify.is_empty() {
         let (subject, paragraphs) = words(&account, expiry, wall);
         let notice =

@@ -7,6 +7,7 @@ use super::host::reachable;
 use crate::config::Settings;
 use crate::control::client::{Client, ClientError};
 use crate::control::report::{AccountState, Message, Status, ToProgress};
+use crate::fact::Witness;
 use crate::mail::Sender;
 use crate::mail::{
     AccountId, ClientName, Failure, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
@@ -140,7 +141,7 @@ async fn submit(
         data_timeout: PATIENCE,
     };
     let trust = Trust::new(None).expect("no file is read");
-    let mut connection = Connection::open(&relay, &trust, address).await?;
+    let mut connection = Connection::open(&relay, &trust, address, &Witness::nobody()).await?;
     let (head, content) = letter(from, to, &settings.hostname);
     let message = unqueued(&settings.receive.routes.default, from, to);
     let sender = Sender { mailbox: from.clone(), send_as: vec![] };

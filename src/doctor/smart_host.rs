@@ -6,6 +6,7 @@
 use super::report::{Patient, Report, Step};
 use super::{LoginKind, Order, certificate, token};
 use crate::config::{Account, Settings};
+use crate::fact::Witness;
 use crate::mail::Sender;
 use crate::mail::{AddressPattern, Cause, Escaped, Failure, Mailbox, Stage, WallTime};
 use crate::policy::advice::Advice;
@@ -75,7 +76,9 @@ pub(super) async fn examine(
         announced: None,
         signed_in: false,
     };
-    let opened = Connection::open_watched(&host, &trust, address, &mut |seen| dialogue.saw(seen)).await;
+    let opened =
+        Connection::open_watched(&host, &trust, address, &Witness::nobody(), &mut |seen| dialogue.saw(seen))
+            .await;
     dialogue.opened(opened.as_ref().err());
     let (announced, signed_in) = (dialogue.announced, dialogue.signed_in);
     if let Ok(mut connection) = opened {

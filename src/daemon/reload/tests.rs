@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{self, Env, known_keys};
+use crate::fact::Witness;
 use crate::mail::WallTime;
 use crate::submit::Login;
 use secrecy::ExposeSecret;
@@ -312,7 +313,7 @@ fn every_key_is_taken_by_a_reload_or_named_as_waiting_for_a_restart() {
     std::fs::create_dir(directory.path().join("queue")).unwrap();
     let before = settings(directory.path(), BEFORE);
     let fixed = Fixed::of(&before);
-    let in_force = |new: &Settings| InForce::of(&fixed.in_place(new), clock()).unwrap();
+    let in_force = |new: &Settings| InForce::of(&fixed.in_place(new), clock(), &Witness::nobody()).unwrap();
     let first = in_force(&before);
     assert!(is_same(&first, &in_force(&before)));
     assert!(fixed.waiting(&before).is_empty());
@@ -332,7 +333,7 @@ fn files_of_the_same_name_with_another_content_are_taken() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name);
     let before = settings(directory.path(), BEFORE);
-    let one = InForce::of(&before, clock()).unwrap();
+    let one = InForce::of(&before, clock(), &Witness::nobody()).unwrap();
     for (names, by) in [
         (&["1.secret"] as &[&str], "2.secret"),
         (&["1.crt", "1.key"], "2"),
@@ -344,7 +345,7 @@ fn files_of_the_same_name_with_another_content_are_taken() {
             let from = if by == "2" { name.replace('1', "2") } else { by.to_owned() };
             std::fs::copy(path(&from), path(name)).unwrap();
         }
-        let other = InForce::of(&settings(directory.path(), BEFORE), clock()).unwrap();
+        let other = InForce::of(&settings(directory.path(), BEFORE), clock(), &Witness::nobody()).unwrap();
         for (a, b) in one.dispatch.accounts.iter().zip(&other.dispatch.accounts) {
             let same = match (&a.oauth, &b.oauth) {
                 (Some(a), Some(b)) => a.source.is_same(&b.source),
@@ -366,8 +367,10 @@ fn a_new_queue_directory_leaves_what_is_in_the_old_one_in_use() {
     let before = settings(directory.path(), BEFORE);
     let new = settings(directory.path(), &with(BEFORE, "queue.directory", r#""another""#));
     let fixed = Fixed::of(&before);
-    let (one, other) =
-        (InForce::of(&before, clock()).unwrap(), InForce::of(&fixed.in_place(&new), clock()).unwrap());
+    let (one, other) = (
+        InForce::of(&before, clock(), &Witness::nobody()).unwrap(),
+        InForce::of(&fixed.in_place(&new), clock(), &Witness::nobody()).unwrap(),
+    );
     assert!(is_same(&one, &other), "a sign-in by device code is looked for where it is");
 }
 
@@ -384,8 +387,8 @@ fn a_file_that_cannot_be_used_any_more_is_told_and_nothing_is_made_ready() {
         let made = try_settings(directory.path(), BEFORE).is_ok();
         assert!(!made, "{name}");
         // Certificates and keys were read with the configuration, authorities are read here.
-        assert_eq!(InForce::of(&before, clock()).is_err(), name == "1.crt", "{name}");
+        assert_eq!(InForce::of(&before, clock(), &Witness::nobody()).is_err(), name == "1.crt", "{name}");
         std::fs::write(&path, saved).unwrap();
     }
-    InForce::of(&before, clock()).unwrap();
+    InForce::of(&before, clock(), &Witness::nobody()).unwrap();
 }

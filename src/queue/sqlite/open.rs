@@ -8,6 +8,7 @@ use super::schema::{self, Use};
 use super::store::{self, Frames};
 use super::turns::Turns;
 use super::{DATABASE, handover};
+use crate::fact::queue::Fact;
 use crate::mail::{RelayTime, WallTime};
 use crate::queue;
 use crate::queue::clock::Clock;
@@ -137,7 +138,9 @@ pub(super) fn start_on_sound_ground(
     let open = || -> Result<Connection, QueueError> {
         let conn = store::open(directory, frames)?;
         if schema::version(&conn)? <= schema::VERSION {
-            schema::migrate(&conn)?;
+            if let Some(from) = schema::migrate(&conn)? {
+                disk.tell(Fact::Upgraded { from, to: schema::MIGRATIONS.len() });
+            }
             // What the start needs; the rest is found out when it is asked for.
             Ground::read(&conn, &file)?;
         }
