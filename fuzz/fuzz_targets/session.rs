@@ -1,8 +1,10 @@
 //! Whatever a peer sends, in whatever pieces: replies are whole lines of SMTP, everything is taken, content goes only
 //! to an open draft, a message is announced as queued only when it was committed, and a stranger gets no draft.
+#![allow(clippy::disallowed_methods, reason = "at the edge")]
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use mailferry::fact::Witness;
 use mailferry::mail::{AccountId, ClientName, Envelope, QueueId, RelayTime, ReversePath, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
 use mailferry::policy::route::Routes;
@@ -24,7 +26,7 @@ fn stored() -> Stored {
         let settings = queue::Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
-            let queue = queue::open(&settings).await.expect("a new queue");
+            let queue = queue::open(&settings, Witness::nobody()).await.expect("a new queue");
             let draft = queue.intake.draft(0).expect("room");
             let intake = NewMessage {
                 id: draft.id(),

@@ -96,8 +96,9 @@ pub(super) fn doctor(args: Doctor, path: Option<&Path>, env: Env) -> Result<u8, 
 
 pub(super) fn send_test(args: &SendTest, settings: &Settings) -> Result<u8, Failure> {
     let order = send_test::Order { to: args.to.clone(), from: args.from.clone(), patience: args.timeout };
-    let mut tell = |line: &str| {
-        let _ = out(&format!("{line}\n"));
+    let mut tell = |line: &str, hint: Option<&str>| {
+        let hint = hint.map_or(String::new(), |hint| format!("hint: {hint}\n"));
+        let _ = out(&format!("{line}\n{hint}"));
     };
     let fate = block_on(async {
         send_test::send_test(settings, &order, &mut tell).await.map_err(|e| match e {

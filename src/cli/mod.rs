@@ -15,6 +15,7 @@ use crate::config::{self, Env, Problem, Settings};
 use crate::control::client::{Client, ClientError};
 use crate::control::report::{At, Select, count};
 use crate::daemon;
+use crate::fact::Witness;
 use crate::mail::{AccountId, QueueId, State, WallTime};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
@@ -355,7 +356,7 @@ fn told(loaded: Result<Settings, Vec<Problem>>) -> Result<Settings, Failure> {
 
 fn say_all(problems: &[Problem]) {
     for problem in problems {
-        say(&problem.to_string(), "");
+        say(&problem.to_string(), problem.hint.as_deref().unwrap_or_default());
     }
 }
 
@@ -392,14 +393,18 @@ fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
         return Ok((Source::Nowhere(queue.directory), owner));
     }
     crate::logs::warnings();
-    let queue = block_on(async { Ok(crate::queue::open(&queue).await) })?.map_err(|e| {
-        let hint = "start it with: systemctl start mailferry; to read its queue meanwhile, run this as root";
-        Failure::new(
-            exit::UNAVAILABLE,
-            format!("mailferry is not running, and its queue cannot be read: {e}"),
-            hint,
-        )
-    })?;
+    let queue =
+        block_on(async { Ok(crate::queue::open(&queue, Witness::of_the_log()).await) })?.map_err(|e| {
+            let hint = match e.hint() {
+                hint if rustix::process::geteuid().is_root() => hint.to_owned(),
+                hint => format!("run this as root; {hint}"),
+            };
+            Failure::new(
+                exit::UNAVAILABLE,
+                format!("mailferry is not running, and its queue cannot be read: {e}"),
+                hint,
+            )
+        })?;
     let accounts = config::load_sign_ins(path, env).ok();
     let accounts = accounts
         .map(|(accounts, _)| accounts.iter().map(|a| AccountId::named(&a.mailbox.to_string())).collect());
@@ -451,7 +456,5 @@ fn demo(once: bool) -> Result<u8, Failure> {
 }
 
 fn ended(exit: &daemon::Exit) -> Failure {
-    let words = exit.to_string();
-    let (what, hint) = words.split_once("\nhint: ").unwrap_or((&words, ""));
-    Failure::new(exit.code(), what, hint)
+    Failure::new(exit.code(), exit.to_string(), exit.hint().unwrap_or_default())
 }

@@ -1,6 +1,7 @@
 //! Reports for people: at most 100 columns, local times.
 //!
-//! Invariant: nothing is printed that did not come escaped. Must not know: where reports come from.
+//! Invariant: nothing is printed that did not come escaped; a hint is one line however long, as a command in it is there
+//! to be copied. Must not know: where reports come from.
 
 use crate::control::report::{AccountState, At, Message, Shown, Status, ToProgress, count};
 use crate::mail::State;
@@ -21,12 +22,12 @@ pub(super) fn account_state(state: AccountState) -> &'static str {
 
 /// How the relay is, the sentence first.
 pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
-    let mut out = wrapped("", &s.sentence);
+    let mut out = format!("{}\n", s.sentence);
     if !s.needs_human.is_empty() {
         out += "\nneeds a human\n";
         for need in &s.needs_human {
             out += &wrapped("  ", &need.what);
-            out += &wrapped("    ", &format!("hint: {}", need.hint));
+            out += &format!("    hint: {}\n", need.hint);
         }
     }
     if !s.accounts.is_empty() {
@@ -36,7 +37,8 @@ pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
         let state = account_state(a.state);
         let since = a.since.map_or(String::new(), |at| format!(" since {}", time(at, zone)));
         out += &wrapped("  ", &format!("{}: {state}{since}", a.mailbox));
-        if !a.reason.is_empty() {
+        let is_told = s.needs_human.iter().any(|need| need.account.as_ref() == Some(&a.mailbox));
+        if !a.reason.is_empty() && !is_told {
             out += &wrapped("    ", &a.reason);
         }
         if let Some(at) = a.next_probe_at {
@@ -304,9 +306,12 @@ mod tests {
             sentence: "needs a human: scanner@contoso.com cannot send; 3 messages waiting; allow SMTP AUTH"
                 .to_owned(),
             needs_human: vec![Need {
-                what: "scanner@contoso.com cannot send".to_owned(),
+                what: "scanner@contoso.com cannot send: AUTH: 535 5.7.139 Authentication unsuccessful, \
+                       SmtpClientAuthentication is disabled for the Mailbox."
+                    .to_owned(),
                 hint: "Set-CASMailbox -Identity scanner@contoso.com -SmtpClientAuthenticationDisabled $false"
                     .to_owned(),
+                account: Some("scanner@contoso.com".to_owned()),
             }],
             accounts: vec![account],
             clients: vec![client("printers", Some("10.0.5.7")), client("payroll server", None)],
@@ -318,13 +323,12 @@ mod tests {
         needs a human: scanner@contoso.com cannot send; 3 messages waiting; allow SMTP AUTH
 
         needs a human
-          scanner@contoso.com cannot send
+          scanner@contoso.com cannot send: AUTH: 535 5.7.139 Authentication unsuccessful,
+          SmtpClientAuthentication is disabled for the Mailbox.
             hint: Set-CASMailbox -Identity scanner@contoso.com -SmtpClientAuthenticationDisabled $false
 
         accounts
           scanner@contoso.com: needs a human since 2026-11-23 20:00
-            AUTH: 535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the
-            Mailbox.
             next try 2026-11-23 21:05
             via smtp.office365.com:587, 0 connections, 1 message sent in the last minute, 340 recipients in
             24 hours

@@ -6,6 +6,7 @@ use super::account::{account, accounts_go_together};
 use super::client::{client, clients_go_together};
 use super::file::Tree;
 use super::listen::{listener, listeners_go_together};
+use super::network;
 use super::oauth::{self, Secrets};
 use super::secret::{reason, secret};
 use super::section::{Field, Findings, Section};
@@ -17,6 +18,7 @@ use crate::policy::route::Routes;
 use crate::policy::schedule::Retry;
 use crate::queue::{self, Keep};
 use crate::receive;
+use crate::token;
 use secrecy::SecretString;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -64,22 +66,24 @@ pub(super) fn check_queue_and_socket(tree: &Tree) -> Result<(queue::Settings, Pa
 
 /// How each account logs in, and where the control socket is. No secret is read: an admin who signs in for a mailbox
 /// need not be able to.
-pub(super) fn check_sign_ins(tree: &Tree) -> Result<(Vec<SignIn>, PathBuf), Vec<Problem>> {
+pub(super) fn check_sign_ins(tree: &Tree, env: &Env) -> Result<(Vec<SignIn>, PathBuf), Vec<Problem>> {
     let findings = Findings::new(tree);
     let mut root = findings.root();
     let (queue, _) = queue(root.section("queue"));
     let socket = control_socket(root.section("control"));
+    let proxy = network::proxy(root.section("network"), env);
     let accounts = root.sections("account").into_iter().filter_map(|mut section| {
         let mailbox: Option<Mailbox> = section.field("mailbox").parse("\"scanner@contoso.com\"", str::parse);
         let has_password = section.has("password");
         let oauth = oauth::read(&mut section, Secrets::Leave, mailbox.as_ref(), &queue.directory);
         let method = oauth.method.unwrap_or(if has_password { "password" } else { "no login" });
-        Some(SignIn { mailbox: mailbox?, method, device_code: oauth.settings })
+        let device_code = oauth.settings.map(|s| token::Settings { proxy: proxy.clone(), ..s });
+        Some(SignIn { mailbox: mailbox?, method, device_code })
     });
     let accounts = accounts.collect();
     drop(root);
     let mut problems = findings.finish();
-    let ours = ["queue.", "control.", "account.mailbox", "account.oauth"];
+    let ours = ["queue.", "control.", "network.", "account.mailbox", "account.oauth"];
     problems.retain(|p| p.severity == Severity::Error && ours.iter().any(|o| p.key.starts_with(o)));
     if problems.is_empty() { Ok((accounts, socket)) } else { Err(problems) }
 }
@@ -102,6 +106,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
     let retry = retry(root.section("retry"));
     let notify = addresses(&root.section("notify").field("to"));
     let control_socket = control_socket(root.section("control"));
+    let proxy = network::proxy(root.section("network"), env);
     let log = log(&root.section("log").field("format"));
     let received = root.section("receive");
     drop(root);
@@ -140,12 +145,22 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         hostname: hostname?,
         listen: listen.into_iter().map(|At(l, _)| l).collect(),
         receive,
-        accounts: accounts.into_iter().map(|At(a, _)| Some(a?.account)).collect::<Option<_>>()?,
+        accounts: accounts
+            .into_iter()
+            .map(|At(a, _)| {
+                let mut account = a?.account;
+                if let Some(oauth) = &mut account.oauth {
+                    oauth.token.proxy.clone_from(&proxy);
+                }
+                Some(account)
+            })
+            .collect::<Option<_>>()?,
         queue,
         keep,
         retry,
         notify,
         control_socket,
+        proxy,
         log: log.unwrap_or_default(),
         warnings: vec![],
         given_at_start: BTreeSet::new(),

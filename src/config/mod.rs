@@ -9,14 +9,16 @@ mod check;
 mod client;
 mod file;
 mod listen;
+mod network;
 mod oauth;
 mod problem;
 mod secret;
 mod section;
 
-pub use problem::{Place, Problem, Severity};
+pub use problem::{About, Place, Problem, Severity};
 
 use crate::files;
+use crate::http::Proxy;
 use crate::logs::Format;
 use crate::mail::{AccountId, AddressPattern, Mailbox};
 use crate::policy::schedule::Retry;
@@ -29,6 +31,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where the file is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/mailferry/mailferry.toml";
@@ -62,6 +65,8 @@ pub struct Settings {
     pub notify: Vec<Mailbox>,
     /// The socket of `status` and `queue`.
     pub control_socket: PathBuf,
+    /// Through which proxy HTTPS goes, if any. Token requests have it in their settings, too.
+    pub proxy: Option<Arc<Proxy>>,
     /// How the log is written.
     pub log: Format,
     /// What is hardly meant like that, though it works.
@@ -161,7 +166,7 @@ pub fn load_queue_and_socket(
 pub fn load_sign_ins(path: Option<&Path>, env: &Env) -> Result<(Vec<SignIn>, PathBuf), Vec<Problem>> {
     let path = absolute(path.unwrap_or(Path::new(DEFAULT_PATH)));
     let text = std::fs::read_to_string(&path).map_err(|e| vec![unreadable(&path, &e)])?;
-    check::check_sign_ins(&file::Tree::new(&path, &text, env)?)
+    check::check_sign_ins(&file::Tree::new(&path, &text, env)?, env)
 }
 
 fn absolute(path: &Path) -> PathBuf {
@@ -176,7 +181,11 @@ fn unreadable(path: &Path, e: &std::io::Error) -> Problem {
         hint: Some("name another file with --config".to_owned()),
         severity: Severity::Error,
         // A file that is not there is a name that is wrong: nobody makes another one while the relay waits.
-        may_pass: files::may_pass(e) && e.kind() != ErrorKind::NotFound,
+        about: if files::may_pass(e) && e.kind() != ErrorKind::NotFound {
+            About::Moment
+        } else {
+            About::Settings
+        },
     }
 }
 

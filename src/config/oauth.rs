@@ -163,6 +163,7 @@ impl<'f> Fields<'f> {
             grant: grant?,
             secret_expires,
             ca_file,
+            proxy: None,
         };
         match settings.check() {
             Ok(()) => Some(settings),

@@ -35,7 +35,7 @@ pub enum Severity {
     Warning,
 }
 
-/// One thing that is wrong. Prints as `file:line:column: key: what`, then a line `hint: ...`.
+/// One thing that is wrong. Prints as `file:line:column: key: what`.
 #[derive(Debug, Clone)]
 pub struct Problem {
     /// Where.
@@ -48,17 +48,38 @@ pub struct Problem {
     pub hint: Option<String>,
     /// How bad it is.
     pub severity: Severity,
-    /// Nothing is wrong with the configuration itself: what it names could not be read at this moment, and may be
-    /// there later.
-    pub may_pass: bool,
+    /// What it is about.
+    pub about: About,
+}
+
+/// What a problem is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The configuration itself.
+    Settings,
+    /// Nothing is wrong with the configuration: what it names could not be read at this moment, and may be there
+    /// later.
+    Moment,
+    /// A file with a secret can be read by others.
+    OpenFile,
 }
 
 impl Problem {
+    pub(super) fn error(place: Place, key: &str, what: impl Into<String>) -> Self {
+        let (key, what) = (key.to_owned(), what.into());
+        Self { place, key, what, hint: None, severity: Severity::Error, about: About::Settings }
+    }
+
+    /// Without one where it is empty.
+    pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()).filter(|hint| !hint.is_empty()), ..self }
+    }
+
     /// The code of sysexits.h for these: 78 where somebody must change the configuration, 75 where it is enough to
     /// try again.
     pub fn exit_code(problems: &[Self]) -> u8 {
         let mut errors = problems.iter().filter(|p| p.severity == Severity::Error);
-        if errors.all(|p| p.may_pass) { 75 } else { 78 }
+        if errors.all(|p| p.about == About::Moment) { 75 } else { 78 }
     }
 }
 
@@ -71,7 +92,6 @@ impl fmt::Display for Problem {
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
-        f.write_str(&self.what)?;
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
+        f.write_str(&self.what)
     }
 }

@@ -90,7 +90,7 @@ fn read_private(field: &Field<'_>, path: &Path) -> Option<String> {
     // Reading by the group is how a file of root's reaches the service's user.
     if mode & 0o037 != 0 {
         let shown = path.display();
-        field.warn(
+        field.is_open(
             format!("{shown} is open to others (mode {:03o})", mode & 0o777),
             format!("chmod 600 {shown}"),
         );

@@ -6,12 +6,13 @@ use crate::control::report::{AccountState, Need};
 use crate::control::{AccountLive, ClientLive, Live};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
+use crate::fact::Tally;
 use crate::mail::{AccountId, RelayTime, WallTime};
 use crate::policy::advice::About;
 use crate::policy::breaker::{Kind, Open};
+use crate::policy::expiry::{Expiry, expiry_warning};
 use crate::queue::Clock;
 use crate::receive::listener::Shared;
-use crate::token::expiry::{Expiry, expiry_warning};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,6 +22,7 @@ pub(super) struct Rooms {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) receiver: Arc<Shared>,
     pub(super) clock: Clock,
+    pub(super) tally: Arc<Tally>,
     /// `host:port` by account, in configured order; replaced on reload.
     pub(super) places: RwLock<Vec<(AccountId, String)>>,
 }
@@ -62,7 +64,9 @@ impl Live for Rooms {
     }
 
     fn counters(&self) -> BTreeMap<&'static str, u64> {
-        events::counters()
+        let mut counters = events::counters();
+        counters.extend(self.tally.status());
+        counters
     }
 
     fn pause(&self, account: &AccountId) -> bool {
@@ -116,24 +120,14 @@ fn account(
 
 /// Said from the first warning on until there is another credential.
 fn expires(account: &AccountId, expiry: Expiry, now: WallTime) -> Option<Need> {
-    let days_left = expiry.days_left(now);
-    expiry_warning(days_left, None)?;
-    let (what, at) = (expiry.what, expiry.at);
-    let what = match days_left {
-        d if d < 0 => format!("{account}: the {what} has expired on {at}"),
-        1 => format!("{account}: the {what} expires on {at}, in 1 day"),
-        d => format!("{account}: the {what} expires on {at}, in {d} days"),
-    };
-    let hint = "add the next one to the application now, put it in its file, then: systemctl reload mailferry \
-                (restart, where it is a systemd credential)";
-    Some(Need { what, hint: hint.to_owned() })
+    expiry_warning(expiry.days_left(now), None)?;
+    Some(Need { what: expiry.words(account, now), hint: expiry.hint().to_owned(), account: None })
 }
 
-/// The first step of the remedy that is not "nothing"; the log has them all.
+/// The first step of the remedy; the log has them all.
 fn hint(open: &Open, about: About<'_>) -> Option<String> {
-    let steps = match open.advice {
-        Some(advice) if open.remedy.is_empty() => advice.remedy(about),
-        _ => open.remedy.clone(),
-    };
-    steps.iter().find(|s| !s.starts_with("nothing")).or(steps.first()).cloned()
+    match open.advice {
+        Some(advice) if open.remedy.is_empty() => advice.first_step(about),
+        _ => open.remedy.first().cloned(),
+    }
 }

@@ -6,6 +6,7 @@
 mod demo;
 mod listeners;
 mod live;
+mod observers;
 mod reload;
 mod serve;
 mod signals;
@@ -14,6 +15,7 @@ mod stand_in;
 mod upkeep;
 
 pub use demo::demo;
+pub use observers::Observers;
 pub use serve::{Exit, serve};
 pub use sockets::Handed;
 
@@ -21,7 +23,9 @@ use crate::config::{self, Settings};
 use crate::control::{self, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
+use crate::fact::Witness;
 use crate::files;
+use crate::http::Limits;
 use crate::mail::Sender;
 use crate::mail::WallTime;
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
@@ -50,10 +54,7 @@ pub enum StartError {
     #[error(transparent)]
     Queue(#[from] OpenError),
     /// A directory that the relay needs.
-    #[error(
-        "cannot use the queue directory {}: {error}\nhint: it and all in it must belong to the user mailferry runs as, mode 0700",
-        .directory.display()
-    )]
+    #[error("cannot use the queue directory {}: {error}", .directory.display())]
     Directory {
         /// Which.
         directory: PathBuf,
@@ -61,16 +62,10 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// What is in it was never meant for anybody.
-    #[error(
-        "the queue in {} is one of serve --sandbox: its mail is for no smart host\nhint: set queue.directory to the real queue's, which is not below it",
-        .0.display()
-    )]
+    #[error("the queue in {} is one of serve --sandbox: its mail is for no smart host", .0.display())]
     OfSandbox(PathBuf),
     /// What is in it may be meant for somebody.
-    #[error(
-        "the queue in {} holds mail that serve --sandbox has not taken, which must not end there\nhint: move that directory away; the sandbox makes a new one",
-        .0.display()
-    )]
+    #[error("the queue in {} holds mail that serve --sandbox has not taken, which must not end there", .0.display())]
     NotOfSandbox(PathBuf),
     /// A CA file.
     #[error("account {account}: {error}")]
@@ -97,9 +92,7 @@ pub enum StartError {
         error: CertificateError,
     },
     /// An address cannot be listened on.
-    #[error(
-        "cannot listen on {address}: {error}\nhint: see who has it with: ss -ltnp; ports below 1024 need the unit's capability or socket"
-    )]
+    #[error("cannot listen on {address}: {error}")]
     Listen {
         /// Which.
         address: SocketAddr,
@@ -107,7 +100,7 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// A socket of the service manager is for no listener.
-    #[error("socket {socket} of the service manager {what}\nhint: {hint}")]
+    #[error("socket {socket} of the service manager {what}")]
     Socket {
         /// Which.
         socket: String,
@@ -117,7 +110,7 @@ pub enum StartError {
         hint: &'static str,
     },
     /// The control socket.
-    #[error("cannot open the control socket {}: {error}\nhint: is another mailferry running, and may this user write there?", .path.display())]
+    #[error("cannot open the control socket {}: {error}", .path.display())]
     Control {
         /// Where.
         path: PathBuf,
@@ -127,6 +120,25 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Queue(error) => error.hint(),
+            Self::Directory { .. } => "it and all in it must belong to the user mailferry runs as, mode 0700",
+            Self::OfSandbox(_) => "set queue.directory to the real queue's, which is not below it",
+            Self::NotOfSandbox(_) => "move that directory away; the sandbox makes a new one",
+            Self::Trust { .. } => return None,
+            Self::OAuth { error, .. } => error.hint,
+            Self::Certificate { error, .. } => error.hint(),
+            Self::Listen { .. } => {
+                "see who has it with: ss -ltnp; ports below 1024 need the unit's capability or socket"
+            }
+            Self::Socket { hint, .. } => hint,
+            Self::Control { .. } => "is another mailferry running, and may this user write there?",
+        };
+        Some(hint.to_owned())
+    }
+
     /// Whether starting again may help although nobody changes the configuration.
     fn may_pass(&self) -> bool {
         match self {
@@ -152,6 +164,7 @@ impl StartError {
 struct Opened {
     queue: Queue,
     mail_for: MailFor,
+    observers: Observers,
 }
 
 /// A running relay.
@@ -166,6 +179,7 @@ pub struct Relay {
     upkeep: JoinHandle<()>,
     keep: watch::Sender<Keep>,
     fixed: Fixed,
+    witness: Witness,
 }
 
 impl Opened {
@@ -173,10 +187,14 @@ impl Opened {
     ///
     /// # Errors
     /// It cannot be opened, or is for other mail.
-    async fn queue(settings: &queue::Settings, mail_for: MailFor) -> Result<Self, StartError> {
-        let queue = queue::open(settings).await?;
+    async fn queue(
+        settings: &queue::Settings,
+        mail_for: MailFor,
+        observers: Observers,
+    ) -> Result<Self, StartError> {
+        let queue = queue::open(settings, observers.witness.clone()).await?;
         mail_for.claim(&queue, &settings.directory).await?;
-        Ok(Self { queue, mail_for })
+        Ok(Self { queue, mail_for, observers })
     }
 }
 
@@ -185,18 +203,22 @@ impl Relay {
     ///
     /// # Errors
     /// Whatever cannot be opened; nothing is left open then.
-    pub async fn start(settings: &Settings, handed: Vec<Handed>) -> Result<Self, StartError> {
-        let opened = Opened::queue(&settings.queue, MailFor::SmartHosts).await?;
+    pub async fn start(
+        settings: &Settings,
+        handed: Vec<Handed>,
+        observers: Observers,
+    ) -> Result<Self, StartError> {
+        let opened = Opened::queue(&settings.queue, MailFor::SmartHosts, observers).await?;
         Self::begin(settings, opened, handed).await
     }
 
     async fn begin(
         settings: &Settings,
-        Opened { queue, mail_for }: Opened,
+        Opened { queue, mail_for, observers: Observers { tally, witness } }: Opened,
         handed: Vec<Handed>,
     ) -> Result<Self, StartError> {
         let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
-            InForce::of(settings, queue.clock)?;
+            InForce::of(settings, queue.clock, &witness)?;
         let socket = api::bind(&settings.control_socket)
             .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
         let (receive, current) = watch::channel(Arc::new(receive));
@@ -208,6 +230,7 @@ impl Relay {
             receiver,
             clock: queue.clock,
             places: RwLock::new(places),
+            tally,
         });
         let stop = watch::Sender::new(false);
         let relay = api::Relay {
@@ -218,6 +241,7 @@ impl Relay {
             live: Arc::clone(&rooms) as Arc<dyn control::Live>,
             started_at: WallTime::now(),
             is_sandbox: mail_for == MailFor::Sandbox,
+            witness: witness.clone(),
         };
         let stopping = stopped(stop.subscribe());
         let control = tokio::spawn(async move {
@@ -226,9 +250,10 @@ impl Relay {
             }
         });
         let (keep, kept) = watch::channel(keep);
-        let upkeep = tokio::spawn(upkeep::run(queue.clone(), kept, stopped(stop.subscribe())));
+        let upkeep =
+            tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
-        Ok(Self { queue, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed })
+        Ok(Self { queue, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed, witness })
     }
 
     /// Where mail is accepted.
@@ -271,7 +296,11 @@ fn places(settings: &Settings) -> Vec<(crate::mail::AccountId, String)> {
     settings.accounts.iter().map(|a| (a.id.clone(), place(a))).collect()
 }
 
-fn dispatch_settings(settings: &Settings, clock: Clock) -> Result<dispatch::Settings, StartError> {
+fn dispatch_settings(
+    settings: &Settings,
+    clock: Clock,
+    witness: &Witness,
+) -> Result<dispatch::Settings, StartError> {
     let account = |a: &config::Account| -> Result<dispatch::Account, StartError> {
         let trust = Trust::new(a.ca_file.as_deref())
             .map_err(|error| StartError::Trust { account: a.id.to_string(), error })?;
@@ -279,11 +308,12 @@ fn dispatch_settings(settings: &Settings, clock: Clock) -> Result<dispatch::Sett
             id: a.id.clone(),
             smart_host: a.smart_host.clone(),
             trust,
-            oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock)).transpose()?,
+            oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock, witness)).transpose()?,
             sender: Sender { mailbox: a.mailbox.clone(), send_as: a.send_as.clone() },
             max_connections: a.max_connections,
             messages_per_minute: a.messages_per_minute,
             recipients_per_day: a.recipients_per_day,
+            witness: witness.clone(),
         })
     };
     Ok(dispatch::Settings {
@@ -294,8 +324,14 @@ fn dispatch_settings(settings: &Settings, clock: Clock) -> Result<dispatch::Sett
     })
 }
 
-fn oauth(a: &config::Account, oauth: &config::OAuth, clock: Clock) -> Result<dispatch::OAuth, StartError> {
-    let source = token::Source::new(oauth.token.clone(), token::Limits::default(), move || clock.now())
+fn oauth(
+    a: &config::Account,
+    oauth: &config::OAuth,
+    clock: Clock,
+    witness: &Witness,
+) -> Result<dispatch::OAuth, StartError> {
+    let (limits, now, witness) = (Limits::default(), move || clock.now(), witness.clone());
+    let source = token::Source::new(oauth.token.clone(), limits, now, witness)
         .map_err(|error| StartError::OAuth { account: a.id.to_string(), error })?;
     Ok(dispatch::OAuth { source, fallback_until: oauth.fallback_until })
 }

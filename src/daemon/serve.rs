@@ -5,7 +5,7 @@
 
 use super::signals::{Asked, Signals};
 use super::stand_in::{MailFor, StandIn};
-use super::{Handed, Opened, Relay, StartError, sockets};
+use super::{Handed, Observers, Opened, Relay, StartError, sockets};
 use crate::config::{Problem, Settings, Severity};
 use crate::events;
 use crate::logs::{self, Format};
@@ -33,14 +33,10 @@ pub enum Exit {
     #[error("cannot start the sandbox: {0}")]
     Sandbox(String),
     /// The queue's disk failed.
-    #[error(
-        "the queue cannot write any more: {0}\nhint: check the disk and the system log; what got a 250 before is on the disk"
-    )]
+    #[error("the queue cannot write any more: {0}")]
     Disk(String),
     /// An account's task ended by a defect; the log has it.
-    #[error(
-        "an account stopped by a defect of mailferry, ending so that a fresh start takes over\nhint: please report the lines above; what is queued is on the disk"
-    )]
+    #[error("an account stopped by a defect of mailferry, ending so that a fresh start takes over")]
     Defect,
     /// The system refused a runtime, a signal handler or the journal.
     #[error("the system refuses: {0}")]
@@ -55,7 +51,7 @@ impl Exit {
             Self::Configuration(problems) => Problem::exit_code(problems),
             Self::Start(error) if !error.may_pass() => 78,
             Self::Start(
-                StartError::Queue(OpenError::InUse(_))
+                StartError::Queue(OpenError::InUse { .. })
                 | StartError::Trust { .. }
                 | StartError::OAuth { .. }
                 | StartError::Certificate { .. },
@@ -64,6 +60,18 @@ impl Exit {
             Self::Defect => 70,
             Self::Disk(_) => 74,
             Self::Sandbox(_) | Self::System(_) => 71,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Start(error) => error.hint(),
+            Self::Disk(_) => {
+                Some("check the disk and the system log; what got a 250 before is on the disk".to_owned())
+            }
+            Self::Defect => Some("please report the lines above; what is queued is on the disk".to_owned()),
+            Self::Configuration(_) | Self::Sandbox(_) | Self::System(_) => None,
         }
     }
 }
@@ -107,6 +115,7 @@ async fn process(
     let mut settings = first.map_err(Exit::Configuration)?;
     told(&settings.warnings);
     logs::prepare(settings.log)?.begin();
+    let observers = Observers::default();
     if let Err(error) = hardened {
         events::daemon::not_hardened(&error.to_string());
     }
@@ -115,7 +124,8 @@ async fn process(
     if let Some(stand_in) = &stand_in {
         stand_in.redirect(&mut settings);
     }
-    let Some(opened) = signals.unless_stopped(Opened::queue(&settings.queue, mail_for)).await else {
+    let Some(opened) = signals.unless_stopped(Opened::queue(&settings.queue, mail_for, observers)).await
+    else {
         events::daemon::stopped();
         return Ok(());
     };
@@ -172,7 +182,7 @@ async fn run(
             Ok(new) => log = reload(relay, new, log, stand_in).await,
             Err(problems) => {
                 for problem in problems.iter().filter(|p| p.severity == Severity::Error) {
-                    events::daemon::reload_refused(&problem.to_string());
+                    refused(problem, problem.hint.as_deref());
                 }
             }
         }
@@ -189,13 +199,13 @@ async fn reload(relay: &Relay, mut new: Settings, log: Format, stand_in: Option<
     let next = match next {
         Ok(next) => next,
         Err(error) => {
-            events::daemon::reload_refused(&format!("log.format: no journal: {error}"));
+            refused(format!("log.format: no journal: {error}"), None);
             return log;
         }
     };
     match relay.reload(&new).await {
         Err(error) => {
-            events::daemon::reload_refused(&error.to_string());
+            refused(&error, error.hint().as_deref());
             log
         }
         Ok(waiting) => {
@@ -207,6 +217,11 @@ async fn reload(relay: &Relay, mut new: Settings, log: Format, stand_in: Option<
             new.log
         }
     }
+}
+
+fn refused(said: impl std::fmt::Display, hint: Option<&str>) {
+    let hint = hint.map_or(String::new(), |hint| format!("; hint: {hint}"));
+    events::daemon::reload_refused(&format!("{said}{hint}"));
 }
 
 /// Off the runtime's threads.

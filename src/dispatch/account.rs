@@ -353,6 +353,7 @@ fn set_pace(account: &Account, settings: &Settings) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fact::Witness;
     use crate::mail::{ClientName, Envelope, ReversePath};
     use crate::queue::{Destination, NewMessage};
 
@@ -361,7 +362,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let settings =
             crate::queue::Settings { directory: directory.path().to_owned(), min_free_space_bytes: 0 };
-        let queue = crate::queue::open(&settings).await.unwrap();
+        let queue = crate::queue::open(&settings, Witness::nobody()).await.unwrap();
         let clock = queue.clock;
         let account = AccountId::new("scanner@contoso.com");
         let mut draft = queue.intake.draft(0).unwrap();

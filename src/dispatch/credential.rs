@@ -4,10 +4,11 @@
 
 use super::{Account, Settings, notice};
 use crate::events;
+use crate::fact::token;
 use crate::mail::{RelayTime, WallTime};
+use crate::policy::expiry::{Expiry, expiry_warning};
 use crate::queue::Queue;
 use crate::token::Grant;
-use crate::token::expiry::{Expiry, expiry_warning};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -31,10 +32,10 @@ pub(super) async fn look_after(account: Arc<Account>, settings: Settings, queue:
     let told = queue.notes.note(&name).await.ok().flatten().and_then(|json| serde_json::from_str(&json).ok());
     let wall = WallTime::now();
     let Some(due) = due(expiry, told, wall) else { return };
-    let days_left = expiry.days_left(wall);
-    events::token::credential_expires(&account.id, expiry.what, expiry.at, days_left);
+    let of = account.id.clone();
+    account.witness.tell(token::Fact::CredentialExpires { account: of, expiry, now: wall });
     if !settings.notify.is_empty() {
-        let (subject, paragraphs) = words(&account, expiry, days_left);
+        let (subject, paragraphs) = words(&account, expiry, wall);
         let notice =
             notice::to_admins(&account, &settings, queue.outbox.as_ref(), now, &subject, &paragraphs);
         if let Err(error) = queue.outbox.post(vec![notice]).await {
@@ -55,13 +56,9 @@ fn due(expiry: Expiry, told: Option<Told>, now: WallTime) -> Option<Told> {
     expiry_warning(expiry.days_left(now), already).map(|days| Told { expires_at_ms, days })
 }
 
-fn words(account: &Account, expiry: Expiry, days_left: i64) -> (String, Vec<String>) {
+fn words(account: &Account, expiry: Expiry, now: WallTime) -> (String, Vec<String>) {
     let (id, what, at) = (&account.id, expiry.what, expiry.at);
-    let subject = match days_left {
-        d if d < 0 => format!("The {what} of {id} has expired"),
-        1 => format!("The {what} of {id} expires in 1 day"),
-        d => format!("The {what} of {id} expires in {d} days"),
-    };
+    let subject = expiry.words(id, now).replacen("the", "The", 1);
     let client_id = account.oauth.as_ref().map(|o| o.source.settings().client_id.clone()).unwrap_or_default();
     let paragraphs = vec![
         format!(

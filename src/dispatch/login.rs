@@ -65,7 +65,7 @@ async fn connect(
 ) -> Result<Connection, Failure> {
     let addresses = submit::resolve(smart_host).await?;
     let address = addresses[nth_address % addresses.len()];
-    Connection::open(smart_host, &account.trust, address).await
+    Connection::open(smart_host, &account.trust, address, &account.witness).await
 }
 
 /// The whole day counts, in UTC.

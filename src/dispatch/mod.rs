@@ -3,17 +3,22 @@
 //! Invariant: one owner an account, which alone decides; a message is settled durably before its connection takes
 //! the next. Must not know: SMTP's words, SQL, how anything is shown.
 
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod account;
 mod board;
 mod connection;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod credential;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod login;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod notice;
 mod plan;
 mod settle;
 
 pub use plan::Live;
 
+use crate::fact::Witness;
 use crate::mail::Sender;
 use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::schedule::Retry;
@@ -53,6 +58,8 @@ pub struct Account {
     pub messages_per_minute: u32,
     /// Recipients in 24 hours; 0: no limit.
     pub recipients_per_day: u32,
+    /// To whom its facts are told.
+    pub witness: Witness,
 }
 
 /// Logging in with a token.
@@ -228,6 +235,7 @@ impl Dispatcher {
     /// Finishes the transactions in flight and says goodbye. What has not reached its final dot within `bound` is
     /// cut there, which leaves no doubt about its outcome; what then has no answer for as long again, too. Returns
     /// soon after that, whatever a disk or a defect does.
+    #[expect(clippy::disallowed_methods, reason = "a stop is bounded in real time")]
     pub async fn drain(&self, bound: Duration) {
         let mut running: Vec<(AccountId, Running)> = std::mem::take(&mut *self.lock()).into_iter().collect();
         running.append(&mut self.leaving.lock().unwrap_or_else(PoisonError::into_inner));

@@ -3,7 +3,7 @@
 //! Invariant: what is opened is closed again; the one file written is removed at once. Must not know: accounts.
 
 use super::report::{CONFIGURATION, Finding, Patient, Report, Step};
-use crate::config::{Place, Problem, Settings};
+use crate::config::{About, Place, Problem, Settings};
 use crate::control::client::{Client, ClientError};
 use crate::control::report::count;
 use crate::files;
@@ -71,9 +71,9 @@ fn told(step: impl Fn(String, String, Finding) -> Step, problem: &Problem, advic
     }
 }
 
-/// The configuration has looked at the modes of what it read; these are its words.
+/// The configuration has looked at the modes of what it read.
 fn is_about_a_file(problem: &Problem) -> bool {
-    problem.what.contains("is open to others")
+    problem.about == About::OpenFile
 }
 
 /// Secrets that others can read.

@@ -7,6 +7,7 @@ use super::host::reachable;
 use crate::config::Settings;
 use crate::control::client::{Client, ClientError};
 use crate::control::report::{AccountState, Message, Status, ToProgress};
+use crate::fact::Witness;
 use crate::mail::Sender;
 use crate::mail::{
     AccountId, ClientName, Failure, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
@@ -71,19 +72,19 @@ pub enum SendTestError {
     NoId(String),
 }
 
+/// Takes one line, and what to do about it.
+pub type Tell<'t> = &'t mut (dyn FnMut(&str, Option<&str>) + Send);
+
 /// Sends it and says each thing that happens, one line each.
 ///
 /// # Errors
 /// It was not accepted, or the daemon went away.
-pub async fn send_test(
-    settings: &Settings,
-    order: &Order,
-    tell: &mut (dyn FnMut(&str) + Send),
-) -> Result<Fate, SendTestError> {
+pub async fn send_test(settings: &Settings, order: &Order, tell: Tell<'_>) -> Result<Fate, SendTestError> {
     let client = Client::new(&settings.control_socket);
     if client.status().await?.is_sandbox {
         tell(
-            "SANDBOX: whatever becomes of it, nobody gets it; for a real test start the relay without --sandbox",
+            "SANDBOX: whatever becomes of it, nobody gets it",
+            Some("for a real test start the relay without --sandbox"),
         );
     }
     let listen =
@@ -98,11 +99,14 @@ pub async fn send_test(
         .name
         .to_string();
     let from = order.from.clone().unwrap_or_else(|| default_mailbox(settings));
-    tell(&format!("sending from {from} to {} through {address}, as a device of {client_name}", order.to));
+    tell(
+        &format!("sending from {from} to {} through {address}, as a device of {client_name}", order.to),
+        None,
+    );
     let said = submit(settings, address, &from, &order.to)
         .await
         .map_err(|failure| SendTestError::Refused { address, failure })?;
-    tell(&format!("accepted: {said}"));
+    tell(&format!("accepted: {said}"), None);
     let id = said
         .rsplit(' ')
         .find_map(|word| word.parse::<QueueId>().ok())
@@ -137,7 +141,7 @@ async fn submit(
         data_timeout: PATIENCE,
     };
     let trust = Trust::new(None).expect("no file is read");
-    let mut connection = Connection::open(&relay, &trust, address).await?;
+    let mut connection = Connection::open(&relay, &trust, address, &Witness::nobody()).await?;
     let (head, content) = letter(from, to, &settings.hostname);
     let message = unqueued(&settings.receive.routes.default, from, to);
     let sender = Sender { mailbox: from.clone(), send_as: vec![] };
@@ -154,65 +158,77 @@ async fn follow(
     client: &Client,
     id: QueueId,
     patience: Duration,
-    tell: &mut (dyn FnMut(&str) + Send),
+    tell: Tell<'_>,
 ) -> Result<Fate, SendTestError> {
     let began = Instant::now();
     let mut last = String::new();
     loop {
         let message = client.show(id).await?.message;
         let status = client.status().await?;
-        let (now, fate) = look(&message, &status);
-        if now != last {
-            tell(&now);
-            last = now;
+        let now = look(&message, &status);
+        if now.said != last {
+            tell(&now.said, now.hint.as_deref());
+            last = now.said;
         }
-        if let Some(fate) = fate {
+        if let Some(fate) = now.fate {
             return Ok(fate);
         }
         if began.elapsed() >= patience {
-            tell(&format!("still in the queue; it goes on by itself, see: mailferry queue show {id}"));
+            tell(
+                "still in the queue; it goes on by itself",
+                Some(&format!("see: mailferry queue show {id}")),
+            );
             return Ok(Fate::Waiting);
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Where it stands, in one line or with what to do; and its fate, when nothing is worth waiting for.
-fn look(message: &Message, status: &Status) -> (String, Option<Fate>) {
+/// Where it stands.
+struct Look {
+    said: String,
+    hint: Option<String>,
+    /// Set when nothing is worth waiting for.
+    fate: Option<Fate>,
+}
+
+fn look(message: &Message, status: &Status) -> Look {
     let id = message.id;
     let to = message.to.iter().find(|t| t.progress != ToProgress::Pending);
-    let said = to.map_or(message.last_said.as_str(), |t| t.said.as_str());
-    match message.state {
-        State::Delivered => (format!("delivered: {said}"), Some(Fate::Delivered)),
-        State::Dead => {
-            let hint = format!(
-                "hint: what it means: docs/errors.md; send it again with: mailferry queue retry {id}"
-            );
-            (format!("dead letter: {said}\n{hint}"), Some(Fate::Dead))
+    let reply = to.map_or(message.last_said.as_str(), |t| t.said.as_str());
+    let account = status.accounts.iter().find(|a| a.mailbox.eq_ignore_ascii_case(&message.account));
+    let mailbox = &message.account;
+    let (said, hint, fate) = match (message.state, account.map(|a| (a.state, a.reason.as_str()))) {
+        (State::Delivered, _) => (format!("delivered: {reply}"), None, Some(Fate::Delivered)),
+        (State::Dead, _) => (
+            format!("dead letter: {reply}"),
+            Some(format!("what it means: docs/errors.md; send it again with: mailferry queue retry {id}")),
+            Some(Fate::Dead),
+        ),
+        (State::Held, _) => (
+            "held by an admin".to_owned(),
+            Some(format!("let it go with: mailferry queue release {id}")),
+            Some(Fate::Waiting),
+        ),
+        (State::Queued, Some((AccountState::Held, reason))) => {
+            let need = status.needs_human.iter().find(|n| n.account.as_ref() == account.map(|a| &a.mailbox));
+            let said = format!("waits: {mailbox} is held: {reason}");
+            (said, need.map(|n| n.hint.clone()), Some(Fate::Waiting))
         }
-        State::Held => {
-            ("held by an admin; let it go with: mailferry queue release".to_owned(), Some(Fate::Waiting))
+        (State::Queued, Some((AccountState::Paused, _))) => (
+            format!("waits: {mailbox} is paused"),
+            Some(format!("mailferry account resume {mailbox}")),
+            Some(Fate::Waiting),
+        ),
+        (State::Queued, Some((AccountState::BackingOff, reason))) => {
+            (format!("waits: {mailbox} backs off: {reason}"), None, None)
         }
-        State::Queued => {
-            let account = status.accounts.iter().find(|a| a.mailbox.eq_ignore_ascii_case(&message.account));
-            match account.map(|a| (a.state, a.reason.as_str())) {
-                Some((AccountState::Held, reason)) => {
-                    let need = status.needs_human.iter().find(|n| n.what.starts_with(&message.account));
-                    let hint = need.map_or(String::new(), |n| format!("\nhint: {}", n.hint));
-                    (format!("waits: {} is held: {reason}{hint}", message.account), Some(Fate::Waiting))
-                }
-                Some((AccountState::Paused, _)) => {
-                    let hint = format!("hint: mailferry account resume {}", message.account);
-                    (format!("waits: {} is paused\n{hint}", message.account), Some(Fate::Waiting))
-                }
-                Some((AccountState::BackingOff, reason)) => {
-                    (format!("waits: {} backs off: {reason}", message.account), None)
-                }
-                _ if message.attempts > 0 => (format!("deferred: {said}"), Some(Fate::Waiting)),
-                _ => ("queued".to_owned(), None),
-            }
+        (State::Queued, _) if message.attempts > 0 => {
+            (format!("deferred: {reply}"), None, Some(Fate::Waiting))
         }
-    }
+        (State::Queued, _) => ("queued".to_owned(), None, None),
+    };
+    Look { said, hint, fate }
 }
 
 /// Head and content of a test message.

@@ -6,6 +6,7 @@
 use super::report::{Patient, Report, Step};
 use super::{LoginKind, Order, certificate, token};
 use crate::config::{Account, Settings};
+use crate::fact::Witness;
 use crate::mail::Sender;
 use crate::mail::{AddressPattern, Cause, Escaped, Failure, Mailbox, Stage, WallTime};
 use crate::policy::advice::Advice;
@@ -75,7 +76,9 @@ pub(super) async fn examine(
         announced: None,
         signed_in: false,
     };
-    let opened = Connection::open_watched(&host, &trust, address, &mut |seen| dialogue.saw(seen)).await;
+    let opened =
+        Connection::open_watched(&host, &trust, address, &Witness::nobody(), &mut |seen| dialogue.saw(seen))
+            .await;
     dialogue.opened(opened.as_ref().err());
     let (announced, signed_in) = (dialogue.announced, dialogue.signed_in);
     if let Ok(mut connection) = opened {
@@ -97,7 +100,7 @@ pub(super) async fn examine(
 /// DNS, and TCP to every address; the first that answers.
 async fn reach(host: &SmartHost, patient: &Patient, report: &mut Report) -> Option<SocketAddr> {
     let failed = |name: &str, failure: &Failure| {
-        Step::failed(name, without_stage(failure), patient.finding(patient.advice(failure)))
+        Step::failed(name, failure.cause.to_string(), patient.finding(patient.advice(failure)))
     };
     let addresses = match submit::resolve(host).await {
         Ok(addresses) => addresses,
@@ -126,7 +129,7 @@ async fn reach(host: &SmartHost, patient: &Patient, report: &mut Report) -> Opti
             Ok(time) => Step::ok(name, format!("{:.0} ms", time.as_secs_f64() * 1000.0)),
             Err(failure) if first.is_none() => failed(&name, &failure),
             Err(failure) => {
-                Step::warning(name, without_stage(&failure), patient.finding(patient.advice(&failure)))
+                Step::warning(name, failure.cause.to_string(), patient.finding(patient.advice(&failure)))
             }
         });
     }
@@ -243,7 +246,7 @@ impl Dialogue<'_> {
                     _ => AUTH.to_owned(),
                 };
                 let finding = self.patient.finding(self.patient.advice(failure));
-                self.report.push(Step::failed(name, without_stage(failure), finding));
+                self.report.push(Step::failed(name, failure.cause.to_string(), finding));
             }
         }
         for step in std::mem::take(&mut self.tokens) {
@@ -253,13 +256,6 @@ impl Dialogue<'_> {
             self.report.push(Step::skipped("the rest", "the connection came no further"));
         }
     }
-}
-
-/// The step's name says the stage already.
-fn without_stage(failure: &Failure) -> String {
-    let words = failure.to_string();
-    let stage = format!("{}: ", failure.stage);
-    words.strip_prefix(&stage).unwrap_or(&words).to_owned()
 }
 
 /// MAIL FROM each address that may be used and is known by name.
@@ -289,7 +285,7 @@ async fn senders(account: &Account, connection: &mut Connection, patient: &Patie
                 } else {
                     finding.remedy.iter().map(|l| l.replace("ADDRESS", &from.to_string())).collect()
                 };
-                Step::failed(name, without_stage(&failure), finding).with_remedy(remedy)
+                Step::failed(name, failure.cause.to_string(), finding).with_remedy(remedy)
             }
         });
     }

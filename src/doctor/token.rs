@@ -4,10 +4,10 @@
 
 use super::LoginKind;
 use super::report::{Finding, Patient, Report, Step};
-use crate::mail::{Escaped, WallTime};
+use crate::mail::{AccountId, Escaped, WallTime};
 use crate::policy::advice::{Advice, link};
+use crate::policy::expiry::WARN_DAYS;
 use crate::token::claims::{self, Claims, Permission};
-use crate::token::expiry::WARN_DAYS;
 use crate::token::response::Problem;
 use crate::token::{AccessToken, Grant, Source, TokenError};
 
@@ -56,11 +56,9 @@ pub(super) async fn steps(source: &Source, patient: &Patient) -> (Vec<Step>, Opt
     let now = WallTime::now();
     let mut steps = vec![];
     if let Ok(Some(expiry)) = source.settings().expiry() {
-        let days = expiry.days_left(now);
-        let said = format!("the {} ends in {days} days", expiry.what);
-        if days <= i64::from(WARN_DAYS[0]) {
-            let remedy =
-                vec![format!("make a new {} for the application, and put it in place before", expiry.what)];
+        let said = expiry.words(&AccountId::named(&patient.mailbox), now);
+        if expiry.days_left(now) <= i64::from(WARN_DAYS[0]) {
+            let remedy = vec![expiry.hint().to_owned()];
             let finding = patient.finding(Advice::TokenEndpoint);
             steps.push(Step::warning("credential", said, finding).with_remedy(remedy));
         } else {

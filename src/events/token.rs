@@ -2,6 +2,7 @@
 
 use super::Counter;
 use crate::mail::{AccountId, WallTime};
+use crate::policy::expiry::Expiry;
 use std::time::Duration;
 use tracing::{error, info, warn};
 
@@ -48,14 +49,13 @@ pub fn signed_in(account: &AccountId) {
     info!(event = "signed_in", %account, "{account} is signed in; the refresh token is stored");
 }
 
-/// A client secret or certificate ends soon. `days_left` may be negative.
-pub fn credential_expires(account: &AccountId, what: &str, at: WallTime, days_left: i64) {
+/// A client secret or certificate ends soon, or has ended.
+pub fn credential_expires(account: &AccountId, expiry: Expiry, now: WallTime) {
+    let (said, hint, days_left) = (expiry.words(account, now), expiry.hint(), expiry.days_left(now));
     if days_left < 0 {
-        error!(event = "credential_expired", %account, days_left, "{account}: the {what} has expired on {at}");
+        error!(event = "credential_expired", %account, days_left, "{said}; hint: {hint}");
     } else {
-        warn!(event = "credential_expires", %account, days_left,
-            "{account}: the {what} expires on {at}, in {days_left} days; hint: add the next one to the application now, \
-             both may stand side by side");
+        warn!(event = "credential_expires", %account, days_left, "{said}; hint: {hint}");
     }
 }
 

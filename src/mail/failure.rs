@@ -162,25 +162,31 @@ impl Failure {
 impl fmt::Display for Failure {
     /// One escaped line: `AUTH: 451 4.7.0 Temporary server error. ... PRX4`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.stage)?;
+        write!(f, "{}: {}", self.stage, self.cause)
+    }
+}
+
+impl fmt::Display for Cause {
+    /// One escaped line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |f: &mut fmt::Formatter<'_>, what: &str, t: &str| {
             write!(f, "{what}{}", super::Escaped(t.as_bytes()))
         };
-        match &self.cause {
-            Cause::Reply(r) | Cause::TokenRejected { reply: r, .. } => write!(f, "{r}"),
-            Cause::Network(t) => text(f, "", t),
-            Cause::Timeout => f.write_str("no answer in time"),
-            Cause::Certificate(t) => text(f, "certificate not accepted: ", t),
-            Cause::Handshake { said, .. } => text(f, "", said),
-            Cause::NoStartTls => f.write_str("the server does not offer STARTTLS"),
-            Cause::NoAuth => f.write_str("the server offers no AUTH mechanism we speak"),
-            Cause::Unparsable(t) => text(f, "not an SMTP reply: ", t),
-            Cause::Token(t) => text(f, "no access token: ", &t.said),
-            Cause::TooLarge { size_bytes, limit_bytes } => {
+        match self {
+            Self::Reply(r) | Self::TokenRejected { reply: r, .. } => write!(f, "{r}"),
+            Self::Network(t) => text(f, "", t),
+            Self::Timeout => f.write_str("no answer in time"),
+            Self::Certificate(t) => text(f, "certificate not accepted: ", t),
+            Self::Handshake { said, .. } => text(f, "", said),
+            Self::NoStartTls => f.write_str("the server does not offer STARTTLS"),
+            Self::NoAuth => f.write_str("the server offers no AUTH mechanism we speak"),
+            Self::Unparsable(t) => text(f, "not an SMTP reply: ", t),
+            Self::Token(t) => text(f, "no access token: ", &t.said),
+            Self::TooLarge { size_bytes, limit_bytes } => {
                 write!(f, "{size_bytes} bytes are more than the {limit_bytes} the server takes")
             }
-            Cause::NoSmtpUtf8 => f.write_str("an address needs SMTPUTF8, which the server does not offer"),
-            Cause::Body(t) | Cause::BodyForNow(t) => text(f, "the stored body cannot be read: ", t),
+            Self::NoSmtpUtf8 => f.write_str("an address needs SMTPUTF8, which the server does not offer"),
+            Self::Body(t) | Self::BodyForNow(t) => text(f, "the stored body cannot be read: ", t),
         }
     }
 }

@@ -11,6 +11,7 @@ mod message;
 mod reply;
 mod sender;
 mod text;
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 mod time;
 
 pub use address::{AddressError, AddressPattern, Mailbox, ReversePath};

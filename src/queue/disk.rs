@@ -5,10 +5,12 @@
 //! synced (`ID.part` before), mode 0600, made only where nothing was before. So only a part is ever removed unseen:
 //! a whole content that no row names is moved aside. Must not know: rows.
 
+use crate::fact::Witness;
+use crate::fact::queue::Fact;
 use crate::files;
 use crate::mail::QueueId;
 use crate::queue::error::QueueError;
-use crate::queue::space::{Space, is_full};
+use crate::queue::space::{BALLAST_BYTES, Space, is_full};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,7 @@ pub(crate) struct Disk {
     pub(crate) space: Space,
     sync_failures: Mutex<Vec<Instant>>,
     failed: watch::Sender<Option<String>>,
+    witness: Witness,
     #[cfg(test)]
     pub(crate) hook: Mutex<Option<Hook>>,
 }
@@ -56,7 +59,7 @@ impl std::fmt::Debug for Disk {
 }
 
 impl Disk {
-    pub(crate) fn open(directory: &Path, min_free: u64) -> io::Result<Self> {
+    pub(crate) fn open(directory: &Path, min_free: u64, witness: Witness) -> io::Result<Self> {
         let bodies = directory.join("bodies");
         let handle = files::open_or_make_directory(&bodies)?;
         Ok(Self {
@@ -66,9 +69,24 @@ impl Disk {
             space: Space::new(directory, min_free),
             sync_failures: Mutex::default(),
             failed: watch::channel(None).0,
+            witness,
             #[cfg(test)]
             hook: Mutex::new(None),
         })
+    }
+
+    /// Gives up the reserve; `false` when there was none.
+    pub(crate) fn release_ballast(&self) -> bool {
+        let released = self.space.release_ballast();
+        if released {
+            self.tell(Fact::BallastReleased { size_bytes: BALLAST_BYTES });
+        }
+        released
+    }
+
+    /// To whoever sees what happens in the queue.
+    pub(crate) fn tell(&self, fact: Fact) {
+        self.witness.tell(fact);
     }
 
     pub(crate) fn path(&self, id: QueueId) -> PathBuf {
@@ -156,7 +174,7 @@ impl Disk {
     }
 
     fn sync_failed(&self, error: &io::Error) {
-        crate::events::queue::sync_failed(error);
+        self.tell(Fact::SyncFailed { error: error.to_string() });
         let mut failures = self.sync_failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.retain(|at| at.elapsed() < FAILURE_WINDOW);
         failures.push(Instant::now());
@@ -167,7 +185,7 @@ impl Disk {
 
     /// Called with the number of transactions that failed in a row.
     pub(crate) fn transactions_failed(&self, in_a_row: usize, error: &QueueError) {
-        crate::events::queue::transaction_failed(error);
+        self.tell(Fact::TransactionFailed { error: error.to_string() });
         if in_a_row >= FAILURES {
             self.give_up(&format!("{in_a_row} transactions failed in a row, the last with: {error}"));
         }
@@ -176,7 +194,7 @@ impl Disk {
     /// From here on `Queue::failed` says why.
     pub(crate) fn give_up(&self, why: &str) {
         if self.failed.send_replace(Some(why.to_owned())).is_none() {
-            crate::events::queue::given_up(why);
+            self.tell(Fact::GivenUp { why: why.to_owned() });
         }
     }
 

@@ -30,11 +30,13 @@ pub use role::{Health, Ids, Intake, Ledger, Notes, Outbox, Queue};
 pub use settings::{OpenError, Settings};
 pub use sqlite::{Rescued, rescue};
 
-/// Opens the queue of these settings, making what is missing, and continues its clock. A large one takes its time, and
-/// is not waited for when whoever waits here goes away.
+use crate::fact::Witness;
+
+/// Opens the queue of these settings, making what is missing, and continues its clock; its facts are told to
+/// `witness`. A large one takes its time, and is not waited for when whoever waits here goes away.
 ///
 /// # Errors
 /// See `OpenError`.
-pub async fn open(settings: &Settings) -> Result<Queue, OpenError> {
-    sqlite::open(settings).await
+pub async fn open(settings: &Settings, witness: Witness) -> Result<Queue, OpenError> {
+    sqlite::open(settings, witness).await
 }

@@ -24,9 +24,28 @@ impl Default for Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it, and may give it back.
-    #[error("{0}")]
-    InUse(String),
+    #[error("{said}")]
+    InUse {
+        /// One line.
+        said: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// It cannot be used as it is.
-    #[error("{0}")]
-    Unusable(String),
+    #[error("{said}")]
+    Unusable {
+        /// One line.
+        said: String,
+        /// What to do about it.
+        hint: String,
+    },
+}
+
+impl OpenError {
+    /// What to do about it.
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::InUse { hint, .. } | Self::Unusable { hint, .. } => hint,
+        }
+    }
 }

@@ -18,7 +18,7 @@ const ROW_BYTES: u64 = 4 << 10;
 /// Less than this above `min_free_space`, and free pages are given back at once.
 const SHORT_BYTES: u64 = 64 << 20;
 /// Enough for some thousand settlements.
-const BALLAST_BYTES: u64 = 8 << 20;
+pub(super) const BALLAST_BYTES: u64 = 8 << 20;
 /// One a message at least, and as many for the database's own files.
 const MIN_INODES: u64 = 64;
 /// `statvfs` is cheap, but not at every commit.
@@ -192,7 +192,6 @@ impl Space {
         if released {
             // The blocks are free for others only when the removal is on the disk.
             let _ = files::sync_directory(&self.directory);
-            crate::events::queue::ballast_released(BALLAST_BYTES);
         }
         released
     }

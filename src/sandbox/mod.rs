@@ -61,7 +61,7 @@ impl SandboxSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// It takes mail for nobody, so nobody else may reach it.
-    #[error("the sandbox listens on loopback only, not on {0}\nhint: use 127.0.0.1 or ::1")]
+    #[error("the sandbox listens on loopback only (127.0.0.1 or ::1), not on {0}")]
     NotLoopback(IpAddr),
     /// The address cannot be listened on, or a thread or file cannot be made.
     #[error("the sandbox cannot start: {0}")]

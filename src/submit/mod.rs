@@ -5,6 +5,7 @@
 //! fault a failure is.
 
 mod capabilities;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod channel;
 mod connect;
 mod login;

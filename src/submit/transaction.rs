@@ -9,7 +9,7 @@ use super::channel::Interrupted;
 use super::connect::Connection;
 use super::wire::{Taken, Wire};
 use super::{Outcome, Sent};
-use crate::events;
+use crate::fact::submit::Fact;
 use crate::mail::Sender;
 use crate::mail::{Cause, Failure, Mailbox, QueuedMessage, Reply, Stage};
 use crate::queue::Body;
@@ -58,9 +58,13 @@ impl Connection {
         let (outcomes, accepted) = (transaction.outcomes, transaction.accepted.len());
         self.orderly = usable;
         match &failure {
-            Some(failure) => events::submit::transaction_failed(message.id, failure),
+            Some(failure) => {
+                let failure = failure.clone();
+                self.witness.tell(Fact::TransactionFailed { id: message.id, failure });
+            }
             None if accepted > 0 => {
-                events::submit::transaction_taken(message.id, accepted, message.size_bytes);
+                let (id, size_bytes) = (message.id, message.size_bytes);
+                self.witness.tell(Fact::TransactionTaken { id, recipients: accepted, size_bytes });
             }
             None => {}
         }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file cannot be read.
-    #[error("cannot read {path}: {why}. hint: it must be there and readable by the service's user", path = path.display())]
+    #[error("cannot read {path}: {why}", path = path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -22,7 +22,7 @@ pub enum CertificateError {
         why: std::io::Error,
     },
     /// A file is not what it should be.
-    #[error("cannot use {path}: {why}. hint: it must be PEM", path = path.display())]
+    #[error("cannot use {path}: {why}", path = path.display())]
     NotPem {
         /// The file.
         path: PathBuf,
@@ -38,8 +38,20 @@ pub enum CertificateError {
         why: std::io::Error,
     },
     /// Certificate and key do not fit, or are of a kind nobody takes.
-    #[error("certificate and key are of no use: {0}. hint: check that the key belongs to the certificate")]
+    #[error("certificate and key are of no use: {0}")]
     Useless(String),
+}
+
+impl CertificateError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "it must be there and readable by the service's user",
+            Self::NotPem { .. } => "it must be PEM",
+            Self::Write { .. } => "see whether the disk is full, or the directory another user's",
+            Self::Useless(_) => "check that the key belongs to the certificate",
+        }
+    }
 }
 
 /// Loads a certificate chain and its key from PEM files.

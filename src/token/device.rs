@@ -8,8 +8,9 @@ use super::endpoint::Endpoint;
 use super::response::{self, Fault, Granted, Problem, Seconds};
 use super::settings::https;
 use super::source::save;
-use super::{Grant, Limits, RefreshStore, Settings, SettingsError, claims::Claims, form};
-use crate::events;
+use super::{Grant, RefreshStore, Settings, SettingsError, claims::Claims, form};
+use crate::fact::{Witness, token::Fact};
+use crate::http::Limits;
 use crate::mail::AccountId;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -51,6 +52,7 @@ pub struct SignIn {
     url: hyper::Uri,
     endpoint: Endpoint,
     store: RefreshStore,
+    witness: Witness,
 }
 
 /// How a sign-in stands.
@@ -77,7 +79,7 @@ struct RawCode {
 ///
 /// # Errors
 /// When the settings cannot work or the endpoint gives none.
-pub async fn begin(settings: Settings, limits: Limits) -> Result<SignIn, BeginError> {
+pub async fn begin(settings: Settings, limits: Limits, witness: Witness) -> Result<SignIn, BeginError> {
     settings.check()?;
     let Grant::DeviceCode { store } = &settings.grant else {
         return Err(SettingsError::new(
@@ -88,7 +90,7 @@ pub async fn begin(settings: Settings, limits: Limits) -> Result<SignIn, BeginEr
         .into());
     };
     let store = RefreshStore::new(store, &settings.mailbox);
-    let endpoint = Endpoint::new(settings.ca_file.as_deref(), limits)?;
+    let endpoint = Endpoint::new(settings.ca_file.as_deref(), settings.proxy.clone(), limits)?;
     let url = https("token_url", &settings.token_url())?;
     let device_url = https("token_url", &settings.device_url())?;
     let fields = [("client_id", settings.client_id.as_str()), ("scope", settings.scope())];
@@ -110,6 +112,7 @@ pub async fn begin(settings: Settings, limits: Limits) -> Result<SignIn, BeginEr
         url,
         endpoint,
         store,
+        witness,
     })
 }
 
@@ -149,7 +152,8 @@ impl SignIn {
             ));
         };
         save(&self.store, refresh).await?;
-        events::token::signed_in(&AccountId::new(self.settings.mailbox.to_string().to_lowercase()));
+        let account = AccountId::named(&self.settings.mailbox.to_string());
+        self.witness.tell(Fact::SignedIn { account });
         Ok(Poll::SignedIn(Claims::read(granted.access.expose_secret())))
     }
 }

@@ -7,20 +7,22 @@
 mod assertion;
 pub mod cache;
 pub mod claims;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod device;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod endpoint;
-pub mod expiry;
+mod expiry;
 mod form;
 pub mod refusal;
 mod rejected;
 pub mod response;
 mod settings;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod source;
 mod store;
 
 pub use assertion::Assertion;
 pub use cache::{AccessToken, TokenError};
-pub use endpoint::Limits;
 pub use settings::{Cloud, Grant, Settings, SettingsError};
 pub use source::Source;
 pub use store::RefreshStore;

@@ -121,6 +121,7 @@ mod tests {
             grant,
             secret_expires: None,
             ca_file: None,
+            proxy: None,
         }
     }
 

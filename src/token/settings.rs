@@ -4,9 +4,11 @@
 //! cannot change the path they go to. Must not know: how a request is made.
 
 use super::assertion::Assertion;
+use crate::http::Proxy;
 use crate::mail::Mailbox;
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A Microsoft cloud: its sign-in service and its mail have names of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,11 +123,13 @@ pub struct Settings {
     pub secret_expires: Option<jiff::civil::Date>,
     /// PEM of certificate authorities that are trusted besides the system's (a firewall that inspects TLS).
     pub ca_file: Option<PathBuf>,
+    /// Through which proxy, if any.
+    pub proxy: Option<Arc<Proxy>>,
 }
 
 /// Settings that cannot work, found without asking anybody. The texts name the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {problem}; hint: {hint}")]
+#[error("{key}: {problem}")]
 pub struct SettingsError {
     /// The key under `oauth`.
     pub key: &'static str,
@@ -147,9 +151,10 @@ impl Settings {
     /// Whether they say the same. A CA file goes by its name here; `Source::is_same` looks at what was in it.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let rest = |s: &Self| {
-            let Self { mailbox, cloud, tenant, client_id, authority, token_url, scope, ca_file, .. } =
-                s.clone();
-            (mailbox, cloud, tenant, client_id, authority, token_url, scope, ca_file, s.secret_expires)
+            let Self {
+                mailbox, cloud, tenant, client_id, authority, token_url, scope, ca_file, proxy, ..
+            } = s.clone();
+            (mailbox, cloud, tenant, client_id, authority, token_url, scope, ca_file, proxy, s.secret_expires)
         };
         rest(self) == rest(other) && self.grant.is_same(&other.grant)
     }
@@ -249,6 +254,7 @@ mod tests {
             grant,
             secret_expires: None,
             ca_file: None,
+            proxy: None,
         }
     }
 

@@ -5,6 +5,7 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use mailferry::control::client::{Client, ClientError};
 use mailferry::control::report::{AccountState, Action, ChangeRequest, Select};
 use mailferry::control::{AccountLive, ClientLive, Live, api};
+use mailferry::fact::Witness;
 use mailferry::mail::{
     AccountId, Attempt, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
     Stage, State, WallTime,
@@ -255,6 +256,7 @@ impl Running {
             live: Arc::clone(&crew) as Arc<dyn Live>,
             started_at: WallTime::now(),
             is_sandbox: false,
+            witness: Witness::nobody(),
         };
         let socket = dir.path().join("run/control.sock");
         let listener = {

@@ -104,6 +104,12 @@ fn carry(raw: &[u8], sample: &Sample<'_>) -> Sent {
     };
     let sent = send();
     assert_eq!(sent.bytes, send().bytes, "every attempt sends the same bytes");
+    assert_well_formed(&sent);
+    sent
+}
+
+/// What holds of everything that leaves.
+fn assert_well_formed(sent: &Sent) {
     assert!(sent.bytes.ends_with(b"\r\n"));
     for line in sent.bytes.split_inclusive(|b| *b == b'\n') {
         assert!(line.ends_with(b"\r\n") && line.len() <= 1001 && line != b".\r\n");
@@ -115,7 +121,6 @@ fn carry(raw: &[u8], sample: &Sample<'_>) -> Sent {
     for name in ["From", "Date", "Message-ID"] {
         assert_eq!(Head::of(&sent.bytes).all(name).count(), 1, "{name}");
     }
-    sent
 }
 
 /// An HP LaserJet MFP: folded boundary, two parts, base64 in lines of 76.

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mailferry::config::{self, Env, Settings};
 use mailferry::control::client::Client;
 use mailferry::control::report::{AccountState, Status};
+use mailferry::daemon::Observers;
 use mailferry::daemon::Relay;
 use mailferry::mail::{QueuedMessage, State, WallTime};
 use mailferry::queue::Filter;
@@ -55,7 +56,7 @@ impl Site {
 
     async fn start(&mut self) {
         let settings = self.settings("hunter2");
-        self.relay = Some(Relay::start(&settings, vec![]).await.unwrap());
+        self.relay = Some(Relay::start(&settings, vec![], Observers::default()).await.unwrap());
     }
 
     fn settings(&self, secret: &str) -> Settings {
@@ -549,7 +550,9 @@ async fn the_end_of_a_secret_is_told_once_by_mail_and_stays_in_the_status() {
     for _ in 0..2 {
         let status = site.status().await;
         assert!(
-            status.needs_human[0].what.starts_with(&format!("{MAILBOX}: the client secret expires on")),
+            status.needs_human[0]
+                .what
+                .starts_with(&format!("the client secret of {MAILBOX} expires in 5 days")),
             "{status:?}"
         );
         site.stop().await;

@@ -4,6 +4,7 @@ use crate::support::own_process;
 use crate::support::smart_host;
 use crate::support::smart_host::{Act, At, Ending, Protection, SmartHost, TestCertificate};
 use futures_util::StreamExt;
+use mailferry::fact::Witness;
 use mailferry::mail::Sender;
 use mailferry::mail::{
     AccountId, Cause, ClientName, Failure, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, Stage,
@@ -40,7 +41,7 @@ fn in_clear(host: &SmartHost) -> submit::SmartHost {
 
 async fn open_with(host: &SmartHost, settings: &submit::SmartHost) -> Result<Connection, Failure> {
     let trust = Trust::new(Some(SmartHost::ca_file())).unwrap();
-    Connection::open(settings, &trust, host.address()).await
+    Connection::open(settings, &trust, host.address(), &Witness::nobody()).await
 }
 
 async fn open(host: &SmartHost) -> Result<Connection, Failure> {
@@ -391,7 +392,8 @@ async fn a_handshake_that_is_broken_off_is_an_outage_and_a_certificate_that_is_n
 async fn without_the_ca_file_the_authority_is_a_stranger() {
     let host = SmartHost::start().await;
     let trust = Trust::new(None).unwrap();
-    let failure = Connection::open(&settings(&host), &trust, host.address()).await.unwrap_err();
+    let failure =
+        Connection::open(&settings(&host), &trust, host.address(), &Witness::nobody()).await.unwrap_err();
     assert_eq!(failure.stage, Stage::Tls);
     assert!(matches!(failure.cause, Cause::Certificate(_)), "{failure}");
 }
@@ -403,7 +405,7 @@ async fn nobody_there_or_nobody_answering_is_told_apart() {
     drop(listener);
     let host = SmartHost::start().await;
     let trust = Trust::new(None).unwrap();
-    let failure = Connection::open(&settings(&host), &trust, nowhere).await.unwrap_err();
+    let failure = Connection::open(&settings(&host), &trust, nowhere, &Witness::nobody()).await.unwrap_err();
     assert_eq!(failure.stage, Stage::Connect);
     assert!(failure.to_string().contains("refused"), "{failure}");
 
@@ -970,11 +972,11 @@ async fn a_ca_file_stands_in_place_of_the_authorities_of_the_system() {
         command_timeout: Duration::from_secs(5),
         data_timeout: Duration::from_secs(5),
     };
-    Connection::open(&settings, &Trust::new(None).unwrap(), address).await.unwrap();
+    Connection::open(&settings, &Trust::new(None).unwrap(), address, &Witness::nobody()).await.unwrap();
     let another = tempfile::NamedTempFile::new().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["another.example".to_owned()]).unwrap();
     std::fs::write(another.path(), made.cert.pem()).unwrap();
     let trust = Trust::new(Some(another.path())).unwrap();
-    let refused = Connection::open(&settings, &trust, address).await.unwrap_err();
+    let refused = Connection::open(&settings, &trust, address, &Witness::nobody()).await.unwrap_err();
     assert!(matches!(refused.cause, Cause::Certificate(_)), "{refused}");
 }

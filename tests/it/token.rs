@@ -5,18 +5,22 @@ use crate::support::own_process;
 use crate::support::token_endpoint::{Certificate, Step, TokenEndpoint, refusal, token, token_json};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mailferry::fact::Witness;
+use mailferry::http::{Limits, Proxy};
 use mailferry::mail::RelayTime;
 use mailferry::token::claims::Permission;
 use mailferry::token::device::{self, BeginError, Poll};
 use mailferry::token::refusal::Class;
 use mailferry::token::response::{Fault, Problem};
-use mailferry::token::{AccessToken, Cloud, Grant, Limits, RefreshStore, Settings, Source, TokenError};
+use mailferry::token::{AccessToken, Cloud, Grant, RefreshStore, Settings, Source, TokenError};
 use secrecy::ExposeSecret;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 const CLIENT_ID: &str = "11111111-2222-3333-4444-555555555555";
@@ -37,8 +41,17 @@ impl Clock {
     }
 
     fn source_within(&self, settings: Settings, limits: Limits) -> Source {
+        self.told(settings, limits, Witness::nobody())
+    }
+
+    fn logged(&self, settings: Settings) -> Source {
+        self.told(settings, Limits::default(), Witness::of_the_log())
+    }
+
+    fn told(&self, settings: Settings, limits: Limits, witness: Witness) -> Source {
         let ms = Arc::clone(&self.0);
-        Source::new(settings, limits, move || RelayTime::from_ms(ms.load(Ordering::SeqCst) * 1000)).unwrap()
+        let now = move || RelayTime::from_ms(ms.load(Ordering::SeqCst) * 1000);
+        Source::new(settings, limits, now, witness).unwrap()
     }
 }
 
@@ -54,6 +67,7 @@ fn settings(endpoint: &TokenEndpoint, grant: Grant) -> Settings {
         grant,
         secret_expires: None,
         ca_file: Some(endpoint.ca_file.clone()),
+        proxy: None,
     }
 }
 
@@ -285,17 +299,78 @@ async fn nothing_is_sent_to_an_endpoint_that_cannot_prove_its_name() {
     }
 }
 
+/// A proxy that answers every request for a tunnel so, and tunnels to the endpoint when that was a yes.
+async fn proxy(endpoint: &TokenEndpoint, answer: &'static str) -> (Arc<Proxy>, Arc<Mutex<Vec<String>>>) {
+    let port: u16 = endpoint.authority.rsplit_once(':').unwrap().1.parse().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://relay:p%40ss@{}", listener.local_addr().unwrap());
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heads = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(near.read_u8().await.unwrap());
+            }
+            heads.lock().unwrap().push(String::from_utf8(head).unwrap());
+            near.write_all(answer.as_bytes()).await.unwrap();
+            if answer.contains(" 200 ") {
+                let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            }
+        }
+    });
+    (Arc::new(Proxy::new(&address.into(), &[]).unwrap()), asked)
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_a_tunnel_and_sees_no_more_than_the_name() {
+    // The proxy alone knows where login.example is.
+    for (answer, comes) in [
+        ("HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n", Ok("first")),
+        ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", Err("does not take this login (407)")),
+        ("HTTP/1.1 403 Forbidden\r\n\r\n", Err("does not let us through to login.example (403)")),
+        ("220 smtp.example ESMTP\r\n\r\n", Err("does not speak HTTP")),
+    ] {
+        let endpoint = TokenEndpoint::with(Certificate::ForAnotherName, [token("first")]).await;
+        let (proxy, asked) = proxy(&endpoint, answer).await;
+        let authority = Some(endpoint.authority.replace("localhost", "login.example"));
+        let settings = Settings { authority, proxy: Some(proxy), ..settings(&endpoint, secret()) };
+        let got = Clock::default().source(settings).token().await;
+        match comes {
+            Ok(access) => assert_eq!(got.unwrap().expose(), access),
+            Err(said) => {
+                let error = got.unwrap_err();
+                assert!(error.to_string().contains(said), "{error}");
+                assert!(!error.to_string().contains("p@ss"), "{error}");
+                assert!(endpoint.requests().is_empty());
+            }
+        }
+        let asked = asked.lock().unwrap().clone();
+        assert!(asked[0].starts_with("CONNECT login.example:"), "{asked:?}");
+        assert!(asked[0].contains("Proxy-Authorization: Basic "), "{asked:?}");
+        assert!(!asked[0].contains(SECRET), "{asked:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_endpoint_that_is_down_is_a_network_fault() {
     let endpoint = TokenEndpoint::start([]).await;
     let settings = settings(&endpoint, secret());
     drop(endpoint);
     // The CA file went with the endpoint's directory.
-    assert_eq!(Source::new(settings.clone(), SHORT, RelayTime::default).unwrap_err().key, "ca_file");
+    assert_eq!(
+        Source::new(settings.clone(), SHORT, RelayTime::default, Witness::nobody()).unwrap_err().key,
+        "ca_file"
+    );
     let settings = Settings { ca_file: None, ..settings };
     // Its listener is closed once its task has been dropped.
     tokio::task::yield_now().await;
-    let error = Source::new(settings, SHORT, RelayTime::default).unwrap().token().await.unwrap_err();
+    let error = Source::new(settings, SHORT, RelayTime::default, Witness::nobody())
+        .unwrap()
+        .token()
+        .await
+        .unwrap_err();
     assert_eq!(fault(&error), Fault::Network, "{error}");
 }
 
@@ -360,7 +435,7 @@ async fn a_person_signs_in_by_device_code() {
     ])
     .await;
     let settings = settings(&endpoint, device_code(&endpoint));
-    let mut sign_in = device::begin(settings.clone(), Limits::default()).await.unwrap();
+    let mut sign_in = device::begin(settings.clone(), Limits::default(), Witness::nobody()).await.unwrap();
     assert_eq!(sign_in.user_code, "FJC3A9X4Q");
     assert_eq!(sign_in.verification_uri, "https://microsoft.com/devicelogin");
     assert_eq!(sign_in.expires_in.as_secs(), 900);
@@ -397,18 +472,24 @@ async fn a_sign_in_that_fails_stores_nothing() {
     for (error, number, class) in cases {
         let endpoint = TokenEndpoint::start([code(), refusal(400, error, number)]).await;
         let mut sign_in =
-            device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default()).await.unwrap();
+            device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default(), Witness::nobody())
+                .await
+                .unwrap();
         assert_eq!(sign_in.poll().await.unwrap_err().class(), class, "{error}");
         assert_eq!(stored(&endpoint), None);
     }
     let endpoint = TokenEndpoint::start([code(), token("first")]).await;
     let mut sign_in =
-        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default()).await.unwrap();
+        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default(), Witness::nobody())
+            .await
+            .unwrap();
     assert!(sign_in.poll().await.unwrap_err().to_string().contains("offline_access"));
     let short = CODE.replace("900", "0");
     let endpoint = TokenEndpoint::start([Step::Answer(200, "", short)]).await;
     let mut sign_in =
-        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default()).await.unwrap();
+        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default(), Witness::nobody())
+            .await
+            .unwrap();
     assert_eq!(sign_in.poll().await.unwrap_err().to_string(), "expired_token");
     assert_eq!(endpoint.requests().len(), 1, "a dead code is not asked about");
 }
@@ -416,9 +497,11 @@ async fn a_sign_in_that_fails_stores_nothing() {
 #[tokio::test]
 async fn no_code_without_a_fitting_application() {
     let endpoint = TokenEndpoint::start([refusal(400, "unauthorized_client", 700_016)]).await;
-    let begun = device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default()).await;
+    let begun =
+        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default(), Witness::nobody())
+            .await;
     assert!(matches!(begun, Err(BeginError::Endpoint(Problem::Refused { .. }))));
-    let begun = device::begin(settings(&endpoint, secret()), Limits::default()).await;
+    let begun = device::begin(settings(&endpoint, secret()), Limits::default(), Witness::nobody()).await;
     assert!(matches!(begun, Err(BeginError::Settings(_))));
 }
 
@@ -571,7 +654,7 @@ async fn no_secret_reaches_the_log() {
     .await;
     let of_mine =
         |grant| Settings { mailbox: "logged@contoso.com".parse().unwrap(), ..settings(&endpoint, grant) };
-    let source = Clock::default().source(of_mine(secret()));
+    let source = Clock::default().logged(of_mine(secret()));
     for _ in 0..2 {
         assert!(source.token().await.is_err());
         source.probe();
@@ -581,7 +664,7 @@ async fn no_secret_reaches_the_log() {
     let device = of_mine(device_code(&endpoint));
     RefreshStore::new(endpoint.directory.path(), &device.mailbox).save(&"refresh-1".into()).unwrap();
     for _ in 0..2 {
-        let _ = Clock::default().source(device.clone()).token().await;
+        let _ = Clock::default().logged(device.clone()).token().await;
     }
     let text = log.text();
     let mine: Vec<&str> = text.lines().filter(|l| l.contains("logged@contoso.com")).collect();

@@ -72,6 +72,9 @@ pub struct Need {
     pub what: String,
     /// What to do, one line.
     pub hint: String,
+    /// The account that cannot send, where it is about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
 }
 
 /// Damage is over once it was mended, and what it left is not: nobody else looks into these places.
@@ -82,6 +85,7 @@ pub fn to_look_at(left_behind: &[PathBuf]) -> Vec<Need> {
             "check the disk's health; see journalctl -u mailferry -g queue_ for what it is; look into {0}, then remove what is in it",
             place.display()
         ),
+        account: None,
     };
     left_behind.iter().map(need).collect()
 }
@@ -248,12 +252,13 @@ pub fn needs(
         needs.push(Need {
             what: format!("{} cannot send: {}", a.account, a.reason),
             hint: a.hint.clone().unwrap_or_else(|| "see the log".to_owned()),
+            account: Some(a.account.to_string()),
         });
     }
     for a in accounts.iter().filter(|a| a.state == AccountState::BackingOff) {
         if let Some(hint) = a.hint.clone() {
             let what = format!("{} cannot send, probably by a setting: {}", a.account, a.reason);
-            needs.push(Need { what, hint });
+            needs.push(Need { what, hint, account: Some(a.account.to_string()) });
         }
     }
     needs.extend(stranded);
@@ -261,6 +266,7 @@ pub fn needs(
         needs.push(Need {
             what: format!("{} given up", count(queue.dead, "message")),
             hint: "see why with: mailferry queue list --state dead".to_owned(),
+            account: None,
         });
     }
     needs.extend(ending.map(Ending::need));
@@ -268,6 +274,7 @@ pub fn needs(
         needs.push(Need {
             what: format!("{} is paused", a.account),
             hint: format!("send again with: mailferry account resume {}", a.account),
+            account: None,
         });
     }
     needs.extend(accounts.iter().flat_map(|a| a.warnings.clone()));
@@ -276,6 +283,7 @@ pub fn needs(
         needs.push(Need {
             what: format!("{}{address} has been silent for long", c.name),
             hint: "see whether the device is on and its SMTP server setting is this relay".to_owned(),
+            account: None,
         });
     }
     needs
@@ -422,7 +430,7 @@ mod tests {
 
     #[test]
     fn mail_that_nobody_sends_comes_behind_an_account_that_cannot_and_before_what_was_given_up() {
-        let need = Need { what: "stranded".to_owned(), hint: String::new() };
+        let need = Need { what: "stranded".to_owned(), hint: String::new(), account: None };
         let queue = QueueStatus::of(&[total(State::Dead, 1, 1)]);
         let needs = needs(&[live(AccountState::Held, "x", None)], &[], &queue, vec![need], None);
         let whats: Vec<&str> = needs.iter().map(|n| n.what.as_str()).collect();

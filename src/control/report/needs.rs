@@ -21,6 +21,7 @@ pub fn stranded(totals: &[Total], accounts: &[AccountId]) -> Vec<Need> {
             count(messages, "message")
         ),
         hint: format!("configure {account} again, or {}", move_hint(account.as_str(), accounts)),
+        account: None,
     };
     waiting.into_iter().filter(|(_, messages)| *messages > 0).map(need).collect()
 }
@@ -82,6 +83,7 @@ impl Ending {
             hint: "bring them back with: mailferry queue retry --state dead; or save them with: mailferry queue \
                    export --state dead --to DIR"
                 .to_owned(),
+            account: None,
         }
     }
 }
@@ -115,6 +117,7 @@ mod tests {
                 hint: "configure old@contoso.com again, or give its mail to another: mailferry queue move \
                        --account old@contoso.com --to new@contoso.com"
                     .to_owned(),
+                account: None,
             }]
         );
         assert!(

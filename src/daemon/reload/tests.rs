@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{self, Env, known_keys};
+use crate::fact::Witness;
 use crate::mail::WallTime;
 use crate::submit::Login;
 use secrecy::ExposeSecret;
@@ -99,6 +100,9 @@ expire_after = "5 days"
 to = ["it@contoso.com"]
 [control]
 socket = "control.sock"
+[network]
+https_proxy = "http://127.0.0.1:3128"
+no_proxy = ["contoso.local"]
 [log]
 format = "text"
 "#;
@@ -202,6 +206,8 @@ const KEYS: &[Key] = &[
     ("retry.expire_after", &[("retry.expire_after", r#""7 days""#)], Taken),
     ("notify.to", &[("notify.to", r#"["admin@contoso.com"]"#)], Taken),
     ("control.socket", &[("control.socket", r#""another.sock""#)], Named),
+    ("network.https_proxy", &[("network.https_proxy", r#""http://127.0.0.2:3128""#)], Taken),
+    ("network.no_proxy", &[("network.no_proxy", r#"["fabrikam.local"]"#)], Taken),
     ("log.format", &[("log.format", r#""json""#)], TakenByTheProcess),
 ];
 
@@ -307,17 +313,9 @@ fn every_key_is_taken_by_a_reload_or_named_as_waiting_for_a_restart() {
     std::fs::create_dir(directory.path().join("queue")).unwrap();
     let before = settings(directory.path(), BEFORE);
     let fixed = Fixed::of(&before);
-    // Each account with OAuth reads the system's authorities, which takes its time.
-    let is_oauths = |key: &str| key.starts_with("account.oauth.") || key == "account.fallback_until";
-    let in_force = |new: &Settings, with_oauth: bool| {
-        let mut settings = fixed.in_place(new);
-        if !with_oauth {
-            settings.accounts.iter_mut().for_each(|a| a.oauth = None);
-        }
-        InForce::of(&settings, clock()).unwrap()
-    };
-    let with_and_without = [in_force(&before, false), in_force(&before, true)];
-    assert!(is_same(&with_and_without[1], &in_force(&before, true)));
+    let in_force = |new: &Settings| InForce::of(&fixed.in_place(new), clock(), &Witness::nobody()).unwrap();
+    let first = in_force(&before);
+    assert!(is_same(&first, &in_force(&before)));
     assert!(fixed.waiting(&before).is_empty());
 
     for (key, changes, then) in KEYS {
@@ -325,8 +323,7 @@ fn every_key_is_taken_by_a_reload_or_named_as_waiting_for_a_restart() {
         let new = settings(directory.path(), &text);
         let waiting = fixed.waiting(&new);
         assert_eq!(waiting, if *then == Named { vec![*key] } else { vec![] }, "{key}");
-        let with_oauth = is_oauths(key);
-        let changed = !is_same(&with_and_without[usize::from(with_oauth)], &in_force(&new, with_oauth));
+        let changed = !is_same(&first, &in_force(&new));
         assert!(changed || *then != Taken, "{key}: no room is told");
     }
 }
@@ -336,7 +333,7 @@ fn files_of_the_same_name_with_another_content_are_taken() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name);
     let before = settings(directory.path(), BEFORE);
-    let one = InForce::of(&before, clock()).unwrap();
+    let one = InForce::of(&before, clock(), &Witness::nobody()).unwrap();
     for (names, by) in [
         (&["1.secret"] as &[&str], "2.secret"),
         (&["1.crt", "1.key"], "2"),
@@ -348,7 +345,7 @@ fn files_of_the_same_name_with_another_content_are_taken() {
             let from = if by == "2" { name.replace('1', "2") } else { by.to_owned() };
             std::fs::copy(path(&from), path(name)).unwrap();
         }
-        let other = InForce::of(&settings(directory.path(), BEFORE), clock()).unwrap();
+        let other = InForce::of(&settings(directory.path(), BEFORE), clock(), &Witness::nobody()).unwrap();
         for (a, b) in one.dispatch.accounts.iter().zip(&other.dispatch.accounts) {
             let same = match (&a.oauth, &b.oauth) {
                 (Some(a), Some(b)) => a.source.is_same(&b.source),
@@ -370,8 +367,10 @@ fn a_new_queue_directory_leaves_what_is_in_the_old_one_in_use() {
     let before = settings(directory.path(), BEFORE);
     let new = settings(directory.path(), &with(BEFORE, "queue.directory", r#""another""#));
     let fixed = Fixed::of(&before);
-    let (one, other) =
-        (InForce::of(&before, clock()).unwrap(), InForce::of(&fixed.in_place(&new), clock()).unwrap());
+    let (one, other) = (
+        InForce::of(&before, clock(), &Witness::nobody()).unwrap(),
+        InForce::of(&fixed.in_place(&new), clock(), &Witness::nobody()).unwrap(),
+    );
     assert!(is_same(&one, &other), "a sign-in by device code is looked for where it is");
 }
 
@@ -388,8 +387,8 @@ fn a_file_that_cannot_be_used_any_more_is_told_and_nothing_is_made_ready() {
         let made = try_settings(directory.path(), BEFORE).is_ok();
         assert!(!made, "{name}");
         // Certificates and keys were read with the configuration, authorities are read here.
-        assert_eq!(InForce::of(&before, clock()).is_err(), name == "1.crt", "{name}");
+        assert_eq!(InForce::of(&before, clock(), &Witness::nobody()).is_err(), name == "1.crt", "{name}");
         std::fs::write(&path, saved).unwrap();
     }
-    InForce::of(&before, clock()).unwrap();
+    InForce::of(&before, clock(), &Witness::nobody()).unwrap();
 }

@@ -8,6 +8,7 @@ pub(super) static BODY_UNREADABLE: Entry = Entry {
     blame: Side::Host,
     texts: &["DATA: the stored body cannot be read"],
     meaning: "the stored message cannot be read from the disk",
+    waiting: None,
     steps: &[
         "the file under bodies/ is damaged or was removed: restore it from a backup, then mailferry queue retry ID; check \
          the disk",
@@ -20,6 +21,7 @@ pub(super) static CONFIGURATION: Entry = Entry {
     blame: Side::Host,
     texts: &["the configuration has 1 problem; nothing was opened", "mailferry.service: exit code 78"],
     meaning: "the relay does not start with this configuration, and a reload changes nothing",
+    waiting: None,
     steps: &["each problem above names file, line, key and what to write; then: mailferry check"],
 };
 
@@ -29,6 +31,7 @@ pub(super) static FILES_OPEN: Entry = Entry {
     blame: Side::Host,
     texts: &["is open to others (mode 644)"],
     meaning: "other users of this host can read a password or mail",
+    waiting: None,
     steps: &["take the rights away: chmod 600 for a secret, chmod 700 for the queue's directory"],
 };
 
@@ -42,6 +45,7 @@ pub(super) static QUEUE_DIRECTORY: Entry = Entry {
         "cannot write in the queue's directory",
     ],
     meaning: "mail cannot be stored, so devices are asked to wait; what was accepted is safe",
+    waiting: None,
     steps: &[
         "free space on that disk, or point queue.directory at a larger one (docs/upgrade-and-backup.md)",
         "it must belong to the service's user alone: chown -R mailferry: and chmod 700",
@@ -55,6 +59,7 @@ pub(super) static NOT_RUNNING: Entry = Entry {
     blame: Side::Host,
     texts: &["mailferry is not running"],
     meaning: "devices are refused until it runs; what was accepted waits in the queue",
+    waiting: None,
     steps: &["start it with: systemctl start mailferry", "see why it stopped: journalctl -u mailferry"],
 };
 
@@ -67,6 +72,7 @@ pub(super) static LISTENER_TAKEN: Entry = Entry {
         "another program answers there",
     ],
     meaning: "devices do not reach mailferry at this address",
+    waiting: None,
     steps: &[
         "see who has it: ss -ltnp (exim and postfix come with many systems: systemctl disable --now postfix)",
         "after a change of an address in [[listen]]: systemctl restart mailferry, a reload does not move listeners",
@@ -79,5 +85,6 @@ pub(super) static CLOCK: Entry = Entry {
     blame: Side::Host,
     texts: &["this host's clock is 12 min ahead of the sign-in service's"],
     meaning: "a signed sign-in is refused when clocks differ by more than some minutes, and certificates seem expired",
+    waiting: None,
     steps: &["timedatectl set-ntp true, then look at: timedatectl status"],
 };

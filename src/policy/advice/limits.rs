@@ -12,10 +12,10 @@ pub(super) static CONNECTIONS: Entry = Entry {
         "421 4.3.2 The maximum number of concurrent connections has exceeded a limit",
     ],
     meaning: "the mailbox has too many connections at once",
-    steps: &[
+    waiting: Some(
         "nothing: mailferry goes on with fewer. is another program sending as {mailbox}? three are allowed",
-        "if it stays: max_connections = 1 in the account",
-    ],
+    ),
+    steps: &["if it stays: max_connections = 1 in the account"],
 };
 
 pub(super) static RATE: Entry = Entry {
@@ -24,9 +24,10 @@ pub(super) static RATE: Entry = Entry {
     blame: Side::Mailbox,
     texts: &["421 4.4.2 Message submission rate for this client has exceeded the configured limit"],
     meaning: "the mailbox sends too many messages a minute",
-    steps: &[
+    waiting: Some(
         "nothing: mailferry waits. is another program sending as {mailbox}? thirty a minute are allowed",
-    ],
+    ),
+    steps: &[],
 };
 
 pub(super) static DAILY: Entry = Entry {
@@ -38,6 +39,7 @@ pub(super) static DAILY: Entry = Entry {
         "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException",
     ],
     meaning: "the mailbox has reached its limit of recipients a day",
+    waiting: None,
     steps: &[
         "wait: it is a rolling day, and everything is kept",
         "for more than 10,000 recipients a day use a second mailbox or high volume email",
@@ -50,6 +52,7 @@ pub(super) static MAILBOX_FULL: Entry = Entry {
     blame: Side::Mailbox,
     texts: &["554 5.2.2 mailbox full; STOREDRV.Submission QuotaExceededException"],
     meaning: "the sending mailbox is full (copies in sent items count)",
+    waiting: None,
     steps: &[
         "empty Sent Items of {mailbox}",
         "and stop the copies: Set-Mailbox {mailbox} -MessageCopyForSMTPClientSubmissionEnabled $false",
@@ -68,6 +71,7 @@ pub(super) static SENDER_THROTTLED: Entry = Entry {
         "550 5.2.255 Sender throttled due to continuous invalid recipients errors",
     ],
     meaning: "microsoft throttles this mailbox because of many refused messages",
+    waiting: None,
     steps: &[
         "find the cause among the dead letters (mailferry queue list --state dead): full mailbox, send-as, a \
          licence, too many or invalid recipients; it is lifted by itself some hours after the refusals end",
@@ -86,6 +90,7 @@ pub(super) static BLOCKED: Entry = Entry {
         "550 5.7.503 Access denied, banned sender",
     ],
     meaning: "microsoft has blocked this mailbox from sending",
+    waiting: None,
     steps: &[
         "microsoft defender portal > Email & collaboration > Review > Restricted entities: unblock {mailbox}, after \
          finding out what was sent",
@@ -104,6 +109,7 @@ pub(super) static TENANT_BLOCKED: Entry = Entry {
         "550 5.7.233 Your message can't be sent because your tenant has exceeded its daily limit",
     ],
     meaning: "the whole tenant is blocked or limited in sending",
+    waiting: None,
     steps: &[
         "microsoft 365 admin center > Health, and the defender portal > Restricted entities; a new or trial tenant may \
          not send much: open a case with microsoft",
@@ -121,6 +127,7 @@ pub(super) static PROVIDER: Entry = Entry {
         "450 4.3.2 Please wait to send more emails, or contact support for a rate limit increase.",
     ],
     meaning: "the account has sent as much as its provider allows for now",
+    waiting: None,
     steps: &[
         "wait: a limit a day ends within a day, one an hour within an hour; mail is kept and sent then",
         "set messages_per_minute and recipients_per_day of the account below the provider's limits, or ask it for more",
@@ -136,6 +143,7 @@ pub(super) static ONMICROSOFT: Entry = Entry {
         "550 5.7.236 Your organization has exceeded the limit for messages sent from onmicrosoft.com domains",
     ],
     meaning: "senders of an onmicrosoft.com domain may write to 100 external recipients in 24 hours, and did",
+    waiting: None,
     steps: &[
         "give {mailbox} an address in a domain of your own as its primary one: Set-Mailbox {mailbox} -WindowsEmailAddress \
          ADDRESS, and name that one in the configuration",
@@ -153,5 +161,6 @@ pub(super) static RECIPIENTS: Entry = Entry {
         "552 5.5.3 Maximum limit of 50 recipients reached",
     ],
     meaning: "one message may not have so many recipients; the rest go in the next transaction",
-    steps: &["nothing: mailferry sends to the rest by itself"],
+    waiting: Some("nothing: mailferry sends to the rest by itself"),
+    steps: &[],
 };

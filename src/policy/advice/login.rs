@@ -21,8 +21,8 @@ pub(super) static PROXY: Entry = Entry {
     ],
     meaning: "exchange online could not set up the mailbox's session; usually it passes by itself, and when it stays it \
               is a setting of the mailbox",
+    waiting: Some("nothing, if it ends within minutes: every message is kept and sent then"),
     steps: &[
-        "nothing, if it ends within minutes: every message is kept and sent then",
         "{mailbox} must be a licensed user mailbox, not a shared mailbox (one of these is reported to work with rbac for \
          applications only): Get-Mailbox {mailbox} | Format-List RecipientTypeDetails,SkuAssigned",
         ENABLE,
@@ -47,6 +47,7 @@ pub(super) static DISABLED_FOR_MAILBOX: Entry = Entry {
          Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.",
     ],
     meaning: "authenticated smtp is switched off for this mailbox",
+    waiting: None,
     steps: &[ENABLE, "to see it: Get-CASMailbox {mailbox} | Format-List SmtpClientAuthenticationDisabled"],
 };
 
@@ -59,6 +60,7 @@ pub(super) static DISABLED_FOR_TENANT: Entry = Entry {
          https://aka.ms/smtp_auth_disabled for more information.",
     ],
     meaning: "authenticated smtp is switched off for the whole organisation, and the mailbox inherits it",
+    waiting: None,
     steps: &[
         ENABLE,
         "leave the organisation's switch as it is: the mailbox's own setting wins over it",
@@ -73,6 +75,7 @@ pub(super) static WRONG_PASSWORD: Entry = Entry {
     blame: Side::Mailbox,
     texts: &["535 5.7.139 Authentication unsuccessful, the user credentials were incorrect."],
     meaning: "the user name or password is wrong",
+    waiting: None,
     steps: &[
         "put the right password for {mailbox} in its password file, then: systemctl restart mailferry",
         "does the user name differ from the mailbox's address? then set login in its [[account]]: Get-Mailbox {mailbox} \
@@ -90,6 +93,7 @@ pub(super) static LOCKED: Entry = Entry {
         "535 5.7.139 Authentication unsuccessful, your account is locked.",
     ],
     meaning: "the account is locked",
+    waiting: None,
     steps: &[
         "wait for the lockout to end, or reset {mailbox} in the entra admin center; look for another device that still \
          uses an old password (Users > {mailbox} > Sign-in logs)",
@@ -102,6 +106,7 @@ pub(super) static PASSWORD_EXPIRED: Entry = Entry {
     blame: Side::Mailbox,
     texts: &["535 5.7.139 Authentication unsuccessful, the user's password has expired."],
     meaning: "the password has expired",
+    waiting: None,
     steps: &[
         "set a new password for {mailbox} (Update-MgUser -UserId {mailbox} -PasswordPolicies DisablePasswordExpiration \
          keeps it), put it in the password file, then: systemctl restart mailferry",
@@ -117,6 +122,7 @@ pub(super) static SECURITY_DEFAULTS: Entry = Entry {
          Contact your administrator.",
     ],
     meaning: "the tenant's security defaults forbid a login with a password",
+    waiting: None,
     steps: &[
         "log in with oauth by client credentials: no user signs in, and security defaults stay on; docs/microsoft-365.md",
         "or replace security defaults by conditional access policies (Entra ID P1) and exclude {mailbox} alone, limited \
@@ -134,6 +140,7 @@ pub(super) static CONDITIONAL_ACCESS: Entry = Entry {
          successfully. Contact your administrator.",
     ],
     meaning: "a conditional access policy refuses this login",
+    waiting: None,
     steps: &[
         "entra admin center > Users > {mailbox} > Sign-in logs: the tab Conditional Access names the policy",
         OAUTH,
@@ -150,6 +157,7 @@ pub(super) static BASIC_AUTH_DISABLED: Entry = Entry {
         "535 5.7.139 Authentication unsuccessful, basic authentication is disabled.",
     ],
     meaning: "logins with a password are switched off at microsoft's side",
+    waiting: None,
     steps: &[
         OAUTH,
         "or submit through a connector (smarthost = \"<tenant>.mail.protection.outlook.com:25\", no password)",
@@ -169,6 +177,7 @@ pub(super) static REFUSED: Entry = Entry {
         "535 5.7.139 Authentication unsuccessful",
     ],
     meaning: "the login was refused",
+    waiting: None,
     steps: &[
         "check user, password and licence of {mailbox} by signing in at outlook.office.com",
         "at another provider: its smtp credentials, which may be an api key, and the user name it gives with them, are often \
@@ -185,6 +194,7 @@ pub(super) static TOKEN_REFUSED: Entry = Entry {
     blame: Side::Mailbox,
     texts: &["535 5.7.3 Authentication unsuccessful"],
     meaning: "the sign-in service gave a token, and exchange online does not let it into the mailbox",
+    waiting: None,
     steps: &[
         "is the application known to exchange? Get-ServicePrincipal | Where-Object AppId -eq {client_id}; if not: \
          New-ServicePrincipal -AppId {client_id} -ObjectId OBJECT_ID, with the object id of entra admin center > \
@@ -208,6 +218,7 @@ pub(super) static TOKEN_WITHOUT_PERMISSION: Entry = Entry {
     blame: Side::Tenant,
     texts: &["the token has neither the role SMTP.SendAsApp nor the scope SMTP.Send"],
     meaning: "the token is good, but the permission to submit is not in it",
+    waiting: None,
     steps: &[
         "with rbac for applications the token needs none, and this may be left as it is: Test-ServicePrincipalAuthorization \
          -Identity OBJECT_ID -Resource {mailbox} shows the role (InScope True)",
@@ -224,6 +235,7 @@ pub(super) static NO_TOKEN: Entry = Entry {
     blame: Side::Tenant,
     texts: &["getting a token: no access token: AADSTS..."],
     meaning: "the sign-in service gives no access token until somebody does something",
+    waiting: None,
     steps: &[
         "the AADSTS number in the line says what: find it among the sign-in service's answers below",
         "and the sign-in log of the application {client_id} in the entra admin center says why",
@@ -243,10 +255,12 @@ pub(super) static TOKEN_ENDPOINT: Entry = Entry {
         "something that is no token endpoint answers in its place",
     ],
     meaning: "the sign-in service cannot be reached, or is busy; mail waits",
-    steps: &[
+    waiting: Some(
         "nothing, if it ends within minutes; https://status.cloud.microsoft tells of known outages",
+    ),
+    steps: &[
         "can this host reach it? curl -sSI https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
-        "check dns, route and firewall (port 443 out, without a proxy); one that inspects tls must leave the sign-in \
+        "check dns, route and firewall (port 443 out; a proxy goes into [network] https_proxy); one that inspects tls must leave the sign-in \
          service alone",
     ],
 };
@@ -261,6 +275,7 @@ pub(super) static NOT_AUTHENTICATED: Entry = Entry {
         "530 5.7.0 Authentication required",
     ],
     meaning: "the server wants a login before it takes mail",
+    waiting: None,
     steps: &[
         "give the account for {mailbox} a password or oauth; without one {smart_host} takes no mail",
         ENABLE,
@@ -273,6 +288,7 @@ pub(super) static MAILBOX_LOGON: Entry = Entry {
     blame: Side::Mailbox,
     texts: &["430 4.2.0 STOREDRV; mailbox logon failure; ConnectionFailedTransientException"],
     meaning: "the server cannot open the mailbox; usually a right or a licence is missing",
+    waiting: None,
     steps: &[
         "{mailbox} should be a licensed user mailbox: Get-Mailbox {mailbox} | Format-List RecipientTypeDetails,SkuAssigned (a \
          shared one is reported to work with rbac for applications only)",
@@ -289,6 +305,7 @@ pub(super) static FEDERATION: Entry = Entry {
     blame: Side::Tenant,
     texts: &["535 5.7.139 Authentication unsuccessful, the federated STS URL does not support HTTPS."],
     meaning: "the mailbox signs in through a federation service (adfs), which microsoft cannot reach as it should be",
+    waiting: None,
     steps: &[
         "the federation service must speak https with tls 1.2 and a valid certificate: mend adfs",
         "or use a cloud-only account for {mailbox}, in a domain that is not federated (onmicrosoft.com will do for the login)",
@@ -302,10 +319,8 @@ pub(super) static TOKEN_EXPIRED: Entry = Entry {
     blame: Side::Service,
     texts: &["535 5.7.143 Expired token", "535 5.7.142 Token is about to expire"],
     meaning: "the access token had ended when it arrived; a new token is fetched by itself",
-    steps: &[
-        "nothing, if it ends with the next attempt",
-        "if it stays, this host's clock is wrong: timedatectl status",
-    ],
+    waiting: Some("nothing, if it ends with the next attempt"),
+    steps: &["if it stays, this host's clock is wrong: timedatectl status"],
 };
 
 pub(super) static ARGUMENT: Entry = Entry {
@@ -314,6 +329,7 @@ pub(super) static ARGUMENT: Entry = Entry {
     blame: Side::Mailbox,
     texts: &["501 5.5.121 Invalid XOAUTH2 argument"],
     meaning: "the server does not accept the address in the login, or the form of the token",
+    waiting: None,
     steps: &[
         "is {mailbox} the whole address of an existing mailbox, spelled as the server knows it? it is sent with the token as \
          the login's user",
@@ -327,6 +343,7 @@ pub(super) static APP_PASSWORD: Entry = Entry {
     blame: Side::Mailbox,
     texts: &["534 5.7.9 Application-specific password required. Learn more at"],
     meaning: "the provider wants a password made for programs in place of the one a person signs in with",
+    waiting: None,
     steps: &[
         "make an app password for {mailbox} in the security settings of its account at the provider (it asks for two-step \
          verification first), put it in the password file, then: systemctl restart mailferry",
@@ -339,6 +356,7 @@ pub(super) static BROWSER: Entry = Entry {
     blame: Side::Mailbox,
     texts: &["534 5.7.14 Please log in via your web browser and then try again."],
     meaning: "the provider wants a person to sign in with a browser before it lets a program in",
+    waiting: None,
     steps: &[
         "sign in as {mailbox} with a browser, from this site's network, and confirm what it asks",
         "better for good: an app password, or the provider's relay for programs",
@@ -351,6 +369,7 @@ pub(super) static SMTP_OFF: Entry = Entry {
     blame: Side::Mailbox,
     texts: &["550 User has no permission", "535 SMTP access is disabled for this mailbox"],
     meaning: "smtp is off for the mailbox at its provider",
+    waiting: None,
     steps: &[
         "switch on smtp (often together with pop3 and imap) in the settings of {mailbox} at the provider; some then give a \
          password of their own for it",
@@ -366,6 +385,7 @@ pub(super) static SUSPENDED: Entry = Entry {
         "550 5.7.0 Mail Sending denied. This error occurs if the sender account is disabled",
     ],
     meaning: "the smart host has suspended or disabled the account, and takes no mail of it",
+    waiting: None,
     steps: &[
         "sign in at the provider: it says why (too much mail, complaints, an unpaid bill, an account that was disabled or \
          never registered), and how it is reactivated; mail waits here meanwhile",

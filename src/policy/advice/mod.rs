@@ -28,6 +28,8 @@ pub struct Entry {
     pub texts: &'static [&'static str],
     /// What it means, in one lower-case sentence.
     pub meaning: &'static str,
+    /// Said before the steps where waiting may be all there is to do.
+    pub waiting: Option<&'static str>,
     /// What to do, most likely (and safest) first.
     pub steps: &'static [&'static str],
 }
@@ -277,14 +279,14 @@ impl Advice {
 
     /// The same with the application's ids filled in; unknown ones stay in capitals.
     pub fn remedy_with(self, about: About<'_>, app: Option<App<'_>>) -> Vec<String> {
-        let app = app.unwrap_or(App { tenant: "TENANT", client_id: "CLIENT_ID" });
-        let fill = |step: &&str| {
-            step.replace("{mailbox}", about.mailbox)
-                .replace("{smart_host}", about.smart_host)
-                .replace("{tenant}", app.tenant)
-                .replace("{client_id}", app.client_id)
-        };
-        self.entry().steps.iter().map(fill).collect()
+        let entry = self.entry();
+        entry.waiting.iter().chain(entry.steps).map(|step| fill(step, about, app)).collect()
+    }
+
+    /// What a person does first, where waiting was not enough.
+    pub fn first_step(self, about: About<'_>) -> Option<String> {
+        let entry = self.entry();
+        entry.steps.first().or(entry.waiting.as_ref()).map(|step| fill(step, about, None))
     }
 
     /// Whether a fault that calls itself temporary can be a setting all the same: something answers, and it may be
@@ -297,6 +299,14 @@ impl Advice {
     pub fn link(self) -> String {
         link(self.entry().slug)
     }
+}
+
+fn fill(step: &str, about: About<'_>, app: Option<App<'_>>) -> String {
+    let app = app.unwrap_or(App { tenant: "TENANT", client_id: "CLIENT_ID" });
+    step.replace("{mailbox}", about.mailbox)
+        .replace("{smart_host}", about.smart_host)
+        .replace("{tenant}", app.tenant)
+        .replace("{client_id}", app.client_id)
 }
 
 /// Where the documentation has this slug.
@@ -354,7 +364,11 @@ mod tests {
                 "{}",
                 e.slug
             );
-            assert!(!e.title.is_empty() && !e.steps.is_empty() && !e.texts.is_empty(), "{}", e.slug);
+            assert!(
+                !e.title.is_empty() && !advice.remedy(ABOUT).is_empty() && !e.texts.is_empty(),
+                "{}",
+                e.slug
+            );
             assert!(e.meaning.starts_with(char::is_lowercase) && !e.meaning.ends_with('.'), "{}", e.meaning);
             for step in advice.remedy(ABOUT) {
                 assert!(!step.contains(['{', '}']), "{step}");

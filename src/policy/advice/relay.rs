@@ -18,6 +18,7 @@ pub(super) static DENIED: Entry = Entry {
     ],
     meaning: "the smart host does not relay mail of this account to others: it knows neither a login nor this site's \
               address",
+    waiting: None,
     steps: &[
         "give the account for {mailbox} a login (login and password, or oauth), if {smart_host} takes one; many relay \
          after a login only, and only on port 587 or 465",
@@ -38,6 +39,7 @@ pub(super) static CONNECTOR: Entry = Entry {
         "550 5.7.1 Unable to Relay. ATTR14",
     ],
     meaning: "no inbound connector of the organisation knows this host, or it asks for another address or certificate",
+    waiting: None,
     steps: &[
         "exchange admin center > Mail flow > Connectors > the inbound one (from your organization's email server): add \
          this site's public address; Get-InboundConnector | Format-List Name,Enabled,SenderIPAddresses,TlsSenderCertificateName",
@@ -55,6 +57,7 @@ pub(super) static DIRECT_SEND: Entry = Entry {
         "550 5.7.68 TenantInboundAttribution; Direct Send not allowed for this organization from unauthorized sources",
     ],
     meaning: "the organisation takes no mail in its own name without a login or a connector: direct send is off",
+    waiting: None,
     steps: &[
         "submit with smtp auth through smtp.office365.com:587, docs/microsoft-365.md",
         "or make an inbound connector for this site's public address: exchange admin center > Mail flow > Connectors",
@@ -76,6 +79,7 @@ pub(super) static ADDRESS_BLOCKED: Entry = Entry {
         "450 4.7.1 Service unavailable; client [203.0.113.9] blocked using bl.spamcop.net",
     ],
     meaning: "this site's public address is blocked, or on the block list that the server names",
+    waiting: None,
     steps: &[
         "find out what this site sent (an infected device, a shared address), then have the address delisted by the list \
          in the server's words: sender.office.com for microsoft, check.spamhaus.org, ipcheck.proofpoint.com",
@@ -94,6 +98,7 @@ pub(super) static BLOCKED_BY_RECIPIENT: Entry = Entry {
         "550 5.7.513 Service unavailable, Client host [203.0.113.9] blocked by contoso.com using Customer Block list",
     ],
     meaning: "the recipient's organisation blocks this site's address by a list of its own",
+    waiting: None,
     steps: &[
         "ask an admin of the recipient's organisation (named in the server's words) to take this site's public address off: \
          defender portal > Policies > Connection filter, IP Block List",
@@ -111,6 +116,7 @@ pub(super) static REVERSE_DNS: Entry = Entry {
         "550 5.7.25 The IP address sending this message does not have a PTR record",
     ],
     meaning: "this site's public address has no name in the reverse dns, or one that does not lead back to it",
+    waiting: None,
     steps: &[
         "have the provider of this site's line set a ptr record (reverse dns) for its public address, and make that name \
          resolve to the address again",
@@ -128,6 +134,7 @@ pub(super) static HOST_NAME: Entry = Entry {
         "550 Host names have more than one DNS label",
     ],
     meaning: "the server does not accept the name this host gives itself in EHLO",
+    waiting: None,
     steps: &[
         "set hostname at the top of the configuration to a full name with a domain that is yours, such as \
          relay.contoso.com; some servers want it to resolve, too",
@@ -141,6 +148,7 @@ pub(super) static SERVER_REFUSES: Entry = Entry {
     blame: Side::Network,
     texts: &["554 5.0.0 No SMTP service here", "554 IP=203.0.113.9 - A problem occurred"],
     meaning: "the server refuses this host before it has seen a login or a message",
+    waiting: None,
     steps: &[
         "the server's words say why; often this site's public address is blocked, or {smart_host} is the wrong host: a \
          domain's mx in place of the submission server (port 587 or 465)",
@@ -157,6 +165,7 @@ pub(super) static UNKNOWN: Entry = Entry {
     texts: &["MAIL FROM: 550 in words that are not in this list, on an account that has never delivered"],
     meaning: "the server refuses in words mailferry does not know; nothing has ever gone through with these settings, so it \
               may be the account and not the message",
+    waiting: None,
     steps: &[
         "the server's words say why: is it the login, the right to relay, the sender's address, or this one recipient?",
         "if it is this message alone: mailferry queue remove ID, or correct its recipient at the device; others are tried \

@@ -14,6 +14,7 @@ pub(super) static NOT_OURS: Entry = Entry {
         "553 Local user only",
     ],
     meaning: "the account that is logged in may not send with this sender's address",
+    waiting: None,
     steps: &[
         "let mailferry rewrite the sender to {mailbox}: remove the address from send_as of the account",
         "or allow the login to send as it, at the smart host (an alias or a sender's identity of that mailbox)",
@@ -31,6 +32,7 @@ pub(super) static NOT_VERIFIED: Entry = Entry {
         "550 The from address does not match a verified Sender Identity",
     ],
     meaning: "the provider takes mail of verified senders only, and this sender or its domain is none",
+    waiting: None,
     steps: &[
         "verify the domain of the sender (or the address) in the provider's portal: sender identities, domains",
         "or let mailferry rewrite the sender to {mailbox}, if that one is verified: remove the address from send_as",
@@ -49,6 +51,7 @@ pub(super) static REFUSED: Entry = Entry {
         "550 5.1.8 <a@b.example>: Sender address rejected: Domain not found",
     ],
     meaning: "the sender's address is refused",
+    waiting: None,
     steps: &[
         "correct the sender address at the device; its domain must exist and take mail",
         "or let mailferry rewrite it to {mailbox}: remove the address from send_as",
@@ -68,6 +71,7 @@ pub(super) static AUTHENTICATION: Entry = Entry {
         "550 5.7.26 Unauthenticated email from contoso.com is not accepted due to domain's DMARC policy",
     ],
     meaning: "what the sender's domain says of itself (spf, dkim, dmarc) does not fit the way this mail takes",
+    waiting: None,
     steps: &[
         "submit with smtp auth through the provider that sends for this domain: then its spf and dkim fit",
         "without a login, the domain's spf record must name this site's public address (v=spf1 ip4:ADDRESS ...)",
@@ -83,6 +87,7 @@ pub(super) static HIGH_VOLUME: Entry = Entry {
     blame: Side::Mailbox,
     texts: &["550 5.7.62 The sender is not the account", "550 5.6.241 The header From is not the account"],
     meaning: "high volume email takes mail only when the sender, in the envelope and in From, is the account itself",
+    waiting: None,
     steps: &[
         "let mailferry rewrite the sender: send_as of {mailbox} must be empty",
         "mail of other senders belongs to another account, with a mailbox of its own",

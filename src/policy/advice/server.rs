@@ -15,6 +15,7 @@ pub(super) static UNREACHABLE: Entry = Entry {
         "connecting: not an SMTP reply",
     ],
     meaning: "the server cannot be reached, or something else answers in its place",
+    waiting: None,
     steps: &[
         "can this host reach {smart_host}? check dns (getent ahosts), route and firewall: port 587 out",
         "some providers block port 25 out: exchange online takes 587 as well",
@@ -31,6 +32,7 @@ pub(super) static NO_AUTH: Entry = Entry {
         "AUTH: the server offers no AUTH mechanism we speak",
     ],
     meaning: "the server offers no login that mailferry can use",
+    waiting: None,
     steps: &[
         "is {smart_host} the right server and port (smtp.office365.com:587)? a firewall may be answering in its place",
         "a smart host that wants no login: remove password from the account",
@@ -47,6 +49,7 @@ pub(super) static NO_STARTTLS: Entry = Entry {
         "530 5.7.0 Must issue a STARTTLS command first",
     ],
     meaning: "the connection cannot be encrypted, so neither password nor mail was sent",
+    waiting: None,
     steps: &[
         "is {smart_host} the right server and port (587)? switch off smtp inspection in the firewall (cisco: no inspect \
          esmtp), it removes STARTTLS",
@@ -64,8 +67,10 @@ pub(super) static TLS_HANDSHAKE: Entry = Entry {
         "STARTTLS: the server does not speak TLS here",
     ],
     meaning: "the connection could not be encrypted this time, so neither password nor mail was sent",
-    steps: &[
+    waiting: Some(
         "nothing, if it ends within minutes: the server, or what balances its load, was out of order",
+    ),
+    steps: &[
         "if it stays, is {smart_host} the right server and port? tls = \"starttls\" goes with 587 and 25, tls = \
          \"implicit\" with 465",
         "a firewall that inspects tls must leave {smart_host} alone",
@@ -83,6 +88,7 @@ pub(super) static CERTIFICATE: Entry = Entry {
         "STARTTLS: certificate not accepted: it is for other.example, not for smtp.office365.com",
     ],
     meaning: "the server's certificate cannot be trusted, so neither password nor mail was sent",
+    waiting: None,
     steps: &[
         "a firewall that inspects tls must leave {smart_host} alone",
         "for a smart host with a certificate of your own, name its ca in ca_file",
@@ -100,6 +106,7 @@ pub(super) static TLS_VERSION: Entry = Entry {
         "STARTTLS: the server speaks no TLS 1.2 or 1.3 we do",
     ],
     meaning: "the server asks for another tls version",
+    waiting: None,
     steps: &["is there a proxy between this host and {smart_host}? mailferry speaks tls 1.2 and 1.3"],
 };
 
@@ -118,7 +125,8 @@ pub(super) static BUSY: Entry = Entry {
         "432 4.3.2 STOREDRV.Deliver; recipient thread limit exceeded",
     ],
     meaning: "the server is busy or throttles this address",
-    steps: &["nothing: mailferry waits and tries again"],
+    waiting: Some("nothing: mailferry waits and tries again"),
+    steps: &[],
 };
 
 pub(super) static TOO_MANY_ERRORS: Entry = Entry {
@@ -127,6 +135,7 @@ pub(super) static TOO_MANY_ERRORS: Entry = Entry {
     blame: Side::Host,
     texts: &["421 4.7.0 Too many errors on this connection, closing transmission channel"],
     meaning: "the server has seen too many errors from this address",
+    waiting: None,
     steps: &["look at the replies before this one: mailferry queue show ID"],
 };
 
@@ -141,6 +150,7 @@ pub(super) static NOT_SMTP: Entry = Entry {
         "connecting: not an SMTP reply: +OK POP3 server ready",
     ],
     meaning: "what answers does not speak smtp as it should: another service on this port, or a firewall that rewrites it",
+    waiting: None,
     steps: &[
         "is {smart_host} the right server and port? * OK is imap and +OK is pop3: the wrong port; smtp is 587, or 465 with \
          tls = \"implicit\"",
@@ -155,8 +165,8 @@ pub(super) static OUT_OF_STEP: Entry = Entry {
     blame: Side::Service,
     texts: &["503 5.5.1 EHLO/HELO first.", "500 5.5.1 Command unrecognized"],
     meaning: "server and relay are out of step on this connection, so mailferry reconnects",
+    waiting: Some("nothing, if it ends by itself: the message is sent on a new connection"),
     steps: &[
-        "nothing, if it ends by itself: the message is sent on a new connection",
         "if it stays: does a firewall or a virus scanner stand between this host and {smart_host}? it must leave smtp alone",
     ],
 };

@@ -43,6 +43,8 @@ mod turns;
 mod upkeep;
 mod writer;
 
+use crate::fact::Witness;
+use crate::fact::queue::Fact;
 use crate::files;
 use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, State, WallTime};
 use crate::queue;
@@ -188,9 +190,9 @@ impl Ops {
 ///
 /// # Errors
 /// See `OpenError`.
-pub(super) async fn open(settings: &Settings) -> Result<Queue, queue::OpenError> {
+pub(super) async fn open(settings: &Settings, witness: Witness) -> Result<Queue, queue::OpenError> {
     let of = settings.clone();
-    let opened = tokio::task::spawn_blocking(move || SqliteQueue::open(&of)).await;
+    let opened = tokio::task::spawn_blocking(move || SqliteQueue::open(&of, witness)).await;
     let unusable =
         |e| OpenError::Directory { directory: settings.directory.clone(), error: io::Error::other(e) };
     let (queue, clock) = opened.map_err(unusable)??;
@@ -210,18 +212,18 @@ impl std::fmt::Debug for SqliteQueue {
 }
 
 impl SqliteQueue {
-    /// Opens the queue, making what is missing, and continues the relay's clock.
+    /// Opens the queue, making what is missing, and continues the relay's clock. Its facts are told to `witness`.
     ///
     /// # Errors
     /// See `OpenError`.
-    fn open(settings: &Settings) -> Result<(Arc<Self>, Clock), OpenError> {
+    fn open(settings: &Settings, witness: Witness) -> Result<(Arc<Self>, Clock), OpenError> {
         let directory = &settings.directory;
         let file = directory.join(DATABASE);
         let unusable = |error| OpenError::Directory { directory: directory.clone(), error };
         let damaged = |e: QueueError| OpenError::Database { file: file.clone(), error: e.to_string() };
         files::make_directory(directory).map_err(unusable)?;
         let lock = lock(directory)?;
-        let disk = Arc::new(Disk::open(directory, settings.min_free_space_bytes).map_err(unusable)?);
+        let disk = Arc::new(Disk::open(directory, settings.min_free_space_bytes, witness).map_err(unusable)?);
         rebuild::finish(directory).map_err(unusable)?;
         refuse_gone(directory, &file)?;
         // SQLite would make it readable for everybody, and its log with it.
@@ -250,7 +252,7 @@ impl SqliteQueue {
         });
         for (id, record) in held_over::all(directory) {
             match held_over::replay(&conn, &shared, id, record) {
-                Ok(()) => crate::events::queue::settled_after_all(id),
+                Ok(()) => shared.disk.tell(Fact::SettledAfterAll { id }),
                 Err(_) => drop(shared.leased().insert(id)),
             }
         }
@@ -260,7 +262,7 @@ impl SqliteQueue {
         shared.disk.space.keep_ballast();
         let clock = shared.clock;
         let ops = start(&shared, conn).map_err(unusable)?;
-        crate::events::queue::opened(directory);
+        shared.disk.tell(Fact::Opened { directory: directory.clone() });
         Ok((Arc::new(Self { shared, ops: Arc::new(Ops(Mutex::new(Some(ops)))) }), clock))
     }
 
@@ -332,7 +334,7 @@ fn start(shared: &Arc<Shared>, conn: Connection) -> std::io::Result<mpsc::Sender
         // The last connection to go copies the log into the database and removes it.
         *reader = None;
         drop(reader);
-        crate::events::queue::closed();
+        shared.disk.tell(Fact::Closed);
         lock_of(&shared.lock).take();
         shared.closed.send_modify(|_| {});
     })?;

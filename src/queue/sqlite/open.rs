@@ -8,6 +8,7 @@ use super::schema::{self, Use};
 use super::store::{self, Frames};
 use super::turns::Turns;
 use super::{DATABASE, handover};
+use crate::fact::queue::Fact;
 use crate::mail::{RelayTime, WallTime};
 use crate::queue;
 use crate::queue::clock::Clock;
@@ -21,15 +22,10 @@ use std::time::Instant;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
     /// Another process has it.
-    #[error(
-        "the queue in {} is in use by another process\nhint: stop the running mailferry first, or ask it through its control socket",
-        .0.display()
-    )]
+    #[error("the queue in {} is in use by another process", .0.display())]
     Locked(PathBuf),
     /// Written by a later mailferry.
-    #[error(
-        "the queue has schema version {found}, this mailferry knows up to {known}\nhint: install the mailferry that wrote it, or a later one"
-    )]
+    #[error("the queue has schema version {found}, this mailferry knows up to {known}")]
     Newer {
         /// What the file says.
         found: i64,
@@ -37,10 +33,7 @@ pub(super) enum OpenError {
         known: i64,
     },
     /// The directory cannot be made, read or written.
-    #[error(
-        "cannot use the queue directory {}: {error}\nhint: it and all in it must belong to the user mailferry runs as, mode 0700",
-        .directory.display()
-    )]
+    #[error("cannot use the queue directory {}: {error}", .directory.display())]
     Directory {
         /// The one in the settings.
         directory: PathBuf,
@@ -48,10 +41,7 @@ pub(super) enum OpenError {
         error: std::io::Error,
     },
     /// There was a queue, and its database is gone or somebody else's: nothing is made in its place.
-    #[error(
-        "{} {what}, in a directory that was used before\nhint: put the right queue.db back; or, to begin anew, move {} away: mail in it is not in the new queue",
-        .file.display(), .file.parent().unwrap_or(std::path::Path::new(".")).display()
-    )]
+    #[error("{} {what}, in a directory that was used before", .file.display())]
     NotOurs {
         /// The database.
         file: PathBuf,
@@ -59,10 +49,7 @@ pub(super) enum OpenError {
         what: &'static str,
     },
     /// SQLite does not take the file.
-    #[error(
-        "cannot open the queue database {}: {error}\nhint: mailferry queue rescue --to DIR writes what can be read of it, whatever is wrong with it",
-        .file.display()
-    )]
+    #[error("cannot open the queue database {}: {error}", .file.display())]
     Database {
         /// The file.
         file: PathBuf,
@@ -71,15 +58,35 @@ pub(super) enum OpenError {
     },
 }
 
+impl OpenError {
+    pub(super) fn hint(&self) -> String {
+        let hint = match self {
+            Self::Locked(_) => "stop the running mailferry first, or ask it through its control socket",
+            Self::Newer { .. } => "install the mailferry that wrote it, or a later one",
+            Self::Directory { .. } => "it and all in it must belong to the user mailferry runs as, mode 0700",
+            Self::NotOurs { file, .. } => {
+                let directory = file.parent().unwrap_or(Path::new(".")).display();
+                return format!(
+                    "put the right queue.db back; or, to begin anew, move {directory} away: mail in it is not in the new queue"
+                );
+            }
+            Self::Database { .. } => {
+                "mailferry queue rescue --to DIR writes what can be read of it, whatever is wrong with it"
+            }
+        };
+        hint.to_owned()
+    }
+}
+
 impl From<OpenError> for queue::OpenError {
     fn from(e: OpenError) -> Self {
-        let words = e.to_string();
+        let (said, hint) = (e.to_string(), e.hint());
         match e {
-            OpenError::Locked(_) => Self::InUse(words),
+            OpenError::Locked(_) => Self::InUse { said, hint },
             OpenError::Newer { .. }
             | OpenError::Directory { .. }
             | OpenError::NotOurs { .. }
-            | OpenError::Database { .. } => Self::Unusable(words),
+            | OpenError::Database { .. } => Self::Unusable { said, hint },
         }
     }
 }
@@ -131,7 +138,9 @@ pub(super) fn start_on_sound_ground(
     let open = || -> Result<Connection, QueueError> {
         let conn = store::open(directory, frames)?;
         if schema::version(&conn)? <= schema::VERSION {
-            schema::migrate(&conn)?;
+            if let Some(from) = schema::migrate(&conn)? {
+                disk.tell(Fact::Upgraded { from, to: schema::MIGRATIONS.len() });
+            }
             // What the start needs; the rest is found out when it is asked for.
             Ground::read(&conn, &file)?;
         }

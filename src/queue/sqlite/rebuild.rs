@@ -10,6 +10,8 @@ use super::salvage::{Row, Salvage, Soundness};
 use super::schema;
 use super::store::log_file;
 use super::{DATABASE, Shared};
+use crate::fact::Witness;
+use crate::fact::queue::Fact;
 use crate::files;
 use crate::mail::{QueueId, WallTime};
 use crate::queue::disk::Disk;
@@ -127,7 +129,7 @@ pub(super) fn readable(directory: &Path, look: Look) -> Result<Salvage, QueueErr
 }
 
 fn replace_with(salvage: &Salvage, directory: &Path, disk: &Disk, kept: &Path) -> Result<(), QueueError> {
-    crate::events::queue::damage_found(kept);
+    disk.tell(Fact::DamageFound { kept: kept.to_owned() });
     let unfinished = directory.join(UNFINISHED);
     remove_database(&unfinished)?;
     let found = copy(salvage, &unfinished, disk, kept)?;
@@ -141,11 +143,16 @@ fn replace_with(salvage: &Salvage, directory: &Path, disk: &Disk, kept: &Path) -
     files::sync_directory(directory)?;
     finish(directory)?;
     for id in &found.lost {
-        crate::events::queue::message_lost(*id, kept);
+        disk.tell(Fact::MessageLost { id: *id, kept: kept.to_owned() });
     }
     let lost: String = found.lost.iter().map(|id| format!("{id}\n")).collect();
     files::replace(&kept.join("lost"), lost.as_bytes())?;
-    crate::events::queue::rebuilt(found.messages, found.lost.len(), found.pages, kept);
+    disk.tell(Fact::Rebuilt {
+        messages: found.messages,
+        lost: found.lost.len(),
+        unreadable_pages: found.pages,
+        kept: kept.to_owned(),
+    });
     Ok(())
 }
 
@@ -199,7 +206,7 @@ pub fn rescue(from: &Path, to: &Path) -> Result<Rescued, QueueError> {
     files::make_directory(to)?;
     let queue = to.join("queue");
     files::open_or_make_directory(&queue)?;
-    let disk = Disk::open(&queue, 0)?;
+    let disk = Disk::open(&queue, 0, Witness::nobody())?;
     for entry in std::fs::read_dir(from.join("bodies")).into_iter().flatten().flatten() {
         // One that cannot be read is told by its message, which has no content then.
         if let Ok(mut body) = files::open(&entry.path()) {
@@ -375,7 +382,7 @@ fn give_up_undone(conn: &Connection, disk: &Disk) -> Result<(), QueueError> {
             digest(id, &account, DEAD, &path, &recipients),
             WallTime::now().as_ms()
         ])?;
-        crate::events::queue::content_missing(id, &said);
+        disk.tell(Fact::ContentMissing { id, error: said.to_string() });
     }
     Ok(())
 }

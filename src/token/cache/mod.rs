@@ -146,7 +146,7 @@ impl TokenError {
             Problem::Unavailable { fault, .. } => match fault {
                 Fault::Network | Fault::Timeout => vec![
                     format!("can this host reach it? curl -sS -o /dev/null -w '%{{http_code}}\\n' {url}"),
-                    "check dns, route and firewall (port 443 out, without a proxy)".into(),
+                    "check dns, route and firewall (port 443 out; a proxy goes into [network] https_proxy)".into(),
                 ],
                 Fault::Certificate => vec![
                     format!("a firewall that inspects tls must leave {url} alone"),

@@ -97,6 +97,7 @@ fn settings() -> Settings {
         grant: Grant::Secret("x".into()),
         secret_expires: None,
         ca_file: None,
+        proxy: None,
     }
 }
 
