@@ -1,5 +1,6 @@
 //! What the queue can take: commits one at a time and fifty at once, large contents, and lease with settle.
 
+#![allow(clippy::disallowed_methods, reason = "it measures")]
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mailferry::fact::Witness;
 use mailferry::mail::{

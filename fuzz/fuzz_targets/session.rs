@@ -1,5 +1,6 @@
 //! Whatever a peer sends, in whatever pieces: replies are whole lines of SMTP, everything is taken, content goes only
 //! to an open draft, a message is announced as queued only when it was committed, and a stranger gets no draft.
+#![allow(clippy::disallowed_methods, reason = "at the edge")]
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

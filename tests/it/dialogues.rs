@@ -125,6 +125,8 @@ struct Play {
     said: VecDeque<String>,
     queued: VecDeque<String>,
     told: VecDeque<Fact>,
+    /// The transcript says what is told, and then all of it.
+    tells: bool,
     content: Vec<u8>,
     drafting: bool,
     ids: i64,
@@ -258,6 +260,50 @@ fn matches(pattern: &str, line: &str) -> bool {
     }
 }
 
+impl Play {
+    /// A line that is not the device's: what was said or queued, or what happens.
+    fn check(&mut self, kind: &str, text: &str, line: &str) -> Result<(), String> {
+        match kind {
+            "S: " => {
+                // Pauses are only looked at where the transcript speaks of them.
+                while text != "<pause>" && self.said.front().is_some_and(|s| s == "<pause>") {
+                    self.said.pop_front();
+                }
+                match self.said.pop_front() {
+                    Some(said) if matches(text, &said) => Ok(()),
+                    said => Err(format!("said {said:?}")),
+                }
+            }
+            "F: " => {
+                self.tells = true;
+                let told = self.told.pop_front();
+                match told.as_ref().map(|fact| format!("{}: {fact}", fact.event())) {
+                    Some(told) if matches(text, &told) => Ok(()),
+                    told => Err(format!("told {told:?}")),
+                }
+            }
+            "M: " | "M:" => match self.queued.pop_front() {
+                Some(said) if matches(text, &said) => Ok(()),
+                said => Err(format!("queued {said:?}, then {:?}", self.queued)),
+            },
+            "! " | "!" => unreachable!("three bytes were split off"),
+            _ => match line.strip_prefix("! ") {
+                Some(direction) => {
+                    let (word, value) = direction.split_once(' ').unwrap_or((direction, ""));
+                    if self.scene.set(word, value) {
+                        self.settings = self.scene.settings();
+                    } else {
+                        self.happen(word, value);
+                    }
+                    Ok(())
+                }
+                None if line.is_empty() || line.starts_with('#') => Ok(()),
+                None => Err("not a line of a transcript".into()),
+            },
+        }
+    }
+}
+
 /// Plays a transcript; says where it went wrong.
 fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
     let mut scene = Scene::new();
@@ -284,14 +330,14 @@ fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
         said: VecDeque::from([banner.trim_end().to_owned()]),
         queued: VecDeque::new(),
         told: VecDeque::new(),
+        tells: false,
         content: vec![],
         drafting: false,
         ids: 0,
     };
-    let (mut unsent, mut tells) = (vec![], false);
+    let mut unsent = vec![];
     for (number, line) in lines {
         let (kind, text) = line.split_at_checked(3).unwrap_or((line, ""));
-        let fail = |why: String| Err(format!("line {}: {line}\n  {why}", number + 1));
         let sent = match kind {
             "C: " => [unescape(text), b"\r\n".to_vec()].concat(),
             "C:" => b"\r\n".to_vec(),
@@ -313,49 +359,15 @@ fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
         if !unsent.is_empty() {
             play.feed(&std::mem::take(&mut unsent));
         }
-        match kind {
-            "S: " => {
-                // Pauses are only looked at where the transcript speaks of them.
-                while text != "<pause>" && play.said.front().is_some_and(|s| s == "<pause>") {
-                    play.said.pop_front();
-                }
-                match play.said.pop_front() {
-                    Some(said) if matches(text, &said) => {}
-                    said => return fail(format!("said {said:?}")),
-                }
-            }
-            "F: " => {
-                tells = true;
-                let told = play.told.pop_front();
-                match told.as_ref().map(|fact| format!("{}: {fact}", fact.event())) {
-                    Some(told) if matches(text, &told) => {}
-                    told => return fail(format!("told {told:?}")),
-                }
-            }
-            "M: " | "M:" => match play.queued.pop_front() {
-                Some(said) if matches(text, &said) => {}
-                said => return fail(format!("queued {said:?}, then {:?}", play.queued)),
-            },
-            "! " | "!" => unreachable!("three bytes were split off"),
-            _ => match line.strip_prefix("! ") {
-                Some(direction) => {
-                    let (word, value) = direction.split_once(' ').unwrap_or((direction, ""));
-                    if play.scene.set(word, value) {
-                        play.settings = play.scene.settings();
-                    } else {
-                        play.happen(word, value);
-                    }
-                }
-                None if line.is_empty() || line.starts_with('#') => {}
-                None => return fail("not a line of a transcript".into()),
-            },
+        if let Err(why) = play.check(kind, text, line) {
+            return Err(format!("line {}: {line}\n  {why}", number + 1));
         }
     }
     if !unsent.is_empty() {
         play.feed(&unsent);
     }
     play.said.retain(|s| s != "<pause>");
-    if !tells {
+    if !play.tells {
         play.told.clear();
     }
     if play.said.is_empty() && play.queued.is_empty() && play.told.is_empty() {

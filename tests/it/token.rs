@@ -320,7 +320,7 @@ async fn proxy(endpoint: &TokenEndpoint, answer: &'static str) -> (Arc<Proxy>, A
             }
         }
     });
-    (Arc::new(Proxy::new(&address.into(), vec![]).unwrap()), asked)
+    (Arc::new(Proxy::new(&address.into(), &[]).unwrap()), asked)
 }
 
 #[tokio::test]
