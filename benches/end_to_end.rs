@@ -6,6 +6,7 @@
 //! for comparing two builds on one machine, beside the disk's own fdatasync rate of the same run. `TMPDIR` says
 //! which disk. Must not know: how the relay does it.
 
+#![allow(clippy::disallowed_methods, reason = "it measures")]
 #![allow(clippy::print_stdout, reason = "it is a program, and this is what it is for")]
 
 #[allow(

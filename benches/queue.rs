@@ -1,6 +1,8 @@
 //! What the queue can take: commits one at a time and fifty at once, large contents, and lease with settle.
 
+#![allow(clippy::disallowed_methods, reason = "it measures")]
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use mailferry::fact::Witness;
 use mailferry::mail::{
     AccountId, ClientName, Envelope, Progress, Recipient, RelayTime, Reply, ReversePath, WallTime,
 };
@@ -83,7 +85,7 @@ fn queue(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let directory = tempfile::tempdir().expect("a directory");
     let settings = Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
-    let queue = runtime.block_on(queue::open(&settings)).expect("a new queue");
+    let queue = runtime.block_on(queue::open(&settings, Witness::nobody())).expect("a new queue");
     let mut group = c.benchmark_group("queue");
     group.sample_size(10).measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(1));
     let small = Arc::new(vec![b'x'; 4096]);

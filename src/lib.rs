@@ -5,22 +5,29 @@
 //! [`token`],
 //! [`config`], [`logs`], [`doctor`], [`sandbox`] and [`demo`].
 
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod cli;
 pub mod config;
 pub mod control;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod daemon;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod demo;
 pub mod dispatch;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod doctor;
 pub mod events;
+pub mod fact;
 pub mod files;
 pub mod http;
 pub mod letter;
 pub mod logs;
 pub mod mail;
 pub mod policy;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod queue;
 pub mod receive;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod sandbox;
 pub mod submit;
 pub mod tls;

@@ -1,8 +1,10 @@
 //! Whatever a peer sends, in whatever pieces: replies are whole lines of SMTP, everything is taken, content goes only
 //! to an open draft, a message is announced as queued only when it was committed, and a stranger gets no draft.
+#![allow(clippy::disallowed_methods, reason = "at the edge")]
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use mailferry::fact::Witness;
 use mailferry::mail::{AccountId, ClientName, Envelope, QueueId, RelayTime, ReversePath, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
 use mailferry::policy::route::Routes;
@@ -11,7 +13,6 @@ use mailferry::receive::finished::Refusal;
 use mailferry::receive::limits::Limits;
 use mailferry::receive::session::{Offer, Session, Step, World};
 use mailferry::receive::{Auth, Settings};
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ fn stored() -> Stored {
         let settings = queue::Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
-            let queue = queue::open(&settings).await.expect("a new queue");
+            let queue = queue::open(&settings, Witness::nobody()).await.expect("a new queue");
             let draft = queue.intake.draft(0).expect("room");
             let intake = NewMessage {
                 id: draft.id(),
@@ -48,30 +49,19 @@ fn stored() -> Stored {
 }
 
 fn settings(lf: bool) -> Arc<Settings> {
+    let networks = vec!["10.0.5.0/24".parse().expect("a network")];
     let client = Client {
-        name: ClientName::new("printers"),
-        networks: vec!["10.0.5.0/24".parse().expect("a network")],
-        account: None,
-        allowed_recipients: vec![],
-        max_message_size_bytes: None,
-        max_connections: None,
-        messages_per_minute: None,
-        charset: None,
         line_endings: if lf { LineEndings::Lf } else { LineEndings::Crlf },
-        silent_after: None,
+        ..Client::new(ClientName::new("printers"), networks)
     };
+    let routes = Routes { routes: vec![], default: AccountId::new("scanner@contoso.com") };
     Arc::new(Settings {
-        hostname: "relay.contoso.local".into(),
         max_message_size_bytes: 2000,
         max_recipients: 3,
         max_connections: 10,
         max_connections_per_client: 10,
-        idle_timeout: Duration::from_secs(600),
-        data_timeout: Duration::from_secs(300),
-        clients: Clients::new(vec![client]),
-        routes: Routes { routes: vec![], default: AccountId::new("scanner@contoso.com") },
         users: vec![("printer".into(), "s3cret".into())],
-        mailboxes: HashMap::new(),
+        ..Settings::new("relay.contoso.local", Clients::new(vec![client]), routes)
     })
 }
 

@@ -8,6 +8,7 @@ use super::{AccountCommand, Failure, as_json, block_on, exit, out, print, say, w
 use crate::config::{self, Env, SignIn};
 use crate::control::client::{Client, ClientError};
 use crate::control::report::AccountState;
+use crate::fact::Witness;
 use crate::http::Limits;
 use crate::token::device::{self, BeginError, Poll};
 use crate::token::response::Problem;
@@ -76,10 +77,12 @@ async fn list(path: Option<&Path>, env: &Env, json: bool) -> Result<(), Failure>
 
 async fn login(settings: Settings, socket: &Path) -> Result<(), Failure> {
     let mailbox = settings.mailbox.to_string();
-    let mut sign_in = device::begin(settings.clone(), Limits::default()).await.map_err(|e| match e {
-        BeginError::Settings(e) => Failure::new(exit::CONFIG, format!("oauth: {}", e.problem), e.hint),
-        BeginError::Endpoint(problem) => refused(problem, &settings),
-    })?;
+    let mut sign_in = device::begin(settings.clone(), Limits::default(), Witness::of_the_log())
+        .await
+        .map_err(|e| match e {
+            BeginError::Settings(e) => Failure::new(exit::CONFIG, format!("oauth: {}", e.problem), e.hint),
+            BeginError::Endpoint(problem) => refused(problem, &settings),
+        })?;
     out(&format!(
         "open {}\nenter {}\nand sign in as {mailbox}; the code lives {}\n",
         sign_in.verification_uri,

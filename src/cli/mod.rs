@@ -16,6 +16,7 @@ use crate::config::{self, Env, Problem, Settings};
 use crate::control::client::{Client, ClientError};
 use crate::control::report::{At, Select, count};
 use crate::daemon;
+use crate::fact::Witness;
 use crate::mail::{AccountId, QueueId, State, WallTime};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
@@ -396,17 +397,18 @@ fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
         return Ok((Source::Nowhere(queue.directory), owner));
     }
     crate::logs::warnings();
-    let queue = block_on(async { Ok(crate::queue::open(&queue).await) })?.map_err(|e| {
-        let hint = match e.hint() {
-            hint if rustix::process::geteuid().is_root() => hint.to_owned(),
-            hint => format!("run this as root; {hint}"),
-        };
-        Failure::new(
-            exit::UNAVAILABLE,
-            format!("mailferry is not running, and its queue cannot be read: {e}"),
-            hint,
-        )
-    })?;
+    let queue =
+        block_on(async { Ok(crate::queue::open(&queue, Witness::of_the_log()).await) })?.map_err(|e| {
+            let hint = match e.hint() {
+                hint if rustix::process::geteuid().is_root() => hint.to_owned(),
+                hint => format!("run this as root; {hint}"),
+            };
+            Failure::new(
+                exit::UNAVAILABLE,
+                format!("mailferry is not running, and its queue cannot be read: {e}"),
+                hint,
+            )
+        })?;
     let accounts = config::load_sign_ins(path, env).ok();
     let accounts = accounts
         .map(|(accounts, _)| accounts.iter().map(|a| AccountId::named(&a.mailbox.to_string())).collect());

@@ -10,6 +10,7 @@ use super::{Acting, Failure, QueueCommand, as_json, exit, out, out_part, print, 
 use crate::control::report::{
     AccountState, Action, ChangeRequest, Changed, Prospect, Select, count, move_hint,
 };
+use crate::fact::Witness;
 use crate::mail::{AccountId, QueueId};
 use crate::queue::{self, QueueError, Rescued, Settings};
 use jiff::tz::TimeZone;
@@ -168,7 +169,9 @@ pub(super) async fn rescue(from: &Path, to: &Path) -> Result<(), Failure> {
     let Rescued { queue: sound, lost } = queue::rescue(from, to).map_err(unreadable)?;
     let settings = Settings { directory: sound.clone(), min_free_space_bytes: 0 };
     crate::logs::warnings();
-    let queue = queue::open(&settings).await.map_err(|e| Failure::new(exit::IO, e.to_string(), ""))?;
+    let queue = queue::open(&settings, Witness::of_the_log())
+        .await
+        .map_err(|e| Failure::new(exit::IO, e.to_string(), ""))?;
     let source = Source::Directory { queue, accounts: None };
     let written = export_all(&source, &Select::default(), &[], to, &Owner::nobody_else()).await;
     source.close().await;

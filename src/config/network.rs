@@ -32,7 +32,7 @@ pub(super) fn proxy(mut section: Section<'_>, env: &Env) -> Option<Arc<Proxy>> {
     if text.expose_secret().trim().is_empty() {
         return None;
     }
-    Proxy::new(&text, not_for)
+    Proxy::new(&text, &not_for)
         .map(Arc::new)
         .map_err(|e| address.error(e.to_string(), "https_proxy = \"http://proxy.contoso.local:3128\""))
         .ok()

@@ -9,6 +9,7 @@ use super::report::{
     to_look_at,
 };
 use super::{Live, RequestError, Run, Standing};
+use crate::fact::{Witness, queue::Fact};
 use crate::mail::{AccountId, QueueId, RelayTime, WallTime};
 use crate::queue::{Body, Clock, Health, Ledger, Listing, Notes, QueueError};
 use axum::extract::{Path, Query, State};
@@ -47,6 +48,8 @@ pub struct Relay {
     pub started_at: WallTime,
     /// Its mail goes to the sandbox.
     pub is_sandbox: bool,
+    /// To whom it is told what an admin changed.
+    pub witness: Witness,
 }
 
 /// Opens the socket. A socket nobody listens on any more is replaced.
@@ -209,7 +212,7 @@ async fn change(State(relay): State<Relay>, Json(request): Json<ChangeRequest>) 
     };
     let accounts = relay.live.configured().into_iter().map(standing).collect();
     let run = Run::new(Arc::clone(&relay.ledger), &request, Some(accounts), relay.clock.now())?;
-    let mut told = Told { run, action: request.action, live: relay.live };
+    let mut told = Told { run, action: request.action, live: relay.live, witness: relay.witness };
     // Of its own, so that a step under way is finished and counted when whoever asked goes away.
     let (parts, taken) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -237,6 +240,7 @@ struct Told {
     run: Run,
     action: Action,
     live: Arc<dyn Live>,
+    witness: Witness,
 }
 
 impl Told {
@@ -257,7 +261,7 @@ impl Told {
 impl Drop for Told {
     fn drop(&mut self) {
         if self.run.changed() > 0 {
-            crate::events::queue::changed(word(&self.action), self.run.changed());
+            self.witness.tell(Fact::Changed { how: word(&self.action), count: self.run.changed() });
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: only who may open the socket is heard; every text of a peer leaves escaped; nothing here decides, it
 //! reports and passes on. Must not know: SMTP, schedules, how the queue stores.
 
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod api;
 pub mod client;
 pub mod report;
@@ -10,7 +11,7 @@ mod run;
 
 pub use run::{RequestError, Run, Standing};
 
-use crate::mail::{AccountId, WallTime};
+use crate::mail::{AccountId, Place, WallTime};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -45,7 +46,7 @@ pub struct AccountLive {
     /// Which.
     pub account: AccountId,
     /// `host:port`.
-    pub smart_host: String,
+    pub smart_host: Place,
     /// Whether mail flows.
     pub state: report::AccountState,
     /// Why it does not, in one escaped line; empty when it does.

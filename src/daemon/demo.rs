@@ -4,7 +4,7 @@
 //! stores is in one directory that is removed at the end, whatever ends it. Must not know: the story.
 
 use super::signals::{Asked, Signals};
-use super::{Exit, Relay, serve};
+use super::{Exit, Observers, Relay, serve};
 use crate::config;
 use crate::demo::{self, Script, Summary};
 use crate::files;
@@ -82,7 +82,7 @@ async fn play(
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Exit::Sandbox(all.join("; "))
     })?;
-    let relay = Relay::start(&settings, vec![]).await?;
+    let relay = Relay::start(&settings, vec![], Observers::default()).await?;
     let address = relay.addresses().first().copied().unwrap_or(listen);
     let mut shown = Shown { relay: &relay, address, lines: Some(lines) };
     let mut end = ended.clone();

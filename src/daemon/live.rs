@@ -6,7 +6,8 @@ use crate::control::report::{AccountState, Need};
 use crate::control::{AccountLive, ClientLive, Live};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
-use crate::mail::{AccountId, RelayTime, WallTime};
+use crate::fact::Tally;
+use crate::mail::{AccountId, Place, RelayTime, WallTime};
 use crate::policy::advice::About;
 use crate::policy::breaker::{Kind, Open};
 use crate::policy::expiry::{Expiry, expiry_warning};
@@ -21,8 +22,9 @@ pub(super) struct Rooms {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) receiver: Arc<Shared>,
     pub(super) clock: Clock,
-    /// `host:port` by account, in configured order; replaced on reload.
-    pub(super) places: RwLock<Vec<(AccountId, String)>>,
+    pub(super) tally: Arc<Tally>,
+    /// The smart host by account, in configured order; replaced on reload.
+    pub(super) places: RwLock<Vec<(AccountId, Place)>>,
 }
 
 impl Live for Rooms {
@@ -62,7 +64,9 @@ impl Live for Rooms {
     }
 
     fn counters(&self) -> BTreeMap<&'static str, u64> {
-        events::counters()
+        let mut counters = events::counters();
+        counters.extend(self.tally.status());
+        counters
     }
 
     fn pause(&self, account: &AccountId) -> bool {
@@ -81,7 +85,7 @@ impl Live for Rooms {
 fn account(
     live: &dispatch::Live,
     id: AccountId,
-    place: String,
+    place: Place,
     now: RelayTime,
     wall: WallTime,
 ) -> AccountLive {

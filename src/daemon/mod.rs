@@ -6,6 +6,7 @@
 mod demo;
 mod listeners;
 mod live;
+mod observers;
 mod reload;
 mod serve;
 mod signals;
@@ -14,6 +15,7 @@ mod stand_in;
 mod upkeep;
 
 pub use demo::demo;
+pub use observers::Observers;
 pub use serve::{Exit, serve};
 pub use sockets::Handed;
 
@@ -21,12 +23,14 @@ use crate::config::{self, Settings};
 use crate::control::{self, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
+use crate::fact::Witness;
 use crate::files;
 use crate::http::Limits;
-use crate::mail::Sender;
-use crate::mail::WallTime;
+use crate::mail::{AccountId, Place, Sender, WallTime};
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
+use crate::submit::Way;
+use crate::submit::smtp::{OAuth, Submission};
 use crate::tls::server::{self, CertificateError};
 use crate::tls::{Trust, TrustError};
 use crate::token::{self, SettingsError};
@@ -161,6 +165,7 @@ impl StartError {
 struct Opened {
     queue: Queue,
     mail_for: MailFor,
+    observers: Observers,
 }
 
 /// A running relay.
@@ -175,6 +180,7 @@ pub struct Relay {
     upkeep: JoinHandle<()>,
     keep: watch::Sender<Keep>,
     fixed: Fixed,
+    witness: Witness,
 }
 
 impl Opened {
@@ -182,10 +188,14 @@ impl Opened {
     ///
     /// # Errors
     /// It cannot be opened, or is for other mail.
-    async fn queue(settings: &queue::Settings, mail_for: MailFor) -> Result<Self, StartError> {
-        let queue = queue::open(settings).await?;
+    async fn queue(
+        settings: &queue::Settings,
+        mail_for: MailFor,
+        observers: Observers,
+    ) -> Result<Self, StartError> {
+        let queue = queue::open(settings, observers.witness.clone()).await?;
         mail_for.claim(&queue, &settings.directory).await?;
-        Ok(Self { queue, mail_for })
+        Ok(Self { queue, mail_for, observers })
     }
 }
 
@@ -194,18 +204,22 @@ impl Relay {
     ///
     /// # Errors
     /// Whatever cannot be opened; nothing is left open then.
-    pub async fn start(settings: &Settings, handed: Vec<Handed>) -> Result<Self, StartError> {
-        let opened = Opened::queue(&settings.queue, MailFor::SmartHosts).await?;
+    pub async fn start(
+        settings: &Settings,
+        handed: Vec<Handed>,
+        observers: Observers,
+    ) -> Result<Self, StartError> {
+        let opened = Opened::queue(&settings.queue, MailFor::SmartHosts, observers).await?;
         Self::begin(settings, opened, handed).await
     }
 
     async fn begin(
         settings: &Settings,
-        Opened { queue, mail_for }: Opened,
+        Opened { queue, mail_for, observers: Observers { tally, witness } }: Opened,
         handed: Vec<Handed>,
     ) -> Result<Self, StartError> {
         let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
-            InForce::of(settings, queue.clock)?;
+            InForce::of(settings, queue.clock, &witness)?;
         let socket = api::bind(&settings.control_socket)
             .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
         let (receive, current) = watch::channel(Arc::new(receive));
@@ -217,6 +231,7 @@ impl Relay {
             receiver,
             clock: queue.clock,
             places: RwLock::new(places),
+            tally,
         });
         let stop = watch::Sender::new(false);
         let relay = api::Relay {
@@ -227,6 +242,7 @@ impl Relay {
             live: Arc::clone(&rooms) as Arc<dyn control::Live>,
             started_at: WallTime::now(),
             is_sandbox: mail_for == MailFor::Sandbox,
+            witness: witness.clone(),
         };
         let stopping = stopped(stop.subscribe());
         let control = tokio::spawn(async move {
@@ -235,9 +251,10 @@ impl Relay {
             }
         });
         let (keep, kept) = watch::channel(keep);
-        let upkeep = tokio::spawn(upkeep::run(queue.clone(), kept, stopped(stop.subscribe())));
+        let upkeep =
+            tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
-        Ok(Self { queue, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed })
+        Ok(Self { queue, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed, witness })
     }
 
     /// Where mail is accepted.
@@ -275,24 +292,33 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|s| *s).await;
 }
 
-fn places(settings: &Settings) -> Vec<(crate::mail::AccountId, String)> {
-    let place = |a: &config::Account| format!("{}:{}", a.smart_host.host, a.smart_host.port);
-    settings.accounts.iter().map(|a| (a.id.clone(), place(a))).collect()
+fn places(settings: &Settings) -> Vec<(AccountId, Place)> {
+    settings.accounts.iter().map(|a| (a.id.clone(), a.smart_host.place())).collect()
 }
 
-fn dispatch_settings(settings: &Settings, clock: Clock) -> Result<dispatch::Settings, StartError> {
+fn dispatch_settings(
+    settings: &Settings,
+    clock: Clock,
+    witness: &Witness,
+) -> Result<dispatch::Settings, StartError> {
     let account = |a: &config::Account| -> Result<dispatch::Account, StartError> {
         let trust = Trust::new(a.ca_file.as_deref())
             .map_err(|error| StartError::Trust { account: a.id.to_string(), error })?;
         Ok(dispatch::Account {
             id: a.id.clone(),
-            smart_host: a.smart_host.clone(),
-            trust,
-            oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock)).transpose()?,
+            way: Way::Smtp(Submission {
+                account: a.id.clone(),
+                mailbox: a.mailbox.clone(),
+                smart_host: a.smart_host.clone(),
+                trust,
+                witness: witness.clone(),
+                oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock, witness)).transpose()?,
+            }),
             sender: Sender { mailbox: a.mailbox.clone(), send_as: a.send_as.clone() },
             max_connections: a.max_connections,
             messages_per_minute: a.messages_per_minute,
             recipients_per_day: a.recipients_per_day,
+            witness: witness.clone(),
         })
     };
     Ok(dispatch::Settings {
@@ -303,10 +329,16 @@ fn dispatch_settings(settings: &Settings, clock: Clock) -> Result<dispatch::Sett
     })
 }
 
-fn oauth(a: &config::Account, oauth: &config::OAuth, clock: Clock) -> Result<dispatch::OAuth, StartError> {
-    let source = token::Source::new(oauth.token.clone(), Limits::default(), move || clock.now())
+fn oauth(
+    a: &config::Account,
+    oauth: &config::OAuth,
+    clock: Clock,
+    witness: &Witness,
+) -> Result<OAuth, StartError> {
+    let (limits, now, witness) = (Limits::default(), move || clock.now(), witness.clone());
+    let source = token::Source::new(oauth.token.clone(), limits, now, witness)
         .map_err(|error| StartError::OAuth { account: a.id.to_string(), error })?;
-    Ok(dispatch::OAuth { source, fallback_until: oauth.fallback_until })
+    Ok(OAuth { source, fallback_until: oauth.fallback_until })
 }
 
 /// Where there is to be TLS and no certificate is configured, the relay's own.

@@ -5,7 +5,7 @@
 
 use super::signals::{Asked, Signals};
 use super::stand_in::{MailFor, StandIn};
-use super::{Handed, Opened, Relay, StartError, sockets};
+use super::{Handed, Observers, Opened, Relay, StartError, sockets};
 use crate::config::{Problem, Settings, Severity};
 use crate::events;
 use crate::logs::{self, Format};
@@ -115,6 +115,7 @@ async fn process(
     let mut settings = first.map_err(Exit::Configuration)?;
     told(&settings.warnings);
     logs::prepare(settings.log)?.begin();
+    let observers = Observers::default();
     if let Err(error) = hardened {
         events::daemon::not_hardened(&error.to_string());
     }
@@ -123,7 +124,8 @@ async fn process(
     if let Some(stand_in) = &stand_in {
         stand_in.redirect(&mut settings);
     }
-    let Some(opened) = signals.unless_stopped(Opened::queue(&settings.queue, mail_for)).await else {
+    let Some(opened) = signals.unless_stopped(Opened::queue(&settings.queue, mail_for, observers)).await
+    else {
         events::daemon::stopped();
         return Ok(());
     };

@@ -6,6 +6,7 @@
 
 use crate::control::report::Ending;
 use crate::events;
+use crate::fact::{Witness, queue};
 use crate::mail::{QueueId, RelayTime, State, WallTime};
 use crate::queue::{Body, Change, Filter, Keep, KeepDead, Ledger, Queue, QueueError};
 use aws_lc_rs::digest::{Context, SHA256};
@@ -19,13 +20,18 @@ const AT_LEAST: Duration = Duration::from_secs(1);
 const TOLD_EVERY: Duration = Duration::from_secs(86_400);
 
 /// Works until `stop` resolves.
-pub(super) async fn run(queue: Queue, mut keep: watch::Receiver<Keep>, stop: impl Future<Output = ()>) {
+pub(super) async fn run(
+    queue: Queue,
+    mut keep: watch::Receiver<Keep>,
+    witness: Witness,
+    stop: impl Future<Output = ()>,
+) {
     let mut stop = std::pin::pin!(stop);
     let mut told_at = None;
     loop {
         let kept = *keep.borrow_and_update();
         tokio::select! {
-            done = round(&queue, queue.clock.now(), kept, &mut told_at) => {
+            done = round(&queue, queue.clock.now(), kept, &witness, &mut told_at) => {
                 if let Err(error) = done {
                     events::daemon::prune_failed(&error.to_string());
                 }
@@ -45,6 +51,7 @@ async fn round(
     queue: &Queue,
     now: RelayTime,
     keep: Keep,
+    witness: &Witness,
     told_at: &mut Option<RelayTime>,
 ) -> Result<(), QueueError> {
     let dead = KeepDead::set(queue.notes.as_ref(), keep.dead, now).await?;
@@ -54,7 +61,7 @@ async fn round(
         events::daemon::history_forgotten(forgotten);
     }
     if let Some(before) = dead.and_then(|dead| dead.ended(now)) {
-        end_dead_letters(queue.ledger.as_ref(), before, now).await?;
+        end_dead_letters(queue.ledger.as_ref(), before, now, witness).await?;
     }
     let is_new = told_at.is_none_or(|at| now.since(at) >= TOLD_EVERY);
     match Ending::look(queue.ledger.as_ref(), queue.notes.as_ref(), now, WallTime::now()).await? {
@@ -69,13 +76,18 @@ async fn round(
     Ok(())
 }
 
-async fn end_dead_letters(ledger: &dyn Ledger, before: RelayTime, now: RelayTime) -> Result<(), QueueError> {
+async fn end_dead_letters(
+    ledger: &dyn Ledger,
+    before: RelayTime,
+    now: RelayTime,
+    witness: &Witness,
+) -> Result<(), QueueError> {
     let (mut removed, mut kept, mut after) = (0, 0, None);
     loop {
         let page = ledger.finished(State::Dead, before, after).await?;
         let Some(last) = page.last().copied() else { break };
         for dead in page {
-            if end(ledger, dead.id, now).await? {
+            if end(ledger, dead.id, now, witness).await? {
                 removed += 1;
             } else {
                 kept += 1;
@@ -90,13 +102,18 @@ async fn end_dead_letters(ledger: &dyn Ledger, before: RelayTime, now: RelayTime
 }
 
 /// Removes one; false: it stays, as it cannot be read, or somebody is at it.
-async fn end(ledger: &dyn Ledger, id: QueueId, now: RelayTime) -> Result<bool, QueueError> {
+async fn end(
+    ledger: &dyn Ledger,
+    id: QueueId,
+    now: RelayTime,
+    witness: &Witness,
+) -> Result<bool, QueueError> {
     let message = match ledger.show(id).await {
         Ok(Some((message, _))) if message.state == State::Dead => message,
         Ok(_) => return Ok(false),
         Err(QueueError::Closed) => return Err(QueueError::Closed),
         Err(why) => {
-            events::queue::row_unreadable(id, &why);
+            witness.tell(queue::Fact::RowUnreadable { id, error: why.to_string() });
             return Ok(false);
         }
     };
@@ -107,7 +124,7 @@ async fn end(ledger: &dyn Ledger, id: QueueId, now: RelayTime) -> Result<bool, Q
     let digest = match digest {
         Ok(digest) => digest,
         Err(error) => {
-            events::queue::content_missing(id, &error);
+            witness.tell(queue::Fact::ContentMissing { id, error: error.to_string() });
             return Ok(false);
         }
     };
@@ -147,7 +164,7 @@ mod tests {
 
     async fn open(directory: &Path) -> Queue {
         let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
-        queue::open(&settings).await.unwrap()
+        queue::open(&settings, Witness::nobody()).await.unwrap()
     }
 
     /// A message that came to an end on this day.
@@ -195,7 +212,9 @@ mod tests {
     /// The upkeep of a day; whether dead letters are about to end.
     async fn on(queue: &Queue, n: u32, dead: Option<Duration>) -> bool {
         let mut told_at = None;
-        round(queue, day(n), Keep { history: DAY * 30, dead }, &mut told_at).await.unwrap();
+        round(queue, day(n), Keep { history: DAY * 30, dead }, &Witness::nobody(), &mut told_at)
+            .await
+            .unwrap();
         told_at.is_some()
     }
 

@@ -3,28 +3,29 @@
 //! Invariant: one owner an account, which alone decides; a message is settled durably before its connection takes
 //! the next. Must not know: SMTP's words, SQL, how anything is shown.
 
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod account;
 mod board;
 mod connection;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod credential;
-mod login;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod notice;
 mod plan;
 mod settle;
+mod stored;
 
 pub use plan::Live;
 
+use crate::fact::Witness;
 use crate::mail::Sender;
 use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::schedule::Retry;
 use crate::queue::{Notes, Queue, QueueError};
-use crate::submit::SmartHost;
-use crate::tls::Trust;
-use crate::token::Source;
+use crate::submit::Way;
 use account::{Actor, Event, Message};
 use board::Board;
 use connection::Cut;
-use jiff::civil::Date;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,12 +40,8 @@ const GOODBYE: Duration = Duration::from_secs(6);
 pub struct Account {
     /// Its name.
     pub id: AccountId,
-    /// Where and how it submits.
-    pub smart_host: SmartHost,
-    /// Whose certificates it believes.
-    pub trust: Trust,
-    /// Logging in with a token; the login of `smart_host` is the fallback then.
-    pub oauth: Option<OAuth>,
+    /// How its mail leaves.
+    pub way: Way,
     /// As whom it may send.
     pub sender: Sender,
     /// Connections at once.
@@ -53,30 +50,8 @@ pub struct Account {
     pub messages_per_minute: u32,
     /// Recipients in 24 hours; 0: no limit.
     pub recipients_per_day: u32,
-}
-
-/// Logging in with a token.
-#[derive(Debug, Clone)]
-pub struct OAuth {
-    /// Where the tokens come from.
-    pub source: Source,
-    /// Until the end of this day (UTC) the password may stand in when OAuth fails.
-    pub fallback_until: Option<Date>,
-}
-
-impl OAuth {
-    /// The next settings, with the source of before where nothing about it changed: it has a token, and perhaps a
-    /// request under way. A CA file may have been mended in place.
-    fn after(self, before: Option<&Self>) -> Self {
-        let keeps = |old: &&Self| {
-            let distrusts = old.source.trouble().is_some_and(|e| e.is_distrust());
-            old.source.is_same(&self.source) && !distrusts
-        };
-        match before.filter(keeps) {
-            Some(old) => Self { source: old.source.clone(), ..self },
-            None => self,
-        }
-    }
+    /// To whom its facts are told.
+    pub witness: Witness,
 }
 
 /// What every account shares.
@@ -228,6 +203,7 @@ impl Dispatcher {
     /// Finishes the transactions in flight and says goodbye. What has not reached its final dot within `bound` is
     /// cut there, which leaves no doubt about its outcome; what then has no answer for as long again, too. Returns
     /// soon after that, whatever a disk or a defect does.
+    #[expect(clippy::disallowed_methods, reason = "a stop is bounded in real time")]
     pub async fn drain(&self, bound: Duration) {
         let mut running: Vec<(AccountId, Running)> = std::mem::take(&mut *self.lock()).into_iter().collect();
         running.append(&mut self.leaving.lock().unwrap_or_else(PoisonError::into_inner));

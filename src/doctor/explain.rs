@@ -4,7 +4,7 @@
 //! so what is explained is what happens. Pure. Must not know: how it is printed, what this host's accounts are.
 
 use super::page::{self, capital};
-use crate::mail::{Cause, Failure, Reply, Stage};
+use crate::mail::{Cause, Failure, Place, Reply, Stage};
 use crate::policy::advice::{About, Advice, link};
 use crate::policy::verdict::{self, Action, Blame, Standing, Verdict, judge, judge_for};
 use crate::token::refusal::{self, Known};
@@ -53,6 +53,8 @@ pub struct Explanation {
     pub by_stage: Vec<ByStage>,
 }
 
+/// In capitals, as everything that an admin has to put in.
+const SMART_HOST: Place = Place::known("SMART_HOST", 587);
 /// More than the longest reply there is; what stands behind is not looked at.
 const MOST_BYTES: usize = 16 << 10;
 
@@ -94,7 +96,7 @@ fn entry(advice: Advice, mailbox: &str) -> Explained {
         title: entry.title.to_owned(),
         meaning: entry.meaning.to_owned(),
         blame: entry.blame.to_string(),
-        steps: advice.remedy(About { mailbox, smart_host: "the smart host" }),
+        steps: advice.remedy(About { mailbox, smart_host: &SMART_HOST }),
         stages: vec![],
         then: None,
         more: link(entry.slug),

@@ -13,6 +13,7 @@ mod smart_host;
 mod token;
 
 use crate::config::{Account, Problem, Settings};
+use crate::fact::Witness;
 use crate::http::Limits;
 use crate::mail::{AccountId, Mailbox, WallTime};
 use crate::queue::{self, Clock};
@@ -47,7 +48,7 @@ pub fn configured_login(account: &Account) -> LoginKind {
         // A clock of its own: nothing of the doctor's is scheduled or remembered.
         let clock = Clock::resume(None, WallTime::now(), Instant::now());
         // What is wrong with it the configuration's check has told.
-        Source::new(oauth.token.clone(), Limits::default(), move || clock.now()).ok()
+        Source::new(oauth.token.clone(), Limits::default(), move || clock.now(), Witness::nobody()).ok()
     });
     match (source, &account.smart_host.login) {
         (Some(source), _) => LoginKind::Token(source),

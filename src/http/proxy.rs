@@ -34,7 +34,7 @@ impl Proxy {
     ///
     /// # Errors
     /// It is no such address.
-    pub fn new(address: &SecretString, not_for: Vec<String>) -> Result<Self, ProxyError> {
+    pub fn new(address: &SecretString, not_for: &[String]) -> Result<Self, ProxyError> {
         let url: Uri = address.expose_secret().trim().parse().map_err(|_| ProxyError::Address)?;
         match url.scheme_str() {
             Some("http") => {}
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn proxy(address: &str) -> Result<Proxy, ProxyError> {
-        Proxy::new(&address.into(), vec!["contoso.local".to_owned(), ".intra".to_owned()])
+        Proxy::new(&address.into(), &["contoso.local".to_owned(), ".intra".to_owned()])
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Names of messages, accounts and clients.
 //!
-//! Invariant: a `QueueId` is unique within a queue directory for ever and sorts in order of arrival.
+//! Invariant: a `QueueId` is unique within a queue directory for ever and sorts in order of arrival; a name is cheap to
+//! clone, as every fact about it takes it along.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A message in the queue, as an admin reads it in log, `queue show` and the `Received:` field: thirteen
 /// characters, digits and capitals without I, L, O and U (Crockford's base 32), sorting in order of arrival.
@@ -77,12 +79,13 @@ macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub struct $name(String);
+        #[serde(into = "String", from = "String")]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes the name as configured.
-            pub fn new(name: impl Into<String>) -> Self {
-                Self(name.into())
+            pub fn new(name: impl AsRef<str>) -> Self {
+                Self(name.as_ref().into())
             }
 
             /// The name as text.
@@ -94,6 +97,18 @@ macro_rules! name {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0.as_ref().to_owned()
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(name: String) -> Self {
+                Self(name.into())
             }
         }
     };
@@ -111,7 +126,7 @@ name!(
 impl AccountId {
     /// The account that a person names: the case of letters and spaces around it mean nothing.
     pub fn named(text: &str) -> Self {
-        Self(text.trim().to_lowercase())
+        Self(text.trim().to_lowercase().into())
     }
 }
 

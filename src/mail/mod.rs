@@ -8,9 +8,11 @@ mod envelope;
 mod failure;
 mod ids;
 mod message;
+mod place;
 mod reply;
 mod sender;
 mod text;
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 mod time;
 
 pub use address::{AddressError, AddressPattern, Mailbox, ReversePath};
@@ -18,6 +20,7 @@ pub use envelope::Envelope;
 pub use failure::{Cause, Failure, NoToken, Stage};
 pub use ids::{AccountId, ClientName, QueueId};
 pub use message::{Attempt, Deferrals, Progress, QueuedMessage, Recipient, State};
+pub use place::Place;
 pub use reply::{EnhancedStatus, Reply};
 pub use sender::Sender;
 pub use text::Escaped;

@@ -217,6 +217,7 @@ impl Limits {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an `Instant` comes from nowhere else")]
 mod tests {
     use super::*;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

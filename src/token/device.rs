@@ -9,7 +9,7 @@ use super::response::{self, Fault, Granted, Problem, Seconds};
 use super::settings::https;
 use super::source::save;
 use super::{Grant, RefreshStore, Settings, SettingsError, claims::Claims, form};
-use crate::events;
+use crate::fact::{Witness, token::Fact};
 use crate::http::Limits;
 use crate::mail::AccountId;
 use secrecy::{ExposeSecret, SecretString};
@@ -52,6 +52,7 @@ pub struct SignIn {
     url: hyper::Uri,
     endpoint: Endpoint,
     store: RefreshStore,
+    witness: Witness,
 }
 
 /// How a sign-in stands.
@@ -78,7 +79,7 @@ struct RawCode {
 ///
 /// # Errors
 /// When the settings cannot work or the endpoint gives none.
-pub async fn begin(settings: Settings, limits: Limits) -> Result<SignIn, BeginError> {
+pub async fn begin(settings: Settings, limits: Limits, witness: Witness) -> Result<SignIn, BeginError> {
     settings.check()?;
     let Grant::DeviceCode { store } = &settings.grant else {
         return Err(SettingsError::new(
@@ -111,6 +112,7 @@ pub async fn begin(settings: Settings, limits: Limits) -> Result<SignIn, BeginEr
         url,
         endpoint,
         store,
+        witness,
     })
 }
 
@@ -150,7 +152,8 @@ impl SignIn {
             ));
         };
         save(&self.store, refresh).await?;
-        events::token::signed_in(&AccountId::new(self.settings.mailbox.to_string().to_lowercase()));
+        let account = AccountId::named(&self.settings.mailbox.to_string());
+        self.witness.tell(Fact::SignedIn { account });
         Ok(Poll::SignedIn(Claims::read(granted.access.expose_secret())))
     }
 }

@@ -7,7 +7,9 @@
 mod assertion;
 pub mod cache;
 pub mod claims;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod device;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod endpoint;
 mod expiry;
 mod form;
@@ -15,6 +17,7 @@ pub mod refusal;
 mod rejected;
 pub mod response;
 mod settings;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod source;
 mod store;
 

@@ -11,7 +11,7 @@ use super::refusal::{Class, NOT_SIGNED_IN};
 use super::response::{self, Fault, Granted, Problem};
 use super::settings::https;
 use super::{Assertion, Grant, RefreshStore, Settings, SettingsError, form};
-use crate::events;
+use crate::fact::{Witness, token::Fact};
 use crate::http::Limits;
 use crate::mail::{AccountId, RelayTime, WallTime};
 use crate::policy::expiry::Expiry;
@@ -36,6 +36,7 @@ struct Inner {
     endpoint: Endpoint,
     key: Key,
     now: Box<dyn Fn() -> RelayTime + Send + Sync>,
+    witness: Witness,
     state: Mutex<State>,
 }
 
@@ -71,6 +72,7 @@ impl Source {
         settings: Settings,
         limits: Limits,
         now: impl Fn() -> RelayTime + Send + Sync + 'static,
+        witness: Witness,
     ) -> Result<Self, SettingsError> {
         settings.check()?;
         let key = match &settings.grant {
@@ -88,6 +90,7 @@ impl Source {
             key,
             settings,
             now: Box::new(now),
+            witness,
             state: Mutex::default(),
         })))
     }
@@ -137,7 +140,7 @@ impl Source {
     /// itself the replacement of a refused one, so the account is to be held.
     pub fn invalidate(&self, refused: &AccessToken) -> bool {
         let again = self.0.lock().cache.invalidate(refused);
-        events::token::rejected(&self.0.account, again);
+        self.0.witness.tell(Fact::Rejected { account: self.0.account.clone(), again });
         again
     }
 
@@ -226,7 +229,7 @@ impl Request {
     fn end(&mut self, result: Result<Granted, Problem>) {
         self.told = true;
         let now = (self.inner.now)();
-        let (account, settings) = (&self.inner.account, &self.inner.settings);
+        let (account, settings) = (self.inner.account.clone(), &self.inner.settings);
         let result = {
             let mut state = self.inner.lock();
             match result {
@@ -234,16 +237,18 @@ impl Request {
                 Err(problem) => Err(state.cache.failed(problem, now, fastrand::f64())),
             }
         };
-        match &result {
-            Ok(token) => events::token::fetched(account, token.expires().since(now)),
-            Err(e) if e.needs_a_person() => {
-                let (meaning, remedy) = (e.meaning(settings), e.remedy(settings));
-                events::token::refused(account, &e.problem.to_string(), e.retry_in, &meaning, &remedy);
-            }
+        self.inner.witness.tell(match &result {
+            Ok(token) => Fact::Fetched { account, good_for: token.expires().since(now) },
             Err(e) => {
-                events::token::unavailable(account, &e.problem.to_string(), e.retry_in, &e.meaning(settings));
+                let (said, retry_in, meaning) = (e.problem.to_string(), e.retry_in, e.meaning(settings));
+                if e.needs_a_person() {
+                    let remedy = e.remedy(settings);
+                    Fact::Refused { account, said, retry_in, meaning, remedy }
+                } else {
+                    Fact::Unavailable { account, said, retry_in, meaning }
+                }
             }
-        }
+        });
         self.tell.send_replace(Some(result));
     }
 }
@@ -325,7 +330,7 @@ impl Inner {
     }
 
     async fn ask(&self, fields: &[(&str, &str)], secret: &str) -> Result<Granted, Problem> {
-        events::token::REQUESTS_TOTAL.add(1);
+        self.witness.tell(Fact::Requested { account: self.account.clone() });
         let answer = self.endpoint.post(&self.url, form::encode(fields)).await?;
         self.lock().clock_ahead_ms = answer.date.map(|d| WallTime::now().as_ms().saturating_sub(d.as_ms()));
         response::token(answer.status, answer.retry_after, &answer.body).map_err(|p| p.without(secret))

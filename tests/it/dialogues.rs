@@ -6,6 +6,7 @@
 //! `M: line` a line of the next queued message: `from`, `to`, `helo`, `protocol`, then its head and content.
 //! `! word value` sets the scene or makes something happen: see `Scene::set` and `Scene::happen`.
 
+use mailferry::fact::Witness;
 use mailferry::letter::stamp::StampError;
 use mailferry::mail::{AccountId, ClientName, QueueId, RelayTime, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
@@ -15,7 +16,7 @@ use mailferry::receive::finished::Refusal;
 use mailferry::receive::limits::Limits;
 use mailferry::receive::session::{Offer, Session, Step, World};
 use mailferry::receive::{Auth, Settings};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -39,30 +40,12 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let client = Client {
-            name: ClientName::new("printers"),
-            networks: vec!["10.0.5.0/24".parse().unwrap()],
-            account: None,
-            allowed_recipients: vec![],
-            max_message_size_bytes: None,
-            max_connections: None,
-            messages_per_minute: None,
-            charset: None,
-            line_endings: LineEndings::Crlf,
-            silent_after: None,
-        };
+        let networks = vec!["10.0.5.0/24".parse().unwrap()];
+        let client = Client::new(ClientName::new("printers"), networks);
+        let routes = Routes { routes: vec![], default: AccountId::new("scanner@contoso.com") };
         let settings = Settings {
-            hostname: "relay.contoso.local".into(),
-            max_message_size_bytes: 36_700_160,
-            max_recipients: 500,
-            max_connections: 1000,
-            max_connections_per_client: 50,
-            idle_timeout: Duration::from_secs(600),
-            data_timeout: Duration::from_secs(300),
-            clients: Clients::default(),
-            routes: Routes { routes: vec![], default: AccountId::new("scanner@contoso.com") },
             users: vec![("printer".into(), "s3cret".into())],
-            mailboxes: HashMap::new(),
+            ..Settings::new("relay.contoso.local", Clients::default(), routes)
         };
         Self {
             client,
@@ -254,6 +237,42 @@ fn matches(pattern: &str, line: &str) -> bool {
     }
 }
 
+impl Play {
+    /// A line that is not the device's: what was said or queued, or what happens.
+    fn check(&mut self, kind: &str, text: &str, line: &str) -> Result<(), String> {
+        match kind {
+            "S: " => {
+                // Pauses are only looked at where the transcript speaks of them.
+                while text != "<pause>" && self.said.front().is_some_and(|s| s == "<pause>") {
+                    self.said.pop_front();
+                }
+                match self.said.pop_front() {
+                    Some(said) if matches(text, &said) => Ok(()),
+                    said => Err(format!("said {said:?}")),
+                }
+            }
+            "M: " | "M:" => match self.queued.pop_front() {
+                Some(said) if matches(text, &said) => Ok(()),
+                said => Err(format!("queued {said:?}, then {:?}", self.queued)),
+            },
+            "! " | "!" => unreachable!("three bytes were split off"),
+            _ => match line.strip_prefix("! ") {
+                Some(direction) => {
+                    let (word, value) = direction.split_once(' ').unwrap_or((direction, ""));
+                    if self.scene.set(word, value) {
+                        self.settings = self.scene.settings();
+                    } else {
+                        self.happen(word, value);
+                    }
+                    Ok(())
+                }
+                None if line.is_empty() || line.starts_with('#') => Ok(()),
+                None => Err("not a line of a transcript".into()),
+            },
+        }
+    }
+}
+
 /// Plays a transcript; says where it went wrong.
 fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
     let mut scene = Scene::new();
@@ -286,7 +305,6 @@ fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
     let mut unsent = vec![];
     for (number, line) in lines {
         let (kind, text) = line.split_at_checked(3).unwrap_or((line, ""));
-        let fail = |why: String| Err(format!("line {}: {line}\n  {why}", number + 1));
         let sent = match kind {
             "C: " => [unescape(text), b"\r\n".to_vec()].concat(),
             "C:" => b"\r\n".to_vec(),
@@ -308,34 +326,8 @@ fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
         if !unsent.is_empty() {
             play.feed(&std::mem::take(&mut unsent));
         }
-        match kind {
-            "S: " => {
-                // Pauses are only looked at where the transcript speaks of them.
-                while text != "<pause>" && play.said.front().is_some_and(|s| s == "<pause>") {
-                    play.said.pop_front();
-                }
-                match play.said.pop_front() {
-                    Some(said) if matches(text, &said) => {}
-                    said => return fail(format!("said {said:?}")),
-                }
-            }
-            "M: " | "M:" => match play.queued.pop_front() {
-                Some(said) if matches(text, &said) => {}
-                said => return fail(format!("queued {said:?}, then {:?}", play.queued)),
-            },
-            "! " | "!" => unreachable!("three bytes were split off"),
-            _ => match line.strip_prefix("! ") {
-                Some(direction) => {
-                    let (word, value) = direction.split_once(' ').unwrap_or((direction, ""));
-                    if play.scene.set(word, value) {
-                        play.settings = play.scene.settings();
-                    } else {
-                        play.happen(word, value);
-                    }
-                }
-                None if line.is_empty() || line.starts_with('#') => {}
-                None => return fail("not a line of a transcript".into()),
-            },
+        if let Err(why) = play.check(kind, text, line) {
+            return Err(format!("line {}: {line}\n  {why}", number + 1));
         }
     }
     if !unsent.is_empty() {
@@ -417,7 +409,7 @@ fn stored() -> Stored {
             mailferry::queue::Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let queue = mailferry::queue::open(&settings).await.unwrap();
+            let queue = mailferry::queue::open(&settings, Witness::nobody()).await.unwrap();
             let draft = queue.intake.draft(0).unwrap();
             let intake = mailferry::queue::NewMessage {
                 id: draft.id(),

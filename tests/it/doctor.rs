@@ -7,10 +7,12 @@ use crate::support::token_endpoint::{Step, TokenEndpoint};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mailferry::config::{self, Account, Env, Settings};
+use mailferry::daemon::Observers;
 use mailferry::daemon::Relay;
 use mailferry::doctor::report::Report;
 use mailferry::doctor::send_test::{self, Fate, SendTestError};
 use mailferry::doctor::{LoginKind, Order, configured_login, examine, examine_without_configuration, page};
+use mailferry::fact::Witness;
 use mailferry::http::Limits;
 use mailferry::mail::{QueueId, RelayTime};
 use mailferry::token::{Cloud, Grant, Source};
@@ -167,7 +169,7 @@ async fn a_healthy_smart_host_passes_every_step() {
 async fn a_running_relay_is_seen_at_its_socket_and_its_listener() {
     let host = SmartHost::start().await;
     let practice = Practice::of(&host);
-    let relay = Relay::start(&practice.settings(), vec![]).await.unwrap();
+    let relay = Relay::start(&practice.settings(), vec![], Observers::default()).await.unwrap();
     let seen = practice.transcript().await;
     relay.stop(Duration::from_secs(5)).await;
     assert_eq!(seen.exit_code, 0);
@@ -382,7 +384,7 @@ async fn with_token(step: Step) -> (SmartHost, Transcript) {
         ca_file: Some(endpoint.ca_file.clone()),
         proxy: None,
     };
-    let source = Source::new(settings, Limits::default(), RelayTime::default).unwrap();
+    let source = Source::new(settings, Limits::default(), RelayTime::default, Witness::nobody()).unwrap();
     let login = |_: &Account| LoginKind::Token(source.clone());
     let mut seen = Practice::of(&host).transcript_of(&Order::default(), login).await;
     assert!(!seen.text.contains("hunter2") && !seen.text.contains("signature"));
@@ -439,7 +441,7 @@ async fn tested_through_a_relay(prepare: impl FnOnce(&SmartHost)) -> (Fate, Stri
     let host = SmartHost::start().await;
     prepare(&host);
     let practice = Practice::of(&host);
-    let relay = Relay::start(&practice.settings(), vec![]).await.unwrap();
+    let relay = Relay::start(&practice.settings(), vec![], Observers::default()).await.unwrap();
     let (fate, told) = tested(&practice).await;
     relay.stop(Duration::from_secs(5)).await;
     (fate.unwrap(), told)
@@ -489,7 +491,7 @@ async fn a_test_message_that_nobody_would_take_is_not_sent() {
     assert!(matches!(tested(&practice).await.0, Err(SendTestError::Control(_))), "nothing runs");
 
     let practice = practice.with("from = [\"127.0.0.1\"]", "from = [\"10.0.5.0/24\"]");
-    let relay = Relay::start(&practice.settings(), vec![]).await.unwrap();
+    let relay = Relay::start(&practice.settings(), vec![], Observers::default()).await.unwrap();
     let (fate, _) = tested(&practice).await;
     relay.stop(Duration::from_secs(5)).await;
     assert_eq!(

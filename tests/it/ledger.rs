@@ -2,6 +2,7 @@
 
 use crate::support::relay::{MAILBOX, Site, account, subjects, taken, until};
 use crate::support::smart_host::{Act, At, SmartHost};
+use mailferry::fact::Witness;
 use mailferry::mail::{
     AccountId, Attempt, Cause, ClientName, Envelope, Failure, Progress, QueueId, Recipient, RelayTime, Reply,
     ReversePath, Stage, State, WallTime,
@@ -54,7 +55,7 @@ const NAS: Put = Put {
 
 async fn open(site: &Site) -> Queue {
     let settings = Settings { directory: site.path("queue"), min_free_space_bytes: 0 };
-    until("the queue", async || queue::open(&settings).await.ok()).await
+    until("the queue", async || queue::open(&settings, Witness::nobody()).await.ok()).await
 }
 
 /// Stores the messages in this order, each with the state it is to have; the subject is its place.

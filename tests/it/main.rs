@@ -2,6 +2,7 @@
 //! in `support` once.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "real components in real time")]
 #![allow(unreachable_pub, reason = "one binary")]
 
 mod support;

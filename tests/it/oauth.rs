@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mailferry::config::{self, Env, Settings};
 use mailferry::control::client::Client;
 use mailferry::control::report::{AccountState, Status};
+use mailferry::daemon::Observers;
 use mailferry::daemon::Relay;
 use mailferry::mail::{QueuedMessage, State, WallTime};
 use mailferry::queue::Filter;
@@ -55,7 +56,7 @@ impl Site {
 
     async fn start(&mut self) {
         let settings = self.settings("hunter2");
-        self.relay = Some(Relay::start(&settings, vec![]).await.unwrap());
+        self.relay = Some(Relay::start(&settings, vec![], Observers::default()).await.unwrap());
     }
 
     fn settings(&self, secret: &str) -> Settings {

@@ -1,5 +1,6 @@
 //! What every queue backend promises, a test a promise; run for each backend there is.
 
+use mailferry::fact::Witness;
 use mailferry::mail::{
     AccountId, Attempt, Cause, ClientName, Envelope, Failure, Progress, QueueId, QueuedMessage, Recipient,
     RelayTime, Reply, ReversePath, Stage, State, WallTime,
@@ -18,7 +19,7 @@ type Open = fn(&Path) -> Pin<Box<dyn Future<Output = Queue> + Send>>;
 
 fn sqlite(directory: &Path) -> Pin<Box<dyn Future<Output = Queue> + Send>> {
     let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
-    Box::pin(async move { queue::open(&settings).await.unwrap() })
+    Box::pin(async move { queue::open(&settings, Witness::nobody()).await.unwrap() })
 }
 
 /// A module of tests for each backend.

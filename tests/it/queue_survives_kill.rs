@@ -1,6 +1,7 @@
 //! The promise itself: whatever was acknowledged before a SIGKILL is there after it.
 
 use crate::support::own_process;
+use mailferry::fact::Witness;
 use mailferry::mail::{AccountId, ClientName, Envelope, QueueId, RelayTime, ReversePath, WallTime};
 use mailferry::queue::{self, Filter, Listing, NewMessage, Queue, Settings};
 use std::io::{BufRead, BufReader, Write};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 async fn open(directory: &Path) -> Queue {
     let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
-    queue::open(&settings).await.unwrap()
+    queue::open(&settings, Witness::nobody()).await.unwrap()
 }
 
 /// Commits small and large messages from four tasks for ever, and says each id only after its `Stored`.

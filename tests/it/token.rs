@@ -5,6 +5,7 @@ use crate::support::own_process;
 use crate::support::token_endpoint::{Certificate, Step, TokenEndpoint, refusal, token, token_json};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mailferry::fact::Witness;
 use mailferry::http::{Limits, Proxy};
 use mailferry::mail::RelayTime;
 use mailferry::token::claims::Permission;
@@ -40,8 +41,17 @@ impl Clock {
     }
 
     fn source_within(&self, settings: Settings, limits: Limits) -> Source {
+        self.told(settings, limits, Witness::nobody())
+    }
+
+    fn logged(&self, settings: Settings) -> Source {
+        self.told(settings, Limits::default(), Witness::of_the_log())
+    }
+
+    fn told(&self, settings: Settings, limits: Limits, witness: Witness) -> Source {
         let ms = Arc::clone(&self.0);
-        Source::new(settings, limits, move || RelayTime::from_ms(ms.load(Ordering::SeqCst) * 1000)).unwrap()
+        let now = move || RelayTime::from_ms(ms.load(Ordering::SeqCst) * 1000);
+        Source::new(settings, limits, now, witness).unwrap()
     }
 }
 
@@ -310,7 +320,7 @@ async fn proxy(endpoint: &TokenEndpoint, answer: &'static str) -> (Arc<Proxy>, A
             }
         }
     });
-    (Arc::new(Proxy::new(&address.into(), vec![]).unwrap()), asked)
+    (Arc::new(Proxy::new(&address.into(), &[]).unwrap()), asked)
 }
 
 #[tokio::test]
@@ -349,11 +359,18 @@ async fn an_endpoint_that_is_down_is_a_network_fault() {
     let settings = settings(&endpoint, secret());
     drop(endpoint);
     // The CA file went with the endpoint's directory.
-    assert_eq!(Source::new(settings.clone(), SHORT, RelayTime::default).unwrap_err().key, "ca_file");
+    assert_eq!(
+        Source::new(settings.clone(), SHORT, RelayTime::default, Witness::nobody()).unwrap_err().key,
+        "ca_file"
+    );
     let settings = Settings { ca_file: None, ..settings };
     // Its listener is closed once its task has been dropped.
     tokio::task::yield_now().await;
-    let error = Source::new(settings, SHORT, RelayTime::default).unwrap().token().await.unwrap_err();
+    let error = Source::new(settings, SHORT, RelayTime::default, Witness::nobody())
+        .unwrap()
+        .token()
+        .await
+        .unwrap_err();
     assert_eq!(fault(&error), Fault::Network, "{error}");
 }
 
@@ -418,7 +435,7 @@ async fn a_person_signs_in_by_device_code() {
     ])
     .await;
     let settings = settings(&endpoint, device_code(&endpoint));
-    let mut sign_in = device::begin(settings.clone(), Limits::default()).await.unwrap();
+    let mut sign_in = device::begin(settings.clone(), Limits::default(), Witness::nobody()).await.unwrap();
     assert_eq!(sign_in.user_code, "FJC3A9X4Q");
     assert_eq!(sign_in.verification_uri, "https://microsoft.com/devicelogin");
     assert_eq!(sign_in.expires_in.as_secs(), 900);
@@ -455,18 +472,24 @@ async fn a_sign_in_that_fails_stores_nothing() {
     for (error, number, class) in cases {
         let endpoint = TokenEndpoint::start([code(), refusal(400, error, number)]).await;
         let mut sign_in =
-            device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default()).await.unwrap();
+            device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default(), Witness::nobody())
+                .await
+                .unwrap();
         assert_eq!(sign_in.poll().await.unwrap_err().class(), class, "{error}");
         assert_eq!(stored(&endpoint), None);
     }
     let endpoint = TokenEndpoint::start([code(), token("first")]).await;
     let mut sign_in =
-        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default()).await.unwrap();
+        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default(), Witness::nobody())
+            .await
+            .unwrap();
     assert!(sign_in.poll().await.unwrap_err().to_string().contains("offline_access"));
     let short = CODE.replace("900", "0");
     let endpoint = TokenEndpoint::start([Step::Answer(200, "", short)]).await;
     let mut sign_in =
-        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default()).await.unwrap();
+        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default(), Witness::nobody())
+            .await
+            .unwrap();
     assert_eq!(sign_in.poll().await.unwrap_err().to_string(), "expired_token");
     assert_eq!(endpoint.requests().len(), 1, "a dead code is not asked about");
 }
@@ -474,9 +497,11 @@ async fn a_sign_in_that_fails_stores_nothing() {
 #[tokio::test]
 async fn no_code_without_a_fitting_application() {
     let endpoint = TokenEndpoint::start([refusal(400, "unauthorized_client", 700_016)]).await;
-    let begun = device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default()).await;
+    let begun =
+        device::begin(settings(&endpoint, device_code(&endpoint)), Limits::default(), Witness::nobody())
+            .await;
     assert!(matches!(begun, Err(BeginError::Endpoint(Problem::Refused { .. }))));
-    let begun = device::begin(settings(&endpoint, secret()), Limits::default()).await;
+    let begun = device::begin(settings(&endpoint, secret()), Limits::default(), Witness::nobody()).await;
     assert!(matches!(begun, Err(BeginError::Settings(_))));
 }
 
@@ -629,7 +654,7 @@ async fn no_secret_reaches_the_log() {
     .await;
     let of_mine =
         |grant| Settings { mailbox: "logged@contoso.com".parse().unwrap(), ..settings(&endpoint, grant) };
-    let source = Clock::default().source(of_mine(secret()));
+    let source = Clock::default().logged(of_mine(secret()));
     for _ in 0..2 {
         assert!(source.token().await.is_err());
         source.probe();
@@ -639,7 +664,7 @@ async fn no_secret_reaches_the_log() {
     let device = of_mine(device_code(&endpoint));
     RefreshStore::new(endpoint.directory.path(), &device.mailbox).save(&"refresh-1".into()).unwrap();
     for _ in 0..2 {
-        let _ = Clock::default().source(device.clone()).token().await;
+        let _ = Clock::default().logged(device.clone()).token().await;
     }
     let text = log.text();
     let mine: Vec<&str> = text.lines().filter(|l| l.contains("logged@contoso.com")).collect();

@@ -6,7 +6,8 @@
 
 use super::{Relay, StartError, dispatch_settings, listens, places};
 use crate::config::Settings;
-use crate::mail::AccountId;
+use crate::fact::Witness;
+use crate::mail::{AccountId, Place};
 use crate::queue::{self, Clock, Keep};
 use crate::receive::Listen;
 use crate::token::Grant;
@@ -21,7 +22,7 @@ pub(super) struct InForce {
     pub(super) listen: Vec<receive::Listen>,
     pub(super) receive: receive::Settings,
     pub(super) dispatch: dispatch::Settings,
-    pub(super) places: Vec<(AccountId, String)>,
+    pub(super) places: Vec<(AccountId, Place)>,
     /// History, dead letters.
     pub(super) keep: Keep,
     pub(super) min_free_space_bytes: u64,
@@ -29,11 +30,11 @@ pub(super) struct InForce {
 
 impl InForce {
     /// Reads certificates, keys and CA files.
-    pub(super) fn of(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
+    pub(super) fn of(settings: &Settings, clock: Clock, witness: &Witness) -> Result<Self, StartError> {
         Ok(Self {
             listen: listens(settings)?,
             receive: settings.receive.clone(),
-            dispatch: dispatch_settings(settings, clock)?,
+            dispatch: dispatch_settings(settings, clock, witness)?,
             places: places(settings),
             keep: settings.keep,
             min_free_space_bytes: settings.queue.min_free_space_bytes,
@@ -118,7 +119,7 @@ impl Relay {
     /// A file of the new settings cannot be read or used; nothing is changed then.
     pub async fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, StartError> {
         let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes } =
-            InForce::of(&self.fixed.in_place(new), self.clock())?;
+            InForce::of(&self.fixed.in_place(new), self.clock(), &self.witness)?;
         self.listeners.reload(listen);
         self.receive.send_replace(Arc::new(receive));
         self.queue.health.set_min_free_space(min_free_space_bytes);

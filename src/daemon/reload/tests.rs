@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::config::{self, Env, known_keys};
+use crate::fact::Witness;
 use crate::mail::WallTime;
-use crate::submit::Login;
+use crate::submit::Way;
+use crate::submit::smtp::{Login, Submission};
 use secrecy::ExposeSecret;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -284,7 +286,7 @@ fn shown(it: &InForce) -> String {
     let logins: Vec<_> = dispatch
         .accounts
         .iter()
-        .filter_map(|a| match &a.smart_host.login {
+        .filter_map(|a| match &submission(a).smart_host.login {
             Some(Login::Password { password, .. }) => Some(password.expose_secret()),
             _ => None,
         })
@@ -295,9 +297,14 @@ fn shown(it: &InForce) -> String {
     )
 }
 
+fn submission(account: &dispatch::Account) -> &Submission {
+    let Way::Smtp(submission) = &account.way;
+    submission
+}
+
 fn is_same(one: &InForce, other: &InForce) -> bool {
     let sources = |it: &InForce| -> Vec<_> {
-        it.dispatch.accounts.iter().filter_map(|a| Some(a.oauth.as_ref()?.source.clone())).collect()
+        it.dispatch.accounts.iter().filter_map(|a| a.way.tokens().cloned()).collect()
     };
     let (a, b) = (sources(one), sources(other));
     shown(one) == shown(other) && a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.is_same(b))
@@ -312,7 +319,7 @@ fn every_key_is_taken_by_a_reload_or_named_as_waiting_for_a_restart() {
     std::fs::create_dir(directory.path().join("queue")).unwrap();
     let before = settings(directory.path(), BEFORE);
     let fixed = Fixed::of(&before);
-    let in_force = |new: &Settings| InForce::of(&fixed.in_place(new), clock()).unwrap();
+    let in_force = |new: &Settings| InForce::of(&fixed.in_place(new), clock(), &Witness::nobody()).unwrap();
     let first = in_force(&before);
     assert!(is_same(&first, &in_force(&before)));
     assert!(fixed.waiting(&before).is_empty());
@@ -332,7 +339,7 @@ fn files_of_the_same_name_with_another_content_are_taken() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name);
     let before = settings(directory.path(), BEFORE);
-    let one = InForce::of(&before, clock()).unwrap();
+    let one = InForce::of(&before, clock(), &Witness::nobody()).unwrap();
     for (names, by) in [
         (&["1.secret"] as &[&str], "2.secret"),
         (&["1.crt", "1.key"], "2"),
@@ -344,11 +351,14 @@ fn files_of_the_same_name_with_another_content_are_taken() {
             let from = if by == "2" { name.replace('1', "2") } else { by.to_owned() };
             std::fs::copy(path(&from), path(name)).unwrap();
         }
-        let other = InForce::of(&settings(directory.path(), BEFORE), clock()).unwrap();
+        let other = InForce::of(&settings(directory.path(), BEFORE), clock(), &Witness::nobody()).unwrap();
         for (a, b) in one.dispatch.accounts.iter().zip(&other.dispatch.accounts) {
-            let same = match (&a.oauth, &b.oauth) {
-                (Some(a), Some(b)) => a.source.is_same(&b.source),
-                _ => format!("{:?}", a.trust) == format!("{:?}", b.trust) && shown(&one) == shown(&other),
+            let same = match (a.way.tokens(), b.way.tokens()) {
+                (Some(a), Some(b)) => a.is_same(b),
+                _ => {
+                    let trust = |a| format!("{:?}", submission(a).trust);
+                    trust(a) == trust(b) && shown(&one) == shown(&other)
+                }
             };
             let uses_a_file = a.id.as_str() != "person@contoso.com";
             let of_a_certificate_only = a.id.as_str() == "certificate@contoso.com" && names == ["1.secret"];
@@ -366,8 +376,10 @@ fn a_new_queue_directory_leaves_what_is_in_the_old_one_in_use() {
     let before = settings(directory.path(), BEFORE);
     let new = settings(directory.path(), &with(BEFORE, "queue.directory", r#""another""#));
     let fixed = Fixed::of(&before);
-    let (one, other) =
-        (InForce::of(&before, clock()).unwrap(), InForce::of(&fixed.in_place(&new), clock()).unwrap());
+    let (one, other) = (
+        InForce::of(&before, clock(), &Witness::nobody()).unwrap(),
+        InForce::of(&fixed.in_place(&new), clock(), &Witness::nobody()).unwrap(),
+    );
     assert!(is_same(&one, &other), "a sign-in by device code is looked for where it is");
 }
 
@@ -384,8 +396,8 @@ fn a_file_that_cannot_be_used_any_more_is_told_and_nothing_is_made_ready() {
         let made = try_settings(directory.path(), BEFORE).is_ok();
         assert!(!made, "{name}");
         // Certificates and keys were read with the configuration, authorities are read here.
-        assert_eq!(InForce::of(&before, clock()).is_err(), name == "1.crt", "{name}");
+        assert_eq!(InForce::of(&before, clock(), &Witness::nobody()).is_err(), name == "1.crt", "{name}");
         std::fs::write(&path, saved).unwrap();
     }
-    InForce::of(&before, clock()).unwrap();
+    InForce::of(&before, clock(), &Witness::nobody()).unwrap();
 }

@@ -10,6 +10,7 @@ fn judged(stage: Stage, line: &str) -> Verdict {
 
 /// Every row of the table, as Exchange Online words it.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn each_reply_has_the_verdict_of_the_table() {
     use Stage::{Auth, Connect, Data, Ehlo, FinalDot, Mail, Rcpt, Tls};
     let prx4 = "451 4.7.0 Temporary server error. Please try again later. PRX4 [AM0PR02CA0123.eurprd02.prod.outlook.com]";

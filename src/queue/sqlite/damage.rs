@@ -1,11 +1,19 @@
 //! A disk that changes what was written, page by page: what is damaged is set aside and named, everything else is
 //! delivered, and nothing twice.
 
-use super::tests::open;
+use super::ground::OpenError;
+use super::open::SqliteQueue;
+use super::rebuild::{Rescued, rescue};
+use super::schema::DATABASE;
 use super::tests::*;
-use super::*;
-use crate::mail::State;
+use crate::fact::Witness;
+use crate::mail::{QueueId, RelayTime, State};
+use crate::queue::ledger::{Change, Filter};
+use crate::queue::role::{Health, Notes, Outbox};
+use rusqlite::Connection;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 
 const PAGE: usize = 4096;
 /// With this in the environment every page and frame is tried, which takes a minute.
@@ -78,16 +86,15 @@ async fn send_all(queue: &SqliteQueue) -> BTreeMap<QueueId, usize> {
 
 /// How many of `ids` arrived; none twice, nothing else, and whatever is missing is dead or named as lost.
 async fn check(directory: &Path, ids: &[QueueId], what: &str) -> usize {
-    let lost = crate::events::queue::ROWS_UNREADABLE.get();
-    let queue = open(directory);
+    let (queue, recorder) = open_seen(directory);
     let sent = send_all(&queue).await;
-    let named = crate::events::queue::ROWS_UNREADABLE.get() - lost;
+    let named = unreadable(&recorder).len();
     let dead = queue.list(Filter { state: Some(State::Dead), ..Filter::default() }).await.unwrap();
     queue.close().await;
     assert!(sent.keys().all(|id| ids.contains(id)), "{what}: something delivered long ago came back");
     assert!(sent.values().all(|n| *n == 1), "{what}: {sent:?}");
     let missing = ids.iter().filter(|id| !sent.contains_key(id)).count();
-    let accounted = dead.iter().filter(|m| ids.contains(&m.id)).count() + usize::try_from(named).unwrap();
+    let accounted = dead.iter().filter(|m| ids.contains(&m.id)).count() + named;
     assert!(missing <= accounted, "{what}: {missing} missing, {accounted} named");
     // A start over finds a queue in order.
     open(directory).close().await;
@@ -233,13 +240,12 @@ async fn a_flipped_bit_of_a_row_sets_that_message_aside_and_names_it() {
             database.execute_batch(sql).unwrap();
         }
         drop(database);
-        let named = crate::events::queue::ROWS_UNREADABLE.get();
-        let queue = open(tmp.path());
+        let (queue, recorder) = open_seen(tmp.path());
         let sent = send_all(&queue).await;
         let seen = queue.list(Filter::default()).await.unwrap();
         queue.close().await;
         assert_eq!(sent, BTreeMap::from([(whole, 1)]), "{change}");
-        assert!(crate::events::queue::ROWS_UNREADABLE.get() > named, "{change}");
+        assert!(unreadable(&recorder).contains(&flipped), "{change}");
         assert!(!seen.iter().any(|m| m.id == flipped), "{change}");
     }
 }
@@ -283,7 +289,7 @@ async fn a_database_that_is_gone_is_not_taken_for_a_first_start() {
             "foreign" => Connection::open(&file).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap(),
             _ => {}
         }
-        let refused = SqliteQueue::open(&settings(&directory)).unwrap_err();
+        let refused = SqliteQueue::open(&settings(&directory), Witness::nobody()).unwrap_err();
         assert!(matches!(refused, OpenError::NotOurs { .. }), "{what}: {refused}");
         assert!(refused.hint().contains("queue.db"), "{what}");
     }

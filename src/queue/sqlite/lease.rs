@@ -3,8 +3,10 @@
 //! Invariant: whoever finds a message not leased also sees what became of it; a message that cannot be read is set
 //! aside and named, and those behind it get their turn. Must not know: who sends it, and what comes of it.
 
-use super::Shared;
+use super::content::Stored;
 use super::row;
+use super::shared::Shared;
+use crate::fact::queue::Fact;
 use crate::mail::{AccountId, QueueId, RelayTime, State};
 use crate::queue::body::Body;
 use crate::queue::error::QueueError;
@@ -51,17 +53,15 @@ impl Shared {
                     }
                     Ok(Ok(message)) => {
                         let state = message.state;
-                        crate::events::queue::row_unreadable(
-                            id,
-                            &format!("an index has it, and it is {state:?}"),
-                        );
+                        let error = format!("an index has it, and it is {state:?}");
+                        self.disk.tell(Fact::RowUnreadable { id, error });
                         guard.set_aside();
                         continue;
                     }
                     Err(why) if !is_mended => return Err(why),
                     Ok(Err(why)) | Err(why) => {
                         // It stays where it is until the next start, and those behind it get their turn.
-                        crate::events::queue::row_unreadable(id, &why);
+                        self.disk.tell(Fact::RowUnreadable { id, error: why.to_string() });
                         guard.set_aside();
                         continue;
                     }
@@ -69,12 +69,12 @@ impl Shared {
                 let body = match row::body(conn, &self.disk, &message) {
                     Ok(Some(body)) => body,
                     Ok(None) => {
-                        crate::events::queue::content_missing(id, &"no row");
-                        Body::in_file(Vec::new(), self.disk.path(id), message.size_bytes)
+                        self.disk.tell(Fact::ContentMissing { id, error: "no row".to_owned() });
+                        Body::kept(Vec::new(), Stored { path: self.disk.path(id), len: message.size_bytes })
                     }
                     Err(why) if !is_mended => return Err(why),
                     Err(why) => {
-                        crate::events::queue::content_missing(id, &why);
+                        self.disk.tell(Fact::ContentMissing { id, error: why.to_string() });
                         Body::lost(why.to_string())
                     }
                 };

@@ -4,10 +4,13 @@
 //! leases never wait for it, and keeps no snapshot between two pages. What a step is to change is chosen before and
 //! judged again by the writer. One message that cannot be read hides no other.
 
+use super::ops::{Ops, blocking, mending};
 use super::row::{self, HELD, QUEUED, state_code, to_json};
+use super::schema::DATABASE;
 use super::schema::{self, Use};
+use super::shared::Shared;
 use super::transaction::{Op, Transaction};
-use super::{DATABASE, Ops, Shared, blocking, mending};
+use crate::fact::queue::Fact;
 use crate::mail::{AccountId, Progress, QueueId, QueuedMessage, Recipient, RelayTime, State};
 use crate::queue::body::SMALL_BYTES;
 use crate::queue::error::QueueError;
@@ -59,7 +62,7 @@ pub(super) fn list(
     after: Option<QueueId>,
     is_mended: bool,
 ) -> Result<Page, QueueError> {
-    look(shared, |conn| page(conn, filter, after, PAGE, None, is_mended))
+    look(shared, |conn| page(shared, conn, filter, after, PAGE, None, is_mended))
 }
 
 /// The next step of a change.
@@ -73,7 +76,9 @@ pub(super) async fn change(
 ) -> Result<ChangeStep, QueueError> {
     let choose = |is_mended| {
         let (shared, filter, change) = (Arc::clone(&shared), filter.clone(), change.clone());
-        blocking(move || look(&shared, |conn| page(conn, &filter, after, STEP, Some(&change), is_mended)))
+        blocking(move || {
+            look(&shared, |conn| page(&shared, conn, &filter, after, STEP, Some(&change), is_mended))
+        })
     };
     let Page { messages, unreadable, next } = mending(&ops, choose).await?;
     let ids: Vec<QueueId> = messages.iter().map(|m| m.id).collect();
@@ -143,7 +148,7 @@ pub(super) async fn prune(shared: Arc<Shared>, ops: Arc<Ops>, before: RelayTime)
         after = page.last().copied();
     }
     if passed_over > 0 {
-        crate::events::queue::unreadable_kept(passed_over as u64);
+        shared.disk.tell(Fact::UnreadableKept { count: passed_over as u64 });
     }
     Ok(removed)
 }
@@ -157,6 +162,7 @@ fn look<T>(shared: &Shared, f: impl FnOnce(&Connection) -> Result<T, QueueError>
 }
 
 fn page(
+    shared: &Shared,
     conn: &Connection,
     filter: &Filter,
     after: Option<QueueId>,
@@ -195,7 +201,7 @@ fn page(
                     page.messages.push(message);
                 }
                 Some(Err(why)) => {
-                    crate::events::queue::row_unreadable(id, &why);
+                    shared.disk.tell(Fact::RowUnreadable { id, error: why.to_string() });
                     page.unreadable.push(id);
                 }
                 // Not meant, or named by its id and not there.

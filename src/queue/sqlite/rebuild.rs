@@ -5,14 +5,17 @@
 //! meanwhile: the last one to close a file removes the log of whatever has its name then.
 //! Must not know: what damaged it.
 
+use super::disk::Disk;
 use super::row::{DEAD, HELD, QUEUED, digest};
 use super::salvage::{Row, Salvage, Soundness};
 use super::schema;
+use super::schema::DATABASE;
+use super::shared::Shared;
 use super::store::log_file;
-use super::{DATABASE, Shared};
+use crate::fact::Witness;
+use crate::fact::queue::Fact;
 use crate::files;
 use crate::mail::{QueueId, WallTime};
-use crate::queue::disk::Disk;
 use crate::queue::error::QueueError;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
@@ -83,8 +86,8 @@ impl Mended {
 /// Replaces the database under a running queue. The writer's own connection is closed already.
 pub(super) fn rebuild(shared: &Shared, damage: Damage) -> Result<(), QueueError> {
     let _lists = shared.lists.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut reader = super::lock_of(&shared.reader);
-    let mut checkpointer = super::lock_of(&shared.checkpointer);
+    let mut reader = super::shared::lock_of(&shared.reader);
+    let mut checkpointer = super::shared::lock_of(&shared.checkpointer);
     *reader = None;
     *checkpointer = None;
     replace(&shared.directory, &shared.disk, damage)
@@ -127,7 +130,7 @@ pub(super) fn readable(directory: &Path, look: Look) -> Result<Salvage, QueueErr
 }
 
 fn replace_with(salvage: &Salvage, directory: &Path, disk: &Disk, kept: &Path) -> Result<(), QueueError> {
-    crate::events::queue::damage_found(kept);
+    disk.tell(Fact::DamageFound { kept: kept.to_owned() });
     let unfinished = directory.join(UNFINISHED);
     remove_database(&unfinished)?;
     let found = copy(salvage, &unfinished, disk, kept)?;
@@ -141,11 +144,16 @@ fn replace_with(salvage: &Salvage, directory: &Path, disk: &Disk, kept: &Path) -
     files::sync_directory(directory)?;
     finish(directory)?;
     for id in &found.lost {
-        crate::events::queue::message_lost(*id, kept);
+        disk.tell(Fact::MessageLost { id: *id, kept: kept.to_owned() });
     }
     let lost: String = found.lost.iter().map(|id| format!("{id}\n")).collect();
     files::replace(&kept.join("lost"), lost.as_bytes())?;
-    crate::events::queue::rebuilt(found.messages, found.lost.len(), found.pages, kept);
+    disk.tell(Fact::Rebuilt {
+        messages: found.messages,
+        lost: found.lost.len(),
+        unreadable_pages: found.pages,
+        kept: kept.to_owned(),
+    });
     Ok(())
 }
 
@@ -199,7 +207,7 @@ pub fn rescue(from: &Path, to: &Path) -> Result<Rescued, QueueError> {
     files::make_directory(to)?;
     let queue = to.join("queue");
     files::open_or_make_directory(&queue)?;
-    let disk = Disk::open(&queue, 0)?;
+    let disk = Disk::open(&queue, 0, Witness::nobody())?;
     for entry in std::fs::read_dir(from.join("bodies")).into_iter().flatten().flatten() {
         // One that cannot be read is told by its message, which has no content then.
         if let Ok(mut body) = files::open(&entry.path()) {
@@ -375,7 +383,7 @@ fn give_up_undone(conn: &Connection, disk: &Disk) -> Result<(), QueueError> {
             digest(id, &account, DEAD, &path, &recipients),
             WallTime::now().as_ms()
         ])?;
-        crate::events::queue::content_missing(id, &said);
+        disk.tell(Fact::ContentMissing { id, error: said.to_string() });
     }
     Ok(())
 }

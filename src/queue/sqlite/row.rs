@@ -1,8 +1,10 @@
 //! Between rows and values.
 
+use super::content::Stored;
+use super::disk::Disk;
+use crate::fact::queue::Fact;
 use crate::mail::{AccountId, Attempt, ClientName, QueueId, QueuedMessage, RelayTime, State, WallTime};
 use crate::queue::body::Body;
-use crate::queue::disk::Disk;
 use crate::queue::error::QueueError;
 use crate::queue::message::{NewMessage, pending};
 use rusqlite::ffi::{SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
@@ -200,14 +202,14 @@ pub(super) fn body(
     if let Some(content) = content {
         let body = Body::in_memory(head, content).expecting(digest);
         if !body.is_sound() {
-            crate::events::queue::content_damaged(id);
+            disk.tell(Fact::ContentDamaged { id });
         }
         return Ok(Some(body));
     }
     let len = message.size_bytes.saturating_sub(head.len() as u64);
     let path = disk.path(id);
     if let Err(error) = std::fs::metadata(&path) {
-        crate::events::queue::content_missing(id, &error);
+        disk.tell(Fact::ContentMissing { id, error: error.to_string() });
     }
-    Ok(Some(Body::in_file(head, path, len).expecting(digest)))
+    Ok(Some(Body::kept(head, Stored { path, len }).expecting(digest)))
 }

@@ -6,6 +6,9 @@ use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
 
+/// In the queue's directory.
+pub(super) const DATABASE: &str = "queue.db";
+
 /// Each step leads from the version of its index to the next.
 ///
 /// `message` and `body` are apart so that settling a message rewrites a small row. `ready` and `deferred` hold
@@ -14,7 +17,7 @@ use std::time::Duration;
 ///
 /// `finished` is `finished_at` on the relay's clock; rows of version 1 count as finished at the upgrade. They get it
 /// as the column's default, so that a large history is not written anew, which would take room a full disk has not.
-const MIGRATIONS: [&str; 3] = [FIRST, FINISHED, DIGESTS];
+pub(super) const MIGRATIONS: [&str; 3] = [FIRST, FINISHED, DIGESTS];
 
 const FIRST: &str = "
     CREATE TABLE message (
@@ -117,7 +120,7 @@ pub(super) fn version(conn: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Brings the file up to `VERSION`, a transaction a step.
-pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<()> {
+pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<Option<usize>> {
     let from = usize::try_from(version(conn)?).unwrap_or(0);
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(from) {
         let relay_ms: i64 = match step {
@@ -127,19 +130,17 @@ pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<()> {
         let sql = sql.replace(RELAY_MS, &relay_ms.to_string());
         conn.execute_batch(&format!("BEGIN IMMEDIATE; {sql} PRAGMA user_version = {}; COMMIT;", step + 1))?;
     }
-    if (1..MIGRATIONS.len()).contains(&from) {
-        crate::events::queue::upgraded(from, MIGRATIONS.len());
-    }
-    Ok(())
+    Ok(Some(from).filter(|from| (1..MIGRATIONS.len()).contains(from)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fact::Witness;
     use crate::mail::{RelayTime, State};
     use crate::queue::role::{Health, Ledger};
     use crate::queue::settings::Settings;
-    use crate::queue::sqlite::SqliteQueue;
+    use crate::queue::sqlite::open::SqliteQueue;
 
     /// A queue as version 0.1 left it: its clock at `relay_ms`, and a message in every state.
     fn of_version_1(directory: &Path, relay_ms: i64) {
@@ -162,7 +163,7 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         of_version_1(tmp.path(), 1_000_000);
         let settings = Settings { directory: tmp.path().to_owned(), min_free_space_bytes: 0 };
-        let (queue, clock) = SqliteQueue::open(&settings).unwrap();
+        let (queue, clock) = SqliteQueue::open(&settings, Witness::nobody()).unwrap();
         assert!(clock.now() >= RelayTime::from_ms(1_000_000));
         let finished = async |state, before| {
             let found = queue.finished(state, RelayTime::from_ms(before), None).await.unwrap();
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(queue.prune(RelayTime::from_ms(1_000_000)).await.unwrap(), 0);
         assert_eq!(queue.prune(RelayTime::from_ms(1_000_001)).await.unwrap(), 1);
         queue.close().await;
-        let (queue, _) = SqliteQueue::open(&settings).unwrap();
+        let (queue, _) = SqliteQueue::open(&settings, Witness::nobody()).unwrap();
         assert_eq!(queue.totals().await.unwrap().len(), 3, "and the next start changes nothing more");
     }
 }

@@ -1,12 +1,27 @@
 //! The table of `sqlite`, a test a row, and what a failing or full disk does.
 
-use super::*;
-use crate::mail::{ClientName, Envelope, Progress, QueuedMessage, Recipient, Reply, ReversePath};
-use crate::queue::disk::Step;
-use crate::queue::lease::Destination;
-use crate::queue::ledger::{Changing, Listing};
+use super::disk::Step;
+use super::ground::OpenError;
+use super::open::SqliteQueue;
+use super::schema::{self, DATABASE};
+use crate::fact::{Fact, Recorder, Witness, queue};
+use crate::mail::{
+    AccountId, ClientName, Envelope, Progress, QueueId, QueuedMessage, Recipient, RelayTime, Reply,
+    ReversePath, State, WallTime,
+};
+use crate::queue::error::QueueError;
+use crate::queue::lease::{Destination, Lease, Next, Settlement};
+use crate::queue::ledger::{Change, Filter};
+use crate::queue::message::{NewMessage, Notice, Stored};
+use crate::queue::role::{Health, Ids, Intake, Ledger, Outbox};
+use crate::queue::settings::Settings;
+use crate::queue::walk::{Changing, Listing};
+use rusqlite::Connection;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 pub(super) const LARGE: usize = 100_000;
@@ -41,7 +56,23 @@ pub(super) fn settings(directory: &Path) -> Settings {
 }
 
 pub(super) fn open(directory: &Path) -> Arc<SqliteQueue> {
-    SqliteQueue::open(&settings(directory)).unwrap().0
+    SqliteQueue::open(&settings(directory), Witness::nobody()).unwrap().0
+}
+
+/// The same, and what it tells.
+pub(super) fn open_seen(directory: &Path) -> (Arc<SqliteQueue>, Arc<Recorder>) {
+    let (recorder, witness) = Recorder::new();
+    (SqliteQueue::open(&settings(directory), witness).unwrap().0, recorder)
+}
+
+/// Of which messages it was told that their row cannot be read, or was lost.
+pub(super) fn unreadable(recorder: &Recorder) -> Vec<QueueId> {
+    let seen = recorder.take();
+    let of = |fact: &Fact| match fact {
+        Fact::Queue(queue::Fact::RowUnreadable { id, .. } | queue::Fact::MessageLost { id, .. }) => Some(*id),
+        _ => None,
+    };
+    seen.iter().filter_map(of).collect()
 }
 
 pub(super) fn account() -> AccountId {
@@ -388,7 +419,7 @@ async fn below_min_free_space_mail_is_refused_and_leases_are_settled() {
     let id = commit(&queue, 1).await.unwrap();
     queue.close().await;
     let full = Settings { min_free_space_bytes: u64::MAX, ..settings(tmp.path()) };
-    let (queue, _) = SqliteQueue::open(&full).unwrap();
+    let (queue, _) = SqliteQueue::open(&full, Witness::nobody()).unwrap();
     assert!(matches!(queue.draft(0), Err(QueueError::Full(_))));
     assert_eq!(queue.free_bytes(), 0);
     let leased = lease(&queue).await.unwrap();
@@ -402,7 +433,7 @@ async fn below_min_free_space_mail_is_refused_and_leases_are_settled() {
 async fn one_directory_has_one_queue() {
     let tmp = tempfile::tempdir().unwrap();
     let queue = open(tmp.path());
-    assert!(matches!(SqliteQueue::open(&settings(tmp.path())), Err(OpenError::Locked(_))));
+    assert!(matches!(SqliteQueue::open(&settings(tmp.path()), Witness::nobody()), Err(OpenError::Locked(_))));
     queue.close().await;
     open(tmp.path()).close().await;
 }
@@ -413,7 +444,7 @@ async fn a_queue_of_a_later_version_is_refused() {
     open(tmp.path()).close().await;
     let conn = Connection::open(tmp.path().join(DATABASE)).unwrap();
     conn.pragma_update(None, "user_version", 99).unwrap();
-    let refused = SqliteQueue::open(&settings(tmp.path())).unwrap_err();
+    let refused = SqliteQueue::open(&settings(tmp.path()), Witness::nobody()).unwrap_err();
     assert!(matches!(refused, OpenError::Newer { found: 99, known: schema::VERSION }));
     assert!(refused.hint().contains("later one"));
 }
@@ -451,13 +482,14 @@ async fn what_root_makes_in_the_directory_of_another_user_is_that_users() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_whose_file_is_gone_is_leased_and_its_body_says_so() {
     let tmp = tempfile::tempdir().unwrap();
-    let queue = open(tmp.path());
+    let (queue, recorder) = open_seen(tmp.path());
     let id = commit(&queue, LARGE).await.unwrap();
     std::fs::remove_file(queue.shared.disk.path(id)).unwrap();
-    let alarms = crate::events::queue::CONTENTS_MISSING.get();
+    recorder.take();
     let leased = lease(&queue).await.unwrap();
     assert!(leased.body.open().await.is_err());
-    assert!(crate::events::queue::CONTENTS_MISSING.get() > alarms);
+    let error = "No such file or directory (os error 2)".to_owned();
+    assert_eq!(recorder.take(), [queue::Fact::ContentMissing { id, error }.into()]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -601,16 +633,15 @@ async fn a_really_full_disk_refuses_mail_records_deliveries_and_recovers() {
 #[tokio::test]
 async fn a_row_that_cannot_be_read_is_an_alarm_and_holds_up_nobody() {
     let directory = tempfile::tempdir().unwrap();
-    let queue = open(directory.path());
+    let (queue, recorder) = open_seen(directory.path());
     let damaged = commit(&queue, 10).await.unwrap();
     let whole = commit(&queue, 10).await.unwrap();
     Connection::open(directory.path().join(DATABASE))
         .unwrap()
         .execute("UPDATE message SET recipients = '[{' WHERE id = ?1", [damaged.number()])
         .unwrap();
-    let before = crate::events::queue::ROWS_UNREADABLE.get();
     assert_eq!(lease(&queue).await.unwrap().message.id, whole);
-    assert!(crate::events::queue::ROWS_UNREADABLE.get() > before);
+    assert_eq!(unreadable(&recorder), [damaged]);
     let listed = queue.list(Filter::default()).await.unwrap();
     assert_eq!(listed.iter().map(|m| m.id).collect::<Vec<_>>(), [whole]);
     assert_eq!(queue.totals().await.unwrap()[0].messages, 2, "it is still there");

@@ -3,11 +3,13 @@
 //! Invariant: nothing here is visible or answered before `COMMIT` returned; the counters of `total` and the turns
 //! change in the same transaction as the rows they speak of.
 
+use super::content::Sealed;
 use super::rebuild::Damage;
 use super::row::{DEAD, DELIVERED, Entry, QUEUED, digest_of, load, state_code, to_json};
-use super::{Shared, turns::Turns};
+use super::shared::Shared;
+use super::turns::Turns;
+use crate::fact::queue::Fact;
 use crate::mail::{AccountId, Attempt, Progress, QueueId, QueuedMessage, RelayTime, Stage, State, WallTime};
-use crate::queue::body::Sealed;
 use crate::queue::error::QueueError;
 use crate::queue::lease::{Destination, Lease, Settlement};
 use crate::queue::ledger::{Change, ChangeStep, Filter};
@@ -319,7 +321,7 @@ impl<'a> Transaction<'a> {
         if changed != 1 {
             // Lost to damage, or taken away by another program: there is nothing to record it in, and nothing that
             // could be sent again. It must not keep the others of its batch from theirs.
-            crate::events::queue::settled_without_row(message.id);
+            self.shared.disk.tell(Fact::SettledWithoutRow { id: message.id });
             return Ok(false);
         }
         if let Some(attempt) = &s.attempt {
@@ -427,7 +429,10 @@ pub(super) fn record_interrupted(
     });
     let done = noted.and_then(|()| Ok(conn.execute_batch("COMMIT")?));
     match &done {
-        Ok(()) => interrupted.into_iter().for_each(crate::events::queue::hand_over_interrupted),
+        Ok(()) => {
+            let told = |id| shared.disk.tell(Fact::HandOverInterrupted { id });
+            interrupted.into_iter().for_each(told);
+        }
         Err(_) => drop(conn.execute_batch("ROLLBACK")),
     }
     done

@@ -3,8 +3,10 @@
 //! Invariant: nothing here is needed for a message to be safe, and a failure here loses nothing.
 
 use super::row::DELIVERED;
+use super::schema::DATABASE;
 use super::schema::{Use, connect};
-use super::{DATABASE, Shared, lock_of};
+use super::shared::{Shared, lock_of};
+use crate::fact::queue::Fact;
 use crate::mail::QueueId;
 use crate::queue::error::QueueError;
 use rusqlite::{Connection, OptionalExtension};
@@ -23,7 +25,7 @@ pub(super) enum Chore {
 /// Works until the writer is gone.
 pub(super) fn run(shared: &Shared, chores: &Receiver<Chore>, first_id: QueueId) {
     if let Err(error) = with_connection(shared, |conn| tidy(shared, conn, first_id)) {
-        crate::events::queue::tidying_failed(&error);
+        shared.disk.tell(Fact::TidyingFailed { error: error.to_string() });
     }
     while let Ok(first) = chores.recv() {
         let mut gone = Vec::new();
@@ -36,7 +38,7 @@ pub(super) fn run(shared: &Shared, chores: &Receiver<Chore>, first_id: QueueId) 
         }
         shared.disk.remove(&gone);
         if is_due && let Err(error) = with_connection(shared, checkpoint) {
-            crate::events::queue::checkpoint_failed(&error);
+            shared.disk.tell(Fact::CheckpointFailed { error: error.to_string() });
             // Whatever did not reach the disk, the writer finds out before it builds upon it.
             shared.is_suspect.store(true, Ordering::Release);
         }
@@ -94,23 +96,27 @@ fn tidy(shared: &Shared, conn: &Connection, first_id: QueueId) -> Result<(), Que
         match state {
             Some(DELIVERED) => delivered.push(*id),
             // Its row is damaged, and the content is all there is.
-            Some(_) => crate::events::queue::content_missing(*id, &"no row names the file"),
+            Some(_) => {
+                let error = "no row names the file".to_owned();
+                shared.disk.tell(Fact::ContentMissing { id: *id, error });
+            }
             // A 250 may have been given for it on a disk that lost the row since.
             None => {
                 shared.disk.move_aside(*id)?;
-                crate::events::queue::unclaimed(*id, shared.disk.unclaimed());
+                let directory = shared.disk.unclaimed().to_owned();
+                shared.disk.tell(Fact::Unclaimed { id: *id, directory });
             }
         }
     }
     shared.disk.remove(&delivered);
     let left = (parts + delivered.len()) as u64;
     if left > 0 {
-        crate::events::queue::orphans_removed(left);
+        shared.disk.tell(Fact::OrphansRemoved { count: left });
     }
     for id in rows.difference(&files).filter(|id| **id < first_id) {
         let is_there = conn.prepare_cached("SELECT 1 FROM body WHERE id = ?1")?.exists([id.number()])?;
         if is_there && !shared.disk.path(*id).exists() {
-            crate::events::queue::content_missing(*id, &"no such file");
+            shared.disk.tell(Fact::ContentMissing { id: *id, error: "no such file".to_owned() });
         }
     }
     Ok(())

@@ -5,12 +5,14 @@
 //! the database does not take is kept beside it. A disk that does not confirm even that is given up, before anything
 //! more is acknowledged.
 
+use super::disk::Step;
+use super::held_over;
 use super::rebuild::{self, Damage, Mended};
+use super::shared::Shared;
 use super::store;
 use super::transaction::{Op, Outcome, Transaction};
 use super::upkeep::Chore;
-use super::{Shared, held_over};
-use crate::queue::disk::Step;
+use crate::fact::queue::Fact;
 use crate::queue::error::QueueError;
 use rusqlite::Connection;
 use std::sync::Arc;
@@ -134,7 +136,7 @@ impl Writer {
     fn make_room(&mut self, batch: Vec<Op>, why: &str) {
         let (intake, rest) = batch.into_iter().partition::<Vec<_>, _>(Op::is_intake);
         intake.into_iter().for_each(|op| op.answer(Err(QueueError::Full(why.to_owned()))));
-        self.shared.disk.space.release_ballast();
+        self.shared.disk.release_ballast();
         match self.attempt(&rest) {
             Ok(outcomes) => answer(rest, outcomes),
             Err(error) => rest.into_iter().for_each(|op| self.settle_beside(op, &error)),
@@ -168,7 +170,8 @@ impl Writer {
             Op::Settle { lease, settlement, notices, reply } => {
                 match held_over::keep(&self.shared.directory, &lease.message, &settlement) {
                     Ok(()) => {
-                        crate::events::queue::settled_beside(lease.message.id, error);
+                        let (id, error) = (lease.message.id, error.to_string());
+                        self.shared.disk.tell(Fact::SettledBeside { id, error });
                         self.shared.hand_overs.end(lease.message.id);
                         lease.set_aside();
                         self.is_behind = true;
@@ -196,7 +199,7 @@ impl Writer {
                 Ok(()) => {
                     self.conn = Some(conn);
                     self.shared.leased().remove(&id);
-                    crate::events::queue::settled_after_all(id);
+                    self.shared.disk.tell(Fact::SettledAfterAll { id });
                 }
                 Err(error) => drop(self.failed(conn, error)),
             }
@@ -213,7 +216,7 @@ impl Writer {
         match rebuild::rebuild(&self.shared, damage) {
             Ok(()) => self.is_behind = true,
             Err(error) => {
-                crate::events::queue::rebuild_failed(&error);
+                self.shared.disk.tell(Fact::RebuildFailed { error: error.to_string() });
                 // It has been waited for already.
                 if let QueueError::Unreadable(why) = error {
                     self.shared.disk.give_up(&format!("the queue cannot be read: {why}"));
@@ -226,8 +229,8 @@ impl Writer {
     fn reindex(&mut self) {
         let Some(conn) = &self.conn else { return };
         match conn.execute_batch("REINDEX") {
-            Ok(()) => crate::events::queue::reindexed(),
-            Err(error) => crate::events::queue::rebuild_failed(&error),
+            Ok(()) => self.shared.disk.tell(Fact::Reindexed),
+            Err(error) => self.shared.disk.tell(Fact::RebuildFailed { error: error.to_string() }),
         }
     }
 
@@ -242,12 +245,12 @@ impl Writer {
             Some(conn) if !is_suspect => return Ok(conn),
             old => old,
         };
-        let error = match store::renew(&self.shared, old) {
+        let error = match store::renew(&self.shared.directory, &self.shared.frames, old) {
             Err(QueueError::Broken(why)) if self.shared.disk.space.is_exhausted() => QueueError::Full(why),
             Err(error) => error,
             renewed => return renewed,
         };
-        crate::events::queue::transaction_failed(&error);
+        self.shared.disk.tell(Fact::TransactionFailed { error: error.to_string() });
         if matches!(error, QueueError::Full(_)) {
             return Err(error);
         }
@@ -283,7 +286,7 @@ impl Writer {
                 arrivals.iter().for_each(|account| shared.ring(account));
                 self.after(emptied);
                 self.failed_in_a_row = 0;
-                crate::events::queue::committed();
+                shared.disk.tell(Fact::Committed);
                 if saves_clock {
                     self.clock_saved = Instant::now();
                 }
@@ -308,7 +311,7 @@ impl Writer {
             self.failed_in_a_row += 1;
             self.shared.disk.transactions_failed(self.failed_in_a_row, &error);
         } else if Damage::of(&error).is_some() {
-            crate::events::queue::transaction_failed(&error);
+            self.shared.disk.tell(Fact::TransactionFailed { error: error.to_string() });
         }
         error
     }
@@ -354,7 +357,8 @@ impl Writer {
     fn watch_log(&mut self, frames: i64) {
         let is_full = frames >= FULL_FRAMES && !self.empty_log();
         if self.shared.disk.space.set_log_full(is_full) && is_full {
-            crate::events::queue::log_kept(u64::try_from(frames).unwrap_or(0) * PAGE_BYTES);
+            let size_bytes = u64::try_from(frames).unwrap_or(0) * PAGE_BYTES;
+            self.shared.disk.tell(Fact::LogKept { size_bytes });
         }
     }
 
@@ -403,7 +407,7 @@ impl Writer {
 
     /// A log or a database that a sync failed on is not built upon.
     fn distrust(&mut self, error: &QueueError) {
-        crate::events::queue::checkpoint_failed(error);
+        self.shared.disk.tell(Fact::CheckpointFailed { error: error.to_string() });
         match error {
             QueueError::Damaged(_) => self.mend(Damage::Wrong),
             QueueError::Unreadable(_) => self.mend(Damage::Unreadable),

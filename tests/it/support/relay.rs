@@ -13,6 +13,7 @@ use mailferry::control::client::Client;
 use mailferry::control::report::{
     AccountState, AccountStatus, Action, ChangeRequest, Message, Select, Shown,
 };
+use mailferry::daemon::Observers;
 use mailferry::daemon::{Relay, StartError};
 use mailferry::mail::{QueueId, State};
 use std::io;
@@ -134,7 +135,7 @@ impl Site {
     }
 
     pub async fn try_start(&self) -> Result<Running, StartError> {
-        let relay = Relay::start(&self.settings(), vec![]).await?;
+        let relay = Relay::start(&self.settings(), vec![], Observers::default()).await?;
         let address = relay.addresses()[0];
         Ok(Running { relay, address, admin: self.admin() })
     }

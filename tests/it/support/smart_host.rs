@@ -412,28 +412,22 @@ impl Dialogue {
             let line = self.line().await?;
             let upper = line.to_ascii_uppercase();
             if upper.starts_with("EHLO") {
-                let lines = if self.in_tls { &self.shared.in_tls } else { &self.shared.in_clear };
-                let usual =
-                    lines.iter().fold("250-smart.host.example Hello".to_owned(), |t, l| t + "\r\n250-" + l);
-                let usual = usual + "\r\n250 OK";
-                self.answer(if self.in_tls { &At::EhloInTls } else { &At::Ehlo }, &usual).await?;
+                self.hello().await?;
             } else if upper == "STARTTLS" {
                 if self.answer(&At::StartTls, "220 2.0.0 SMTP server ready").await? {
                     self.flush().await?;
                     self.input.clear();
                     self.shake_hands().await?;
                 }
-            } else if let Some(response) = upper.strip_prefix("AUTH XOAUTH2 ") {
-                self.shared.note(|r| r.login_attempts += 1);
-                let response = line[line.len() - response.len()..].to_owned();
-                if !self.is_good_token(&response) {
-                    self.refuse_token().await?;
-                } else {
-                    self.auth("XOAUTH2").await?;
-                }
             } else if let Some(rest) = upper.strip_prefix("AUTH ") {
                 self.shared.note(|r| r.login_attempts += 1);
-                self.auth(rest).await?;
+                match rest.strip_prefix("XOAUTH2 ") {
+                    Some(response) if !self.is_good_token(&line[line.len() - response.len()..]) => {
+                        self.refuse_token().await?;
+                    }
+                    Some(_) => self.auth("XOAUTH2").await?,
+                    None => self.auth(rest).await?,
+                }
             } else if upper.starts_with("MAIL FROM:") {
                 if self.answer(&At::Mail, "250 2.1.0 Sender OK").await? {
                     mail = Some(line["MAIL FROM:".len()..].to_owned());
@@ -478,6 +472,14 @@ impl Dialogue {
                 self.say("500 5.3.3 Unrecognized command");
             }
         }
+    }
+
+    async fn hello(&mut self) -> Result<(), Over> {
+        let lines = if self.in_tls { &self.shared.in_tls } else { &self.shared.in_clear };
+        let usual = lines.iter().fold("250-smart.host.example Hello".to_owned(), |t, l| t + "\r\n250-" + l);
+        let usual = usual + "\r\n250 OK";
+        self.answer(if self.in_tls { &At::EhloInTls } else { &At::Ehlo }, &usual).await?;
+        Ok(())
     }
 
     fn is_good_token(&self, response: &str) -> bool {
@@ -607,19 +609,7 @@ impl Dialogue {
                         self.fill().await?;
                     }
                 }
-                // What has arrived is left unread: at a close the system itself makes a reset of it.
-                let socket = self.socket.take().filter(|_| ending != Ending::Close);
-                match (socket, ending) {
-                    (Some(socket), Ending::Reset) => {
-                        socket.set_linger(Some(Duration::ZERO)).expect("a socket takes options");
-                    }
-                    (Some(socket), _) => {
-                        let _ = socket.shutdown(std::net::Shutdown::Both);
-                    }
-                    (None, _) => {
-                        let _ = self.stream.shutdown().await;
-                    }
-                }
+                self.end(ending).await;
                 Err(Over)
             }
             Some(Act::Wait(time)) => {
@@ -627,6 +617,22 @@ impl Dialogue {
                 tokio::time::sleep(time).await;
                 self.say(usual);
                 Ok(positive(usual))
+            }
+        }
+    }
+
+    /// What has arrived is left unread: at a close the system itself makes a reset of it.
+    async fn end(&mut self, ending: Ending) {
+        let socket = self.socket.take().filter(|_| ending != Ending::Close);
+        match (socket, ending) {
+            (Some(socket), Ending::Reset) => {
+                socket.set_linger(Some(Duration::ZERO)).expect("a socket takes options");
+            }
+            (Some(socket), _) => {
+                let _ = socket.shutdown(std::net::Shutdown::Both);
+            }
+            (None, _) => {
+                let _ = self.stream.shutdown().await;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The real queue in a directory of its own, with an eye on what the receiver commits to it.
 
 use futures_util::future::FutureExt;
+use mailferry::fact::Witness;
 use mailferry::mail::QueueId;
 use mailferry::queue::{self, Done, Draft, Ids, Intake, NewMessage, Queue, QueueError, Settings, Stored};
 use std::sync::{Arc, Mutex};
@@ -27,7 +28,7 @@ impl WatchedQueue {
     async fn watching(gate: Option<Arc<Semaphore>>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
-        let real = queue::open(&settings).await.unwrap();
+        let real = queue::open(&settings, Witness::nobody()).await.unwrap();
         let intakes = Arc::default();
         let eye = Eye { intake: Arc::clone(&real.intake), intakes: Arc::clone(&intakes), gate };
         Self { watched: Queue { intake: Arc::new(eye), ..real }, intakes, _directory: directory }

@@ -7,7 +7,7 @@
 use super::Login;
 use super::capabilities::Capabilities;
 use super::channel::Channel;
-use crate::events;
+use crate::fact::{Witness, submit::Fact};
 use crate::mail::{Cause, Reply};
 use base64::Engine;
 use mail_send::Credentials;
@@ -30,6 +30,7 @@ pub(super) async fn sign_in(
     login: &Login,
     host: &str,
     patience: Duration,
+    witness: &Witness,
 ) -> Result<(), Cause> {
     match login {
         Login::Password { user, password } => {
@@ -38,7 +39,7 @@ pub(super) async fn sign_in(
         }
         Login::Token { user, token } => {
             let credentials = Credentials::new_xoauth2(user.as_str(), token.expose());
-            with_token(channel, capabilities, &credentials, host, patience).await
+            with_token(channel, capabilities, &credentials, host, patience, witness).await
         }
     }
 }
@@ -51,6 +52,7 @@ async fn with_token(
     credentials: &Credentials<&str>,
     host: &str,
     patience: Duration,
+    witness: &Witness,
 ) -> Result<(), Cause> {
     if !capabilities.has_auth("XOAUTH2") {
         return Err(Cause::NoAuth);
@@ -59,7 +61,7 @@ async fn with_token(
     channel.write(command.as_bytes(), patience).await?;
     let mut reply = channel.reply(patience).await?;
     if reply.code == 334 {
-        events::submit::token_challenged(host, &challenge(&reply));
+        witness.tell(Fact::TokenChallenged { host: host.to_owned(), json: challenge(&reply) });
         channel.write(b"\r\n", patience).await?;
         reply = channel.reply(patience).await?;
     }

@@ -7,7 +7,7 @@
 use super::capabilities::Capabilities;
 use super::channel::Channel;
 use super::{SmartHost, Tls, login};
-use crate::events;
+use crate::fact::{Witness, submit::Fact};
 use crate::mail::{Cause, Failure, Mailbox, Reply, Stage};
 use crate::tls::Trust;
 use mail_send::SmtpClient;
@@ -82,8 +82,13 @@ impl Connection {
     /// # Errors
     /// Whatever stopped it, with the stage it had come to. A login with `Tls::Off` is refused at `Stage::Tls`
     /// before a packet is sent.
-    pub async fn open(host: &SmartHost, trust: &Trust, address: SocketAddr) -> Result<Self, Failure> {
-        Self::open_watched(host, trust, address, &mut |_| {}).await
+    pub async fn open(
+        host: &SmartHost,
+        trust: &Trust,
+        address: SocketAddr,
+        witness: &Witness,
+    ) -> Result<Self, Failure> {
+        Self::open_watched(host, trust, address, witness, &mut |_| {}).await
     }
 
     /// As `open`, showing what it comes by on the way.
@@ -94,6 +99,7 @@ impl Connection {
         host: &SmartHost,
         trust: &Trust,
         address: SocketAddr,
+        witness: &Witness,
         watch: &mut (dyn FnMut(Seen<'_>) + Send),
     ) -> Result<Self, Failure> {
         if host.login.is_some() && host.tls == Tls::Off {
@@ -123,12 +129,17 @@ impl Connection {
             watch(Seen::Announced { capabilities: &capabilities, in_tls: true });
         }
         if let Some(login) = &host.login {
-            login::sign_in(&mut channel, &capabilities, login, &host.host, host.command_timeout)
+            login::sign_in(&mut channel, &capabilities, login, &host.host, host.command_timeout, witness)
                 .await
                 .map_err(at(Stage::Auth))?;
             watch(Seen::SignedIn);
         }
-        events::submit::connected(&host.host, address, channel.tls().as_deref(), host.login.is_some());
+        witness.tell(Fact::Connected {
+            host: host.host.clone(),
+            address,
+            tls: channel.tls(),
+            signed_in: host.login.is_some(),
+        });
         Ok(Self {
             channel,
             capabilities,

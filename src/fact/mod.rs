@@ -1,0 +1,92 @@
+//! What happens, told once: a fact is a value, and whoever wants to know of it is an observer.
+//!
+//! Invariant: the same fact has the same words in the journal, in `status` and in the documentation; peer text is
+//! escaped when it is shown; no secret ever arrives here. An observer never blocks and never fails its teller. There is
+//! nothing that whoever does not hold a `Witness` could tell or count. Must not know: who is listening.
+//!
+//! Each room's facts have a file with all that is to be said of them, in matches without a rest: name, words, line,
+//! counts. A new fact compiles once it has them.
+
+mod journal;
+pub mod queue;
+pub mod submit;
+mod tally;
+pub mod token;
+mod witness;
+
+pub use journal::Journal;
+pub use tally::{Family, Kind, Series, Sum, Tally};
+#[cfg(test)]
+pub(crate) use witness::Recorder;
+pub use witness::{At, Observer, Witness};
+
+use std::fmt;
+
+/// Anything that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// In the queue.
+    Queue(queue::Fact),
+    /// With access tokens, and the credentials they are got with.
+    Token(token::Fact),
+    /// On a connection to a smart host.
+    Submit(submit::Fact),
+}
+
+macro_rules! each {
+    ($self:expr, $fact:ident => $what:expr) => {
+        match $self {
+            Fact::Queue($fact) => $what,
+            Fact::Token($fact) => $what,
+            Fact::Submit($fact) => $what,
+        }
+    };
+}
+
+impl Fact {
+    /// Its name: snake_case, stable, for scripts; `event` in the journal.
+    pub fn event(&self) -> &'static str {
+        each!(self, fact => fact.event())
+    }
+
+    /// Whether only who asked for everything wants to hear it.
+    pub fn is_detail(&self) -> bool {
+        each!(self, fact => fact.is_detail())
+    }
+
+    /// What follows its line: what it means, what to do, where more is said; each a line.
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Token(fact) => fact.hints(),
+            Self::Queue(_) | Self::Submit(_) => vec![],
+        }
+    }
+}
+
+/// Its words, in one line.
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        each!(self, fact => fact.fmt(f))
+    }
+}
+
+macro_rules! from {
+    ($($room:ident: $variant:ident),*) => {
+        $(impl From<$room::Fact> for Fact {
+            fn from(fact: $room::Fact) -> Self {
+                Self::$variant(fact)
+            }
+        })*
+    };
+}
+
+from!(queue: Queue, token: Token, submit: Submit);
+
+fn in_ms(d: std::time::Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whole seconds, for people.
+fn in_words(d: std::time::Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(std::time::Duration::from_secs(d.as_secs()))
+}

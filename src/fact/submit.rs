@@ -1,0 +1,127 @@
+//! Facts of `submit`.
+
+use super::tally::{Add, Family, Kind, Value};
+use crate::mail::{Escaped, Failure, QueueId};
+use std::fmt;
+use std::net::SocketAddr;
+use tracing::{debug, warn};
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// The smart host is ready for mail.
+    Connected {
+        /// Which.
+        host: String,
+        /// Where.
+        address: SocketAddr,
+        /// Version and cipher suite; none: in the clear.
+        tls: Option<String>,
+        /// Whether there was a login.
+        signed_in: bool,
+    },
+    /// The smart host says why it will not take an access token, before it refuses it.
+    TokenChallenged {
+        /// Which.
+        host: String,
+        /// JSON, peer text.
+        json: Vec<u8>,
+    },
+    /// The smart host took a message for some recipients.
+    TransactionTaken {
+        /// The message.
+        id: QueueId,
+        /// For so many.
+        recipients: usize,
+        /// Its size.
+        size_bytes: u64,
+    },
+    /// A transaction failed as a whole. Whose fault that is, and what follows, is told by whoever decides it.
+    TransactionFailed {
+        /// The message.
+        id: QueueId,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+static CONNECTIONS: Family = Family {
+    name: "smart_host_connections_total",
+    help: "Connections to a smart host that came as far as a message could be sent.",
+    labels: &[],
+    kind: Kind::Counter,
+};
+static TRANSACTIONS: Family = Family {
+    name: "smart_host_transactions_total",
+    help: "Transactions with a smart host, by whether the end of data was answered with 2yz.",
+    labels: &["outcome"],
+    kind: Kind::Counter,
+};
+static BYTES_TAKEN: Family = Family {
+    name: "smart_host_bytes_total",
+    help: "Bytes of mail handed over in transactions that were taken.",
+    labels: &[],
+    kind: Kind::Counter,
+};
+
+/// Everything that is counted here.
+pub(super) static FAMILIES: &[&Family] = &[&CONNECTIONS, &TRANSACTIONS, &BYTES_TAKEN];
+
+impl Fact {
+    /// See `super::Fact::event`.
+    pub fn event(&self) -> &'static str {
+        match self {
+            Self::Connected { .. } => "smart_host_connected",
+            Self::TokenChallenged { .. } => "token_challenged",
+            Self::TransactionTaken { .. } => "transaction_taken",
+            Self::TransactionFailed { .. } => "transaction_failed",
+        }
+    }
+
+    pub(super) fn is_detail(&self) -> bool {
+        !matches!(self, Self::TokenChallenged { .. })
+    }
+
+    pub(super) fn count(&self, add: Add<'_>) {
+        match self {
+            Self::Connected { .. } => add(&CONNECTIONS, &[], Value::More(1)),
+            Self::TransactionTaken { size_bytes, .. } => {
+                add(&TRANSACTIONS, &["taken"], Value::More(1));
+                add(&BYTES_TAKEN, &[], Value::More(*size_bytes));
+            }
+            Self::TransactionFailed { .. } => add(&TRANSACTIONS, &["failed"], Value::More(1)),
+            Self::TokenChallenged { .. } => {}
+        }
+    }
+
+    pub(super) fn log(&self) {
+        let event = self.event();
+        match self {
+            Self::Connected { host, address, tls, signed_in } => {
+                let tls = tls.as_deref().unwrap_or("off");
+                debug!(event, host, %address, tls, signed_in, "{self}");
+            }
+            Self::TokenChallenged { host, .. } => warn!(event, host, "{self}"),
+            Self::TransactionTaken { id, recipients, size_bytes } => {
+                debug!(event, %id, recipients, size_bytes, "{self}");
+            }
+            Self::TransactionFailed { id, failure } => {
+                let outcome_unknown = failure.outcome_is_unknown();
+                debug!(event, %id, stage = %failure.stage, outcome_unknown, "{self}");
+            }
+        }
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected { .. } => f.write_str("connected to the smart host"),
+            Self::TokenChallenged { json, .. } => {
+                write!(f, "the smart host says about the access token: {}", Escaped(json))
+            }
+            Self::TransactionTaken { .. } => f.write_str("the smart host took the message"),
+            Self::TransactionFailed { failure, .. } => write!(f, "the transaction failed: {failure}"),
+        }
+    }
+}
