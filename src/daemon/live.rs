@@ -7,7 +7,7 @@ use crate::control::{AccountLive, ClientLive, Live};
 use crate::dispatch::{self, Dispatcher};
 use crate::events;
 use crate::fact::Tally;
-use crate::mail::{AccountId, RelayTime, WallTime};
+use crate::mail::{AccountId, Place, RelayTime, WallTime};
 use crate::policy::advice::About;
 use crate::policy::breaker::{Kind, Open};
 use crate::policy::expiry::{Expiry, expiry_warning};
@@ -23,8 +23,8 @@ pub(super) struct Rooms {
     pub(super) receiver: Arc<Shared>,
     pub(super) clock: Clock,
     pub(super) tally: Arc<Tally>,
-    /// `host:port` by account, in configured order; replaced on reload.
-    pub(super) places: RwLock<Vec<(AccountId, String)>>,
+    /// The smart host by account, in configured order; replaced on reload.
+    pub(super) places: RwLock<Vec<(AccountId, Place)>>,
 }
 
 impl Live for Rooms {
@@ -85,7 +85,7 @@ impl Live for Rooms {
 fn account(
     live: &dispatch::Live,
     id: AccountId,
-    place: String,
+    place: Place,
     now: RelayTime,
     wall: WallTime,
 ) -> AccountLive {

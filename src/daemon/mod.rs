@@ -26,10 +26,11 @@ use crate::events;
 use crate::fact::Witness;
 use crate::files;
 use crate::http::Limits;
-use crate::mail::Sender;
-use crate::mail::WallTime;
+use crate::mail::{AccountId, Place, Sender, WallTime};
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
+use crate::submit::Way;
+use crate::submit::smtp::{OAuth, Submission};
 use crate::tls::server::{self, CertificateError};
 use crate::tls::{Trust, TrustError};
 use crate::token::{self, SettingsError};
@@ -291,9 +292,8 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|s| *s).await;
 }
 
-fn places(settings: &Settings) -> Vec<(crate::mail::AccountId, String)> {
-    let place = |a: &config::Account| format!("{}:{}", a.smart_host.host, a.smart_host.port);
-    settings.accounts.iter().map(|a| (a.id.clone(), place(a))).collect()
+fn places(settings: &Settings) -> Vec<(AccountId, Place)> {
+    settings.accounts.iter().map(|a| (a.id.clone(), a.smart_host.place())).collect()
 }
 
 fn dispatch_settings(
@@ -306,9 +306,14 @@ fn dispatch_settings(
             .map_err(|error| StartError::Trust { account: a.id.to_string(), error })?;
         Ok(dispatch::Account {
             id: a.id.clone(),
-            smart_host: a.smart_host.clone(),
-            trust,
-            oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock, witness)).transpose()?,
+            way: Way::Smtp(Submission {
+                account: a.id.clone(),
+                mailbox: a.mailbox.clone(),
+                smart_host: a.smart_host.clone(),
+                trust,
+                witness: witness.clone(),
+                oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock, witness)).transpose()?,
+            }),
             sender: Sender { mailbox: a.mailbox.clone(), send_as: a.send_as.clone() },
             max_connections: a.max_connections,
             messages_per_minute: a.messages_per_minute,
@@ -329,11 +334,11 @@ fn oauth(
     oauth: &config::OAuth,
     clock: Clock,
     witness: &Witness,
-) -> Result<dispatch::OAuth, StartError> {
+) -> Result<OAuth, StartError> {
     let (limits, now, witness) = (Limits::default(), move || clock.now(), witness.clone());
     let source = token::Source::new(oauth.token.clone(), limits, now, witness)
         .map_err(|error| StartError::OAuth { account: a.id.to_string(), error })?;
-    Ok(dispatch::OAuth { source, fallback_until: oauth.fallback_until })
+    Ok(OAuth { source, fallback_until: oauth.fallback_until })
 }
 
 /// Where there is to be TLS and no certificate is configured, the relay's own.

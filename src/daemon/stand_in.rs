@@ -11,7 +11,7 @@ use crate::events;
 use crate::files;
 use crate::queue::{Queue, QueueError};
 use crate::sandbox::{Sandbox, SandboxSettings};
-use crate::submit::{Login, Tls};
+use crate::submit::smtp::{Login, Tls};
 use secrecy::SecretString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

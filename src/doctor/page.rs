@@ -2,11 +2,13 @@
 //!
 //! Invariant: the page says what the log and the doctor say, in the same words. Pure.
 
+use crate::mail::Place;
 use crate::policy::advice::{About, Advice};
 use crate::token::refusal::{self, Class, Known};
 
 /// As the page's examples call them.
-const ABOUT: About<'_> = About { mailbox: "scanner@contoso.com", smart_host: "smtp.office365.com:587" };
+const ABOUT: About<'_> =
+    About { mailbox: "scanner@contoso.com", smart_host: &Place::known("smtp.office365.com", 587) };
 
 const INTRODUCTION: &str = "\
 # Errors: what they mean and what to do

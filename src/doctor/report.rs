@@ -3,7 +3,7 @@
 //! Invariant: every text in a step is escaped already; a step that is not ok says what to do. Must not know: how
 //! anything is found out.
 
-use crate::mail::Failure;
+use crate::mail::{Failure, Place};
 use crate::policy::advice::{About, Advice, App, link};
 use crate::policy::verdict::judge;
 use serde::Serialize;
@@ -54,14 +54,21 @@ pub struct Step {
 }
 
 /// Whom advice is filled in with.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Patient {
     /// The account's mailbox.
     pub mailbox: String,
-    /// `host:port`.
-    pub smart_host: String,
+    /// Where it submits.
+    pub smart_host: Place,
     /// Tenant and client id, where it uses OAuth.
     pub app: Option<(String, String)>,
+}
+
+impl Default for Patient {
+    /// Nobody yet.
+    fn default() -> Self {
+        Self { mailbox: String::new(), smart_host: Place::known("smtp.office365.com", 587), app: None }
+    }
 }
 
 impl Patient {
@@ -157,7 +164,7 @@ impl Report {
     }
 
     /// What follows is about this account.
-    pub fn begin_account(&mut self, mailbox: &str, smart_host: &str) {
+    pub fn begin_account(&mut self, mailbox: &str, smart_host: &Place) {
         self.account = Some(mailbox.to_owned());
         if let Some(tell) = &mut self.tell {
             tell(&format!("\n{mailbox} at {smart_host}\n"));
@@ -218,7 +225,7 @@ mod tests {
     use crate::mail::{Cause, Reply, Stage};
 
     fn patient() -> Patient {
-        Patient { mailbox: "a@contoso.com".into(), smart_host: "smtp.office365.com:587".into(), app: None }
+        Patient { mailbox: "a@contoso.com".into(), ..Patient::default() }
     }
 
     #[test]

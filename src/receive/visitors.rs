@@ -125,21 +125,9 @@ impl Visitors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::admission::LineEndings;
 
     fn client(name: &str, silent_after: Option<Duration>) -> Client {
-        Client {
-            name: ClientName::new(name),
-            networks: vec![],
-            account: None,
-            allowed_recipients: vec![],
-            max_message_size_bytes: None,
-            max_connections: None,
-            messages_per_minute: None,
-            charset: None,
-            line_endings: LineEndings::Crlf,
-            silent_after,
-        }
+        Client { silent_after, ..Client::new(ClientName::new(name), vec![]) }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod relay;
 mod sender;
 mod server;
 
+use crate::mail::Place;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -260,7 +261,7 @@ pub struct About<'a> {
     /// The account's mailbox.
     pub mailbox: &'a str,
     /// `host:port`.
-    pub smart_host: &'a str,
+    pub smart_host: &'a Place,
 }
 
 /// The application an account logs in with, where it uses OAuth.
@@ -310,7 +311,7 @@ impl Advice {
 fn fill(step: &str, about: About<'_>, app: Option<App<'_>>) -> String {
     let app = app.unwrap_or(App { tenant: "TENANT", client_id: "CLIENT_ID" });
     step.replace("{mailbox}", about.mailbox)
-        .replace("{smart_host}", about.smart_host)
+        .replace("{smart_host}", &about.smart_host.to_string())
         .replace("{tenant}", app.tenant)
         .replace("{client_id}", app.client_id)
 }
@@ -337,7 +338,8 @@ mod tests {
     use crate::policy::verdict::judge;
     use std::collections::HashSet;
 
-    const ABOUT: About<'_> = About { mailbox: "scanner@contoso.com", smart_host: "smtp.office365.com:587" };
+    const ABOUT: About<'_> =
+        About { mailbox: "scanner@contoso.com", smart_host: &Place::known("smtp.office365.com", 587) };
 
     #[test]
     fn the_organisation_switch_is_printed_the_right_way_round() {

@@ -6,6 +6,9 @@ use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
 
+/// In the queue's directory.
+pub(super) const DATABASE: &str = "queue.db";
+
 /// Each step leads from the version of its index to the next.
 ///
 /// `message` and `body` are apart so that settling a message rewrites a small row. `ready` and `deferred` hold
@@ -137,7 +140,7 @@ mod tests {
     use crate::mail::{RelayTime, State};
     use crate::queue::role::{Health, Ledger};
     use crate::queue::settings::Settings;
-    use crate::queue::sqlite::SqliteQueue;
+    use crate::queue::sqlite::open::SqliteQueue;
 
     /// A queue as version 0.1 left it: its clock at `relay_ms`, and a message in every state.
     fn of_version_1(directory: &Path, relay_ms: i64) {

@@ -1,13 +1,27 @@
 //! The table of `sqlite`, a test a row, and what a failing or full disk does.
 
-use super::*;
+use super::disk::Step;
+use super::ground::OpenError;
+use super::open::SqliteQueue;
+use super::schema::{self, DATABASE};
 use crate::fact::{Fact, Recorder, Witness, queue};
-use crate::mail::{ClientName, Envelope, Progress, QueuedMessage, Recipient, Reply, ReversePath};
-use crate::queue::disk::Step;
-use crate::queue::lease::Destination;
-use crate::queue::ledger::{Changing, Listing};
+use crate::mail::{
+    AccountId, ClientName, Envelope, Progress, QueueId, QueuedMessage, Recipient, RelayTime, Reply,
+    ReversePath, State, WallTime,
+};
+use crate::queue::error::QueueError;
+use crate::queue::lease::{Destination, Lease, Next, Settlement};
+use crate::queue::ledger::{Change, Filter};
+use crate::queue::message::{NewMessage, Notice, Stored};
+use crate::queue::role::{Health, Ids, Intake, Ledger, Outbox};
+use crate::queue::settings::Settings;
+use crate::queue::walk::{Changing, Listing};
+use rusqlite::Connection;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 pub(super) const LARGE: usize = 100_000;

@@ -189,6 +189,7 @@ impl Session {
     pub(super) fn data(&mut self, input: &mut &[u8]) {
         let State::Data(data) = &mut self.state else { return };
         let mut decoded = Vec::with_capacity(input.len() + 8);
+        data.decoder.keep_bare_cr(!data.splitter.is_done());
         let taken = data.decoder.push(input, &mut decoded);
         *input = &input[taken..];
         let limit = data.transaction.limit_bytes();
@@ -240,7 +241,10 @@ impl Session {
             }
             return self.refuse(&refusal);
         }
-        splitter.finish();
+        let content = splitter.finish();
+        if !content.is_empty() {
+            self.steps.push_back(Step::Content(content));
+        }
         let finished = Arc::new(Finished {
             id,
             client: transaction.client,
