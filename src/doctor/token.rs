@@ -58,9 +58,7 @@ pub(super) async fn steps(source: &Source, patient: &Patient) -> (Vec<Step>, Opt
     if let Ok(Some(expiry)) = source.settings().expiry() {
         let said = expiry.words(&AccountId::named(&patient.mailbox), now);
         if expiry.days_left(now) <= i64::from(WARN_DAYS[0]) {
-            let remedy = vec![expiry.hint().to_owned()];
-            let finding = patient.finding(Advice::TokenEndpoint);
-            steps.push(Step::warning("credential", said, finding).with_remedy(remedy));
+            steps.push(Step::warning("credential", said, patient.finding(Advice::CredentialEnds)));
         } else {
             steps.push(Step::ok("credential", said));
         }

@@ -128,6 +128,8 @@ advice! {
     TlsHandshake = server::TLS_HANDSHAKE;
     /// The server's certificate cannot be verified.
     Certificate = server::CERTIFICATE;
+    /// The server's certificate can be verified, and not for long.
+    CertificateEnds = server::CERTIFICATE_ENDS;
     /// The server wants a newer TLS.
     TlsVersion = server::TLS_VERSION;
     /// The server is busy or throttles this address.
@@ -238,6 +240,10 @@ advice! {
     BodyUnreadable = host::BODY_UNREADABLE;
     /// The configuration is wrong.
     Configuration = host::CONFIGURATION;
+    /// The configuration works, and is hardly meant like that.
+    DoubtfulConfiguration = host::DOUBTFUL_CONFIGURATION;
+    /// What tokens are asked for with ends soon.
+    CredentialEnds = host::CREDENTIAL_ENDS;
     /// A secret can be read by others.
     FilesOpen = host::FILES_OPEN;
     /// The queue's directory cannot be used as it is.
