@@ -142,7 +142,6 @@ impl Observer for Visitors {
 mod tests {
     use super::*;
     use crate::mail::{QueueId, ReversePath};
-    use crate::policy::admission::LineEndings;
     use std::time::Instant;
 
     fn tell(visitors: &Visitors, ms: i64, fact: Fact) {
@@ -151,18 +150,7 @@ mod tests {
     }
 
     fn client(name: &str, silent_after: Option<Duration>) -> Client {
-        Client {
-            name: ClientName::new(name),
-            networks: vec![],
-            account: None,
-            allowed_recipients: vec![],
-            max_message_size_bytes: None,
-            max_connections: None,
-            messages_per_minute: None,
-            charset: None,
-            line_endings: LineEndings::Crlf,
-            silent_after,
-        }
+        Client { silent_after, ..Client::new(ClientName::new(name), vec![]) }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use mailferry::receive::finished::Refusal;
 use mailferry::receive::limits::Limits;
 use mailferry::receive::session::{Offer, Session, Step, World};
 use mailferry::receive::{Auth, Settings};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -41,30 +41,12 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let client = Client {
-            name: ClientName::new("printers"),
-            networks: vec!["10.0.5.0/24".parse().unwrap()],
-            account: None,
-            allowed_recipients: vec![],
-            max_message_size_bytes: None,
-            max_connections: None,
-            messages_per_minute: None,
-            charset: None,
-            line_endings: LineEndings::Crlf,
-            silent_after: None,
-        };
+        let networks = vec!["10.0.5.0/24".parse().unwrap()];
+        let client = Client::new(ClientName::new("printers"), networks);
+        let routes = Routes { routes: vec![], default: AccountId::new("scanner@contoso.com") };
         let settings = Settings {
-            hostname: "relay.contoso.local".into(),
-            max_message_size_bytes: 36_700_160,
-            max_recipients: 500,
-            max_connections: 1000,
-            max_connections_per_client: 50,
-            idle_timeout: Duration::from_secs(600),
-            data_timeout: Duration::from_secs(300),
-            clients: Clients::default(),
-            routes: Routes { routes: vec![], default: AccountId::new("scanner@contoso.com") },
             users: vec![("printer".into(), "s3cret".into())],
-            mailboxes: HashMap::new(),
+            ..Settings::new("relay.contoso.local", Clients::default(), routes)
         };
         Self {
             client,
