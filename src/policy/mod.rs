@@ -8,6 +8,7 @@ pub mod advice;
 pub mod breaker;
 pub mod expiry;
 pub mod incident;
+pub mod peer;
 pub mod route;
 pub mod schedule;
 pub mod throttle;
