@@ -6,6 +6,7 @@
 use super::report::{Patient, Report, Step};
 use super::{LoginKind, Order, certificate, token};
 use crate::config::{Account, Settings};
+use crate::control::report::count;
 use crate::fact::Witness;
 use crate::mail::{AddressPattern, Cause, Escaped, Failure, Mailbox, ReversePath, Sender, Stage, WallTime};
 use crate::policy::advice::Advice;
@@ -182,11 +183,10 @@ impl Dialogue<'_> {
                 self.report.push(match described {
                     None => Step::ok(name, session),
                     Some(c) => {
-                        let said = format!("{session}; certificate {}, {} days left", c.said, c.days_left);
+                        let left = count(u64::try_from(c.days_left).unwrap_or(0), "day");
+                        let said = format!("{session}; certificate {}, {left} left", c.said);
                         if c.days_left < CERTIFICATE_WARNING_DAYS {
-                            let finding = self.patient.finding(Advice::Certificate);
-                            let remedy = vec!["whoever runs the smart host must renew it".to_owned()];
-                            Step::warning(name, said, finding).with_remedy(remedy)
+                            Step::warning(name, said, self.patient.finding(Advice::CertificateEnds))
                         } else {
                             Step::ok(name, said)
                         }

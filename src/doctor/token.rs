@@ -5,7 +5,7 @@
 use super::LoginKind;
 use super::report::{Finding, Patient, Report, Step};
 use crate::mail::{AccountId, Escaped, WallTime};
-use crate::policy::advice::{Advice, link};
+use crate::policy::advice::{Advice, command};
 use crate::policy::expiry::WARN_DAYS;
 use crate::token::claims::{self, Claims, Permission};
 use crate::token::response::Problem;
@@ -58,9 +58,7 @@ pub(super) async fn steps(source: &Source, patient: &Patient) -> (Vec<Step>, Opt
     if let Ok(Some(expiry)) = source.settings().expiry() {
         let said = expiry.words(&AccountId::named(&patient.mailbox), now);
         if expiry.days_left(now) <= i64::from(WARN_DAYS[0]) {
-            let remedy = vec![expiry.hint().to_owned()];
-            let finding = patient.finding(Advice::TokenEndpoint);
-            steps.push(Step::warning("credential", said, finding).with_remedy(remedy));
+            steps.push(Step::warning("credential", said, patient.finding(Advice::CredentialEnds)));
         } else {
             steps.push(Step::ok("credential", said));
         }
@@ -90,7 +88,7 @@ fn refused(error: &TokenError, source: &Source) -> Finding {
         Problem::Unavailable { .. } => Advice::TokenEndpoint.entry().slug.to_owned(),
     };
     Finding {
-        see: link(&slug),
+        see: command(&slug),
         error: slug,
         meaning: error.meaning(settings),
         blame: (if error.needs_a_person() {
