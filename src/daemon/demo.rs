@@ -7,13 +7,14 @@ use super::signals::{Asked, Signals};
 use super::{Exit, Observers, Relay, serve};
 use crate::config;
 use crate::demo::{self, Script, Summary};
+use crate::fact::{At, Fact, Observer};
 use crate::files;
-use crate::logs;
 use crate::sandbox::{Sandbox, SandboxSettings};
 use secrecy::SecretString;
 use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -38,7 +39,7 @@ pub fn demo(once: bool) -> Result<bool, Exit> {
             end.send_replace(true);
         });
         let directory = Scratch::new()?;
-        let told = play(&directory.0, logs::capture(), once, ended).await;
+        let told = play(&directory.0, once, ended).await;
         watch.abort();
         told
     });
@@ -60,12 +61,16 @@ async fn until_ended(signals: &mut Signals) {
 /// Nothing when it was ended before the story was.
 async fn play(
     directory: &Path,
-    lines: mpsc::UnboundedReceiver<String>,
     once: bool,
     mut ended: watch::Receiver<bool>,
 ) -> Result<Option<Summary>, Exit> {
-    let sandbox = Sandbox::start(SandboxSettings::new(MAILBOX, SecretString::from(PASSWORD)))
-        .map_err(|e| Exit::Sandbox(e.to_string()))?;
+    let (story, lines) = mpsc::unbounded_channel();
+    let observers = Observers::and([Arc::new(Story(story)) as Arc<dyn Observer>]);
+    let sandbox = Sandbox::start(
+        SandboxSettings::new(MAILBOX, SecretString::from(PASSWORD)),
+        observers.witness.clone(),
+    )
+    .map_err(|e| Exit::Sandbox(e.to_string()))?;
     // A visitor's printer needs a port it can be told, on every address; a test run takes what is free.
     let listen = match (once, TcpListener::bind(("0.0.0.0", PORT))) {
         (false, Ok(probe)) => probe.local_addr()?,
@@ -82,7 +87,7 @@ async fn play(
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Exit::Sandbox(all.join("; "))
     })?;
-    let relay = Relay::start(&settings, vec![], Observers::default()).await?;
+    let relay = Relay::start(&settings, vec![], observers).await?;
     let address = relay.addresses().first().copied().unwrap_or(listen);
     let mut shown = Shown { relay: &relay, address, lines: Some(lines) };
     let mut end = ended.clone();
@@ -129,6 +134,21 @@ min_free_space = "10 MiB"
 socket = "{directory}/control.sock"
 "#
     )
+}
+
+/// Gives the demo the words of the log.
+struct Story(mpsc::UnboundedSender<String>);
+
+impl Observer for Story {
+    fn saw(&self, _: At, fact: &Fact) {
+        if fact.is_detail() {
+            return;
+        }
+        for line in std::iter::once(fact.to_string()).chain(fact.hints()) {
+            // Nobody listens any more once the story is over.
+            let _ = self.0.send(line);
+        }
+    }
 }
 
 struct Shown<'a> {

@@ -74,7 +74,7 @@ pub(super) async fn run(
         let errand = tokio::select! {
             errand = errands.recv() => errand,
             cause = connection.closed_by_peer() => {
-                tracing::debug!(event = "closed_by_peer", %host, "the smart host closed an idle connection: {cause:?}");
+                account.witness.tell(Fact::ClosedByPeer { host: host.clone(), cause });
                 break;
             }
         };
