@@ -14,7 +14,7 @@ mod sockets;
 mod stand_in;
 mod upkeep;
 
-pub use demo::demo;
+pub use demo::{demo, end_with};
 pub use observers::Observers;
 pub use serve::{Exit, serve};
 pub use sockets::Handed;
