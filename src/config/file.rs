@@ -4,10 +4,9 @@
 //! digits is never mangled. Must not know: which keys there are.
 
 use super::Env;
-use super::problem::{About, Place, Problem, Severity};
+use super::problem::{Place, Problem};
 use crate::mail::Escaped;
-use config::{Config, ConfigError, Environment, Map, Source, Value, ValueKind};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -17,17 +16,54 @@ const PREFIX: &str = "MAILFERRY__";
 /// `MAILFERRY__ACCOUNT__63__MAILBOX`: a larger index is a typing error, and would allocate every one below it.
 const MAX_INDEX: usize = 63;
 
-/// The layering crate reads these in a key as a path, and would allocate `account[999999999999]`.
+/// Each would be read as a path by whoever reads the message.
 const NOT_IN_KEYS: [char; 3] = ['[', ']', '.'];
+
+/// Values by key.
+pub(super) type Table = BTreeMap<String, Value>;
+
+/// A value and where it was set.
+#[derive(Debug, Clone)]
+pub(super) struct Value {
+    pub(super) kind: Kind,
+    pub(super) origin: Origin,
+}
+
+/// What a value is.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    Text(String),
+    Integer(i64),
+    Float,
+    Boolean(bool),
+    List(Vec<Value>),
+    Table(Table),
+    /// An entry of a list that only a later one implies, or a value whose problem was told already.
+    Nothing,
+}
+
+/// Where a value was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// In the file, where its key stands: that is where the eye looks.
+    Line { line: usize, column: usize },
+    /// By this variable.
+    Environment(String),
+}
+
+impl Value {
+    /// Whether it was set in the environment.
+    pub(super) fn is_from_environment(&self) -> bool {
+        matches!(self.origin, Origin::Environment(_))
+    }
+}
 
 /// Both layers merged.
 pub(super) struct Tree {
     /// The file.
     pub(super) path: PathBuf,
     /// Every value.
-    pub(super) root: Value,
-    /// Where each table was opened: merging keeps the origin of values, not that of tables.
-    tables: BTreeMap<String, Place>,
+    pub(super) root: Table,
 }
 
 impl Tree {
@@ -45,106 +81,88 @@ impl Tree {
                 } else {
                     "a text stands in quotes: key = \"value\""
                 };
-                let hint = Some(hint.to_owned());
-                Problem { hint, ..error(Place::Line(path.to_owned(), line, column), "", what) }
+                Problem::error(Place::Line(path.to_owned(), line, column), "", what).with_hint(hint)
             })
             .collect();
-        let mut reader = Reader { path, lines, tables: BTreeMap::new(), problems: vec![] };
-        let file = reader.table(table.get_ref(), "");
+        let mut reader = Reader { path, lines, problems: vec![] };
+        let mut root = reader.table(table.get_ref(), "");
         problems.append(&mut reader.problems);
-        let environment = environment(env, &mut problems);
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let merged = Config::builder()
-            .add_source(Layer(file))
-            .add_source(Layer(environment))
-            .build()
-            .map_err(|e| vec![error(Place::File(path.to_owned()), "", format!("cannot be read: {e}"))])?;
-        Ok(Self { path: path.to_owned(), root: merged.cache, tables: reader.tables })
+        overlay(&mut root, env, &mut problems);
+        if problems.is_empty() { Ok(Self { path: path.to_owned(), root }) } else { Err(problems) }
     }
 
-    /// Where this value of this key was set.
-    pub(super) fn place(&self, key: &str, value: Option<&Value>) -> Place {
-        let origin = value.and_then(Value::origin);
-        origin
-            .and_then(|o| self.read_origin(o))
-            .or_else(|| self.tables.get(key).cloned())
-            .unwrap_or_else(|| Place::File(self.path.clone()))
-    }
-
-    fn read_origin(&self, origin: &str) -> Option<Place> {
-        if origin.starts_with(PREFIX) {
-            return Some(Place::Environment(origin.to_owned()));
-        }
-        let (line, column) = origin.split_once(':')?;
-        Some(Place::Line(self.path.clone(), line.parse().ok()?, column.parse().ok()?))
-    }
-}
-
-/// Whether the value was set in the environment.
-pub(super) fn is_from_environment(value: &Value) -> bool {
-    value.origin().is_some_and(|o| o.starts_with(PREFIX))
-}
-
-fn error(place: Place, key: &str, what: impl Into<String>) -> Problem {
-    Problem {
-        place,
-        key: key.to_owned(),
-        what: what.into(),
-        hint: None,
-        severity: Severity::Error,
-        about: About::Settings,
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Layer(Map<String, Value>);
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        Ok(self.0.clone())
-    }
-}
-
-/// The variables `MAILFERRY__SECTION__KEY` as paths `section.key`, and `MAILFERRY__ACCOUNT__0__MAILBOX` as
-/// `account[0].mailbox`.
-fn environment(env: &Env, problems: &mut Vec<Problem>) -> Map<String, Value> {
-    let mut ours = HashMap::new();
-    for (name, value) in env.iter().filter(|(name, _)| name.to_uppercase().starts_with(PREFIX)) {
-        match value.to_str() {
-            Some(value) => _ = ours.insert(name.clone(), value.to_owned()),
-            None => problems.push(error(Place::Environment(name.to_uppercase()), "", "is not valid UTF-8")),
+    /// For people.
+    pub(super) fn place(&self, value: &Value) -> Place {
+        match &value.origin {
+            Origin::Line { line, column } => Place::Line(self.path.clone(), *line, *column),
+            Origin::Environment(name) => Place::Environment(name.clone()),
         }
     }
-    let source =
-        Environment::with_prefix("MAILFERRY").prefix_separator("__").separator("__").source(Some(ours));
-    let mut layer = Map::new();
-    for (key, value) in source.collect().unwrap_or_default() {
-        let name = format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
-        let mut path = String::new();
-        for part in key.split('.') {
-            match part.parse::<usize>() {
-                Ok(index) if index > MAX_INDEX => problems.push(error(
-                    Place::Environment(name.clone()),
-                    "",
-                    format!("there can be no entry {index}; they count from 0"),
-                )),
-                Ok(index) => path.push_str(&format!("[{index}]")),
-                Err(_) if part.contains(NOT_IN_KEYS) => {
-                    problems.push(error(Place::Environment(name.clone()), "", "no key is named like that"));
-                }
-                Err(_) if path.is_empty() => path.push_str(part),
-                Err(_) => path.push_str(&format!(".{part}")),
+}
+
+/// Puts the variables `MAILFERRY__SECTION__KEY` in place of `section.key`, and `MAILFERRY__ACCOUNT__0__MAILBOX` in
+/// that of the first account's mailbox.
+fn overlay(root: &mut Table, env: &Env, problems: &mut Vec<Problem>) {
+    let mut ours: Vec<_> = env
+        .iter()
+        .map(|(name, value)| (name.to_uppercase(), value))
+        .filter(|(n, _)| n.starts_with(PREFIX))
+        .collect();
+    // In an order that does not change from run to run.
+    ours.sort();
+    for (name, value) in ours {
+        let mut wrong =
+            |what: String| problems.push(Problem::error(Place::Environment(name.clone()), "", what));
+        let Some(text) = value.to_str() else {
+            wrong("is not valid UTF-8".to_owned());
+            continue;
+        };
+        let path: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
+        let (_, entries): (Vec<_>, Vec<_>) = path.iter().partition(|p| p.parse::<usize>().is_err());
+        if let Some(entry) = entries.iter().find(|e| e.parse::<usize>().is_ok_and(|i| i > MAX_INDEX)) {
+            wrong(format!("there can be no entry {entry}; they count from 0"));
+        } else if path[0].parse::<usize>().is_ok()
+            || path.iter().any(|p| p.is_empty() || p.contains(NOT_IN_KEYS))
+        {
+            wrong("no key is named like that".to_owned());
+        } else {
+            let origin = Origin::Environment(name);
+            let value = Value { kind: Kind::Text(text.to_owned()), origin };
+            put(root.entry(path[0].clone()).or_insert_with(|| nothing(&value.origin)), &path[1..], value);
+        }
+    }
+}
+
+fn nothing(origin: &Origin) -> Value {
+    Value { kind: Kind::Nothing, origin: origin.clone() }
+}
+
+/// Sets what this path leads to from here, and makes the way there.
+fn put(here: &mut Value, path: &[String], value: Value) {
+    let Some((next, rest)) = path.split_first() else {
+        *here = value;
+        return;
+    };
+    let there = match next.parse::<usize>() {
+        Ok(index) => {
+            if !matches!(here.kind, Kind::List(_)) {
+                *here = Value { kind: Kind::List(vec![]), origin: value.origin.clone() };
             }
+            let Kind::List(entries) = &mut here.kind else { return };
+            while entries.len() <= index {
+                entries.push(nothing(&value.origin));
+            }
+            &mut entries[index]
         }
-        layer.insert(path, Value::new(Some(&name), value.kind));
-    }
-    layer
+        Err(_) => {
+            if !matches!(here.kind, Kind::Table(_)) {
+                *here = Value { kind: Kind::Table(Table::new()), origin: value.origin.clone() };
+            }
+            let Kind::Table(table) = &mut here.kind else { return };
+            table.entry(next.clone()).or_insert_with(|| nothing(&value.origin))
+        }
+    };
+    put(there, rest, value);
 }
 
 struct Lines<'t> {
@@ -152,6 +170,7 @@ struct Lines<'t> {
 }
 
 impl Lines<'_> {
+    /// Line and column, from 1; the column counts characters.
     fn position(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |i| i + 1);
@@ -162,13 +181,12 @@ impl Lines<'_> {
 struct Reader<'t> {
     path: &'t Path,
     lines: Lines<'t>,
-    tables: BTreeMap<String, Place>,
     problems: Vec<Problem>,
 }
 
 impl Reader<'_> {
-    fn table(&mut self, table: &DeTable<'_>, above: &str) -> Map<String, Value> {
-        let mut map = Map::new();
+    fn table(&mut self, table: &DeTable<'_>, above: &str) -> Table {
+        let mut read = Table::new();
         for (name, value) in table {
             let key = if above.is_empty() {
                 name.get_ref().to_string()
@@ -179,43 +197,42 @@ impl Reader<'_> {
                 let (line, column) = self.lines.position(name.span().start);
                 let place = Place::Line(self.path.to_owned(), line, column);
                 let shown = Escaped(key.as_bytes()).to_string();
-                self.problems.push(error(place, &shown, "no key is named like that"));
+                self.problems.push(Problem::error(place, &shown, "no key is named like that"));
                 continue;
             }
-            // A value is reported where its key stands; that is where the eye looks.
             let value = self.value(value, name.span(), &key);
-            map.insert(name.get_ref().to_string(), value);
+            read.insert(name.get_ref().to_string(), value);
         }
-        map
+        read
     }
 
     fn value(&mut self, value: &Spanned<DeValue<'_>>, at: Range<usize>, key: &str) -> Value {
         let (line, column) = self.lines.position(at.start);
-        let place = Place::Line(self.path.to_owned(), line, column);
+        let wrong = |what: &str| {
+            let place = Place::Line(self.path.to_owned(), line, column);
+            Problem::error(place, &Escaped(key.as_bytes()).to_string(), what)
+        };
         let kind = match value.get_ref() {
-            DeValue::String(s) => ValueKind::String(s.to_string()),
-            DeValue::Boolean(b) => ValueKind::Boolean(*b),
+            DeValue::String(s) => Kind::Text(s.to_string()),
+            DeValue::Boolean(b) => Kind::Boolean(*b),
             DeValue::Integer(i) => match i64::from_str_radix(i.as_str(), i.radix()) {
-                Ok(i) => ValueKind::I64(i),
+                Ok(i) => Kind::Integer(i),
                 Err(_) => {
-                    self.problems.push(error(place.clone(), key, "is too large a number"));
-                    ValueKind::Nil
+                    self.problems.push(wrong("is too large a number"));
+                    Kind::Nothing
                 }
             },
-            DeValue::Float(f) => ValueKind::Float(f.as_str().parse().unwrap_or(f64::NAN)),
+            DeValue::Float(_) => Kind::Float,
             DeValue::Datetime(date) => {
-                let hint = Some(format!("write it as a text: \"{date}\""));
-                self.problems.push(Problem { hint, ..error(place.clone(), key, "is a date without quotes") });
-                ValueKind::Nil
+                let hint = format!("write it as a text: \"{date}\"");
+                self.problems.push(wrong("is a date without quotes").with_hint(hint));
+                Kind::Nothing
             }
             DeValue::Array(items) => {
-                ValueKind::Array(items.iter().map(|item| self.value(item, item.span(), key)).collect())
+                Kind::List(items.iter().map(|item| self.value(item, item.span(), key)).collect())
             }
-            DeValue::Table(table) => {
-                self.tables.entry(key.to_owned()).or_insert_with(|| place.clone());
-                ValueKind::Table(self.table(table, key))
-            }
+            DeValue::Table(table) => Kind::Table(self.table(table, key)),
         };
-        Value::new(Some(&format!("{line}:{column}")), kind)
+        Value { kind, origin: Origin::Line { line, column } }
     }
 }

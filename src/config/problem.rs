@@ -65,6 +65,16 @@ pub enum About {
 }
 
 impl Problem {
+    pub(super) fn error(place: Place, key: &str, what: impl Into<String>) -> Self {
+        let (key, what) = (key.to_owned(), what.into());
+        Self { place, key, what, hint: None, severity: Severity::Error, about: About::Settings }
+    }
+
+    /// Without one where it is empty.
+    pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()).filter(|hint| !hint.is_empty()), ..self }
+    }
+
     /// The code of sysexits.h for these: 78 where somebody must change the configuration, 75 where it is enough to
     /// try again.
     pub fn exit_code(problems: &[Self]) -> u8 {

@@ -3,11 +3,10 @@
 //! Invariant: a value that cannot be read leaves a problem and nothing else; reading goes on to the end.
 //! Must not know: what the keys mean.
 
-use super::file::{Tree, is_from_environment};
+use super::file::{Kind, Table, Tree, Value};
 use super::problem::{About, Place, Problem, Severity};
 use crate::mail::Escaped;
 use bytesize::ByteSize;
-use config::{Map, Value, ValueKind};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -39,11 +38,7 @@ impl<'t> Findings<'t> {
 
     /// The whole tree as a section.
     pub(super) fn root(&self) -> Section<'_> {
-        let values = match &self.tree.root.kind {
-            ValueKind::Table(map) => map.clone(),
-            _ => Map::new(),
-        };
-        Section::new(self, String::new(), self.file(), values)
+        Section::new(self, String::new(), self.file(), self.tree.root.clone())
     }
 
     /// The file as a whole.
@@ -52,22 +47,18 @@ impl<'t> Findings<'t> {
     }
 
     pub(super) fn error(&self, place: Place, key: &str, what: impl Into<String>, hint: impl Into<String>) {
-        self.push(place, key, what.into(), hint.into(), Severity::Error);
+        self.push(Problem::error(place, key, what).with_hint(hint));
     }
 
-    /// An error that only says how things are at this moment.
-    fn error_now(&self, place: Place, key: &str, what: impl Into<String>, hint: impl Into<String>) {
-        self.push(place, key, what.into(), hint.into(), Severity::Error);
-        if let Some(problem) = self.problems.borrow_mut().last_mut() {
-            problem.about = About::Moment;
-        }
+    pub(super) fn warn(&self, place: Place, key: &str, what: impl Into<String>, hint: impl Into<String>) {
+        self.push(Problem {
+            severity: Severity::Warning,
+            ..Problem::error(place, key, what).with_hint(hint)
+        });
     }
 
-    fn warn_of_open_file(&self, place: Place, key: &str, what: String, hint: String) {
-        self.warn(place, key, what, hint);
-        if let Some(problem) = self.problems.borrow_mut().last_mut() {
-            problem.about = About::OpenFile;
-        }
+    fn push(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
     }
 
     /// The value of this key was given when the process was started.
@@ -78,16 +69,6 @@ impl<'t> Findings<'t> {
     /// The keys whose values were given when the process was started.
     pub(super) fn all_given_at_start(&self) -> BTreeSet<String> {
         self.given_at_start.borrow().clone()
-    }
-
-    pub(super) fn warn(&self, place: Place, key: &str, what: impl Into<String>, hint: impl Into<String>) {
-        self.push(place, key, what.into(), hint.into(), Severity::Warning);
-    }
-
-    fn push(&self, place: Place, key: &str, what: String, hint: String, severity: Severity) {
-        let hint = (!hint.is_empty()).then_some(hint);
-        let key = key.to_owned();
-        self.problems.borrow_mut().push(Problem { place, key, what, hint, severity, about: About::Settings });
     }
 
     /// Every key that was asked for.
@@ -115,7 +96,7 @@ fn suggest(key: &str, known: &BTreeSet<String>) -> String {
         known.iter().filter_map(|k| k.strip_prefix(&prefix)).filter_map(|k| k.split('.').next()).collect();
     let near = here
         .iter()
-        .map(|n| (distance(name, n), *n))
+        .map(|n| (strsim::osa_distance(name, n), *n))
         .min()
         .filter(|(d, n)| *d <= n.len().min(name.len()).div_ceil(2).min(3));
     if let Some((_, near)) = near {
@@ -139,34 +120,18 @@ fn suggest(key: &str, known: &BTreeSet<String>) -> String {
     format!("`{name}` belongs in {}", elsewhere.join(" or "))
 }
 
-/// Edits (insert, remove, replace one character) from one word to the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 /// One table. Dropping it reports the keys nobody asked for.
 pub(super) struct Section<'f> {
     findings: &'f Findings<'f>,
     name: String,
     place: Place,
-    left: Map<String, Value>,
+    left: Table,
     /// A secret's keys are not settings of their own: they are the ways to write one.
     pub(super) is_value: bool,
 }
 
 impl<'f> Section<'f> {
-    fn new(findings: &'f Findings<'f>, name: String, place: Place, values: Map<String, Value>) -> Self {
+    fn new(findings: &'f Findings<'f>, name: String, place: Place, values: Table) -> Self {
         Self { findings, name, place, left: values, is_value: false }
     }
 
@@ -177,11 +142,8 @@ impl<'f> Section<'f> {
             self.findings.known.borrow_mut().insert(key.clone());
         }
         let value = self.left.remove(name);
-        let place = match &value {
-            Some(value) => self.findings.tree.place(&key, Some(value)),
-            None => self.place.clone(),
-        };
-        if value.as_ref().is_some_and(is_from_environment) {
+        let place = value.as_ref().map_or_else(|| self.place.clone(), |v| self.findings.tree.place(v));
+        if value.as_ref().is_some_and(Value::is_from_environment) {
             self.findings.given_at_start(&key);
         }
         Field { findings: self.findings, key, place, value }
@@ -191,13 +153,13 @@ impl<'f> Section<'f> {
     pub(super) fn section(&mut self, name: &str) -> Section<'f> {
         let key = self.key(name);
         let value = self.left.remove(name);
-        let place = self.findings.tree.place(&key, value.as_ref());
+        let place = value.as_ref().map_or_else(|| self.findings.file(), |v| self.findings.tree.place(v));
         let values = match value.map(|v| v.kind) {
-            Some(ValueKind::Table(map)) => map,
-            None => Map::new(),
+            Some(Kind::Table(table)) => table,
+            None => Table::new(),
             Some(_) => {
                 self.findings.error(place.clone(), &key, "must be a section", format!("write [{key}]"));
-                Map::new()
+                Table::new()
             }
         };
         Section::new(self.findings, key, place, values)
@@ -207,23 +169,18 @@ impl<'f> Section<'f> {
     pub(super) fn sections(&mut self, name: &str) -> Vec<Section<'f>> {
         let key = self.key(name);
         let Some(value) = self.left.remove(name) else { return vec![] };
-        let place = self.findings.tree.place(&key, Some(&value));
+        let place = self.findings.tree.place(&value);
         let two = format!("write [[{key}]], with two brackets, for each of them");
-        let ValueKind::Array(items) = value.kind else {
+        let Kind::List(items) = value.kind else {
             self.findings.error(place, &key, "there can be several of these", two);
             return vec![];
         };
         let mut sections = vec![];
         for (i, item) in items.into_iter().enumerate() {
-            // An entry that only the environment opened has no origin of its own.
-            let place = if item.origin().is_some() {
-                self.findings.tree.place(&key, Some(&item))
-            } else {
-                place.clone()
-            };
+            let place = self.findings.tree.place(&item);
             match item.kind {
-                ValueKind::Table(map) => sections.push(Section::new(self.findings, key.clone(), place, map)),
-                ValueKind::Nil => self.findings.error(
+                Kind::Table(table) => sections.push(Section::new(self.findings, key.clone(), place, table)),
+                Kind::Nothing => self.findings.error(
                     place,
                     &key,
                     format!("entry {i} is missing, though a later one is set"),
@@ -258,7 +215,7 @@ impl Drop for Section<'_> {
     fn drop(&mut self) {
         for (name, value) in std::mem::take(&mut self.left) {
             let key = self.key(&name);
-            let place = self.findings.tree.place(&key, Some(&value));
+            let place = self.findings.tree.place(&value);
             self.findings.unknown.borrow_mut().push((key, place));
         }
     }
@@ -279,7 +236,7 @@ impl<'f> Field<'f> {
     }
 
     pub(super) fn is_from_environment(&self) -> bool {
-        self.value.as_ref().is_some_and(is_from_environment)
+        self.value.as_ref().is_some_and(Value::is_from_environment)
     }
 
     pub(super) fn place(&self) -> Place {
@@ -296,11 +253,9 @@ impl<'f> Field<'f> {
 
     /// What it names cannot be read; `now`: at this moment, and perhaps later.
     pub(super) fn unreadable(&self, now: bool, what: impl Into<String>, hint: impl Into<String>) {
-        if now {
-            self.findings.error_now(self.place.clone(), &self.key, what, hint);
-        } else {
-            self.error(what, hint);
-        }
+        let problem = Problem::error(self.place.clone(), &self.key, what).with_hint(hint);
+        let about = if now { About::Moment } else { About::Settings };
+        self.findings.push(Problem { about, ..problem });
     }
 
     pub(super) fn warn(&self, what: impl Into<String>, hint: impl Into<String>) {
@@ -309,7 +264,8 @@ impl<'f> Field<'f> {
 
     /// The secret it names can be read by others.
     pub(super) fn is_open(&self, what: String, hint: String) {
-        self.findings.warn_of_open_file(self.place.clone(), &self.key, what, hint);
+        let problem = Problem::error(self.place.clone(), &self.key, what).with_hint(hint);
+        self.findings.push(Problem { severity: Severity::Warning, about: About::OpenFile, ..problem });
     }
 
     /// Whoever starts the process gives the value, and gives another only with a restart.
@@ -320,7 +276,7 @@ impl<'f> Field<'f> {
     /// A text, whatever is in it. `example` is what a right one looks like.
     pub(super) fn text(&self, example: &str) -> Option<String> {
         match &self.value.as_ref()?.kind {
-            ValueKind::String(s) => Some(s.clone()),
+            Kind::Text(s) => Some(s.clone()),
             _ => {
                 self.error("must be a text in quotes", format!("for example {example}"));
                 None
@@ -361,8 +317,8 @@ impl<'f> Field<'f> {
     pub(super) fn boolean(&self) -> Option<bool> {
         let value = self.value.as_ref()?;
         let read = match &value.kind {
-            ValueKind::Boolean(b) => Some(*b),
-            ValueKind::String(s) if is_from_environment(value) => s.trim().parse().ok(),
+            Kind::Boolean(b) => Some(*b),
+            Kind::Text(s) if value.is_from_environment() => s.trim().parse().ok(),
             _ => None,
         };
         if read.is_none() {
@@ -375,8 +331,8 @@ impl<'f> Field<'f> {
     pub(super) fn number(&self, range: RangeInclusive<u64>) -> Option<u64> {
         let value = self.value.as_ref()?;
         let number = match &value.kind {
-            ValueKind::I64(n) => u64::try_from(*n).ok(),
-            ValueKind::String(s) if is_from_environment(value) => s.trim().parse().ok(),
+            Kind::Integer(n) => u64::try_from(*n).ok(),
+            Kind::Text(s) if value.is_from_environment() => s.trim().parse().ok(),
             _ => {
                 self.error("must be a whole number", "without quotes, for example 50");
                 return None;
@@ -401,7 +357,7 @@ impl<'f> Field<'f> {
 
     /// A time longer than nothing.
     pub(super) fn duration(&self) -> Option<Duration> {
-        if matches!(self.value.as_ref()?.kind, ValueKind::I64(_)) {
+        if matches!(self.value.as_ref()?.kind, Kind::Integer(_)) {
             self.error("has no unit", "for example \"30 s\", \"5 min\", \"4 h\" or \"5 days\"");
             return None;
         }
@@ -418,7 +374,7 @@ impl<'f> Field<'f> {
     /// Bytes, more than none.
     pub(super) fn size(&self) -> Option<u64> {
         let bytes = match &self.value.as_ref()?.kind {
-            ValueKind::I64(n) => u64::try_from(*n).unwrap_or(0),
+            Kind::Integer(n) => u64::try_from(*n).unwrap_or(0),
             _ => self.parse("\"35 MiB\"", |s| s.parse::<ByteSize>().map_err(|_| "is not a size"))?.as_u64(),
         };
         if bytes == 0 {
@@ -444,15 +400,15 @@ impl<'f> Field<'f> {
         let item = |value: Value| Field {
             findings: self.findings,
             key: self.key.clone(),
-            place: self.findings.tree.place(&self.key, Some(&value)),
+            place: self.findings.tree.place(&value),
             value: Some(value),
         };
         match &value.kind {
-            ValueKind::Array(items) => items.iter().cloned().map(item).collect(),
-            ValueKind::String(s) if is_from_environment(value) => {
-                let origin = value.origin().map(str::to_owned);
+            Kind::List(items) => items.iter().cloned().map(item).collect(),
+            Kind::Text(s) if value.is_from_environment() => {
                 let parts = s.split(',').map(str::trim).filter(|p| !p.is_empty());
-                parts.map(|p| item(Value::new(origin.as_ref(), p.to_owned()))).collect()
+                let one = |p: &str| Value { kind: Kind::Text(p.to_owned()), origin: value.origin.clone() };
+                parts.map(|p| item(one(p))).collect()
             }
             _ => {
                 self.error("must be a list", "write [ ] around it, even if there is only one");
@@ -463,8 +419,8 @@ impl<'f> Field<'f> {
 
     /// The keys of an inline table, as a section whose keys are no settings of their own.
     pub(super) fn table(&self) -> Option<Section<'f>> {
-        let ValueKind::Table(map) = &self.value.as_ref()?.kind else { return None };
-        let mut section = Section::new(self.findings, self.key.clone(), self.place.clone(), map.clone());
+        let Kind::Table(table) = &self.value.as_ref()?.kind else { return None };
+        let mut section = Section::new(self.findings, self.key.clone(), self.place.clone(), table.clone());
         section.is_value = true;
         Some(section)
     }
@@ -490,15 +446,6 @@ mod tests {
             ("hostnam", "did you mean `hostname`?"),
         ] {
             assert_eq!(suggest(typed, &known), hint, "{typed}");
-        }
-    }
-
-    #[test]
-    fn distance_counts_edits() {
-        for (a, b, edits) in
-            [("", "", 0), ("a", "", 1), ("tls", "tsl", 2), ("delays", "delay", 1), ("x", "y", 1)]
-        {
-            assert_eq!(distance(a, b), edits, "{a} {b}");
         }
     }
 }

@@ -14,11 +14,11 @@ use super::settle::Settled;
 use super::{Account, Settings};
 use crate::events;
 use crate::events::dispatch::Fact;
-use crate::mail::{AccountId, QueuedMessage, RelayTime, WallTime};
+use crate::mail::{AccountId, Place, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Open};
 use crate::policy::throttle::Throttle;
 use crate::queue::{Lease, Next, Outbox, Queue, QueueError, Settlement};
-use crate::token::Grant;
+use crate::token::{Grant, Source};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -47,7 +47,7 @@ pub(super) struct Actor {
     id: AccountId,
     account: Arc<Account>,
     settings: Settings,
-    place: String,
+    place: Place,
     plan: Plan<Box<Lease>, Line>,
     queue: Queue,
     board: Arc<Board>,
@@ -71,7 +71,7 @@ impl Actor {
         let (post, inbox) = mpsc::unbounded_channel();
         Self {
             id: account.id.clone(),
-            place: place(&account),
+            place: account.way.place(),
             plan: Plan::new(limits(&account, settings), past),
             account: Arc::new(account),
             settings: settings.clone(),
@@ -109,13 +109,13 @@ impl Actor {
             tokio::select! {
                 Some(message) = self.inbox.recv() => match message {
                     Message::Event(event) => {
-                        if let (Event::Probe, Some(oauth)) = (&event, &self.account.oauth) {
-                            oauth.source.probe();
+                        if let (Event::Probe, Some(tokens)) = (&event, self.account.way.tokens()) {
+                            tokens.probe();
                         }
                         self.take(event);
                     }
                     Message::Live(answer) => {
-                        let expiry = self.account.oauth.as_ref().and_then(|o| o.source.expiry());
+                        let expiry = self.account.way.tokens().and_then(Source::expiry);
                         let _ = answer.send(Live { expiry, ..self.plan.live(now) });
                     }
                     Message::Reload(new) => {
@@ -134,21 +134,21 @@ impl Actor {
             }
         }
         // A refresh token that was replaced must reach the disk; a lost access token costs one more request.
-        if let Some(oauth) = &self.account.oauth
-            && matches!(oauth.source.settings().grant, Grant::DeviceCode { .. })
+        if let Some(tokens) = self.account.way.tokens()
+            && matches!(tokens.settings().grant, Grant::DeviceCode { .. })
         {
-            oauth.source.finish().await;
+            tokens.finish().await;
         }
     }
 
     fn reload(&mut self, mut account: Account, settings: Settings) {
-        account.oauth = account.oauth.map(|o| o.after(self.account.oauth.as_ref()));
-        if let Some(oauth) = &account.oauth {
-            oauth.source.probe();
+        account.way = account.way.after(&self.account.way);
+        if let Some(tokens) = account.way.tokens() {
+            tokens.probe();
         }
         set_pace(&account, &settings);
         let limits = limits(&account, &settings);
-        self.place = place(&account);
+        self.place = account.way.place();
         self.account = Arc::new(account);
         self.settings = settings;
         self.take(Event::Limits(Box::new(limits)));
@@ -269,7 +269,7 @@ async fn past(account: &Account, queue: &Queue) -> Past {
         throttle: Throttle::new(account.messages_per_minute, account.recipients_per_day, delivered),
         paused: note(pause_note(&account.id)).await.is_some(),
         // A queue of before the note was kept knows by what it delivered.
-        has_worked: worked.map_or(has_delivered, |with| with == way_in(account)),
+        has_worked: worked.map_or(has_delivered, |with| with == account.way.way_in()),
     }
 }
 
@@ -309,14 +309,10 @@ fn limits(account: &Account, settings: &Settings) -> Limits {
         max_connections: account.max_connections,
         messages_per_minute: account.messages_per_minute,
         recipients_per_day: account.recipients_per_day,
-        has_login: account.oauth.is_some() || account.smart_host.login.is_some(),
-        way_in: way_in(account),
+        has_login: account.way.has_login(),
+        way_in: account.way.way_in(),
         retry: settings.retry.clone(),
     }
-}
-
-fn place(account: &Account) -> String {
-    format!("{}:{}", account.smart_host.host, account.smart_host.port)
 }
 
 fn breaker_note(account: &AccountId) -> String {
@@ -331,22 +327,10 @@ fn worked_note(account: &AccountId) -> String {
     format!("worked/{account}")
 }
 
-/// The settings by which an account gets in, but for what is secret: as long as they are the same, a fault that calls
-/// itself temporary is believed for a while.
-fn way_in(account: &Account) -> String {
-    let host = &account.smart_host;
-    let user = host.login.as_ref().map_or("", |l| l.user());
-    let app = account.oauth.as_ref().map(|o| {
-        let s = o.source.settings();
-        format!("{} {} {}", s.tenant, s.client_id, s.token_url())
-    });
-    format!("{}:{} {:?} {user} {}", host.host, host.port, host.tls, app.unwrap_or_default())
-}
-
 /// Token requests are repeated as whatever else of the account passes by itself.
 fn set_pace(account: &Account, settings: &Settings) {
-    if let Some(oauth) = &account.oauth {
-        oauth.source.set_delays(&settings.retry.account_delays);
+    if let Some(tokens) = account.way.tokens() {
+        tokens.set_delays(&settings.retry.account_delays);
     }
 }
 

@@ -21,13 +21,13 @@ struct Told {
 
 /// Looks once.
 pub(super) async fn look_after(account: Arc<Account>, settings: Settings, queue: Queue, now: RelayTime) {
-    let Some(oauth) = &account.oauth else { return };
-    if matches!(oauth.source.settings().grant, Grant::DeviceCode { .. }) {
+    let Some(tokens) = account.way.tokens() else { return };
+    if matches!(tokens.settings().grant, Grant::DeviceCode { .. }) {
         // A refresh token dies after 90 days without use: a mailbox may well rest over a long summer. What goes
         // wrong is told by the room that asks.
-        let _ = oauth.source.token().await;
+        let _ = tokens.token().await;
     }
-    let Some(expiry) = oauth.source.expiry() else { return };
+    let Some(expiry) = tokens.expiry() else { return };
     let name = format!("expiry/{}", account.id);
     let told = queue.notes.note(&name).await.ok().flatten().and_then(|json| serde_json::from_str(&json).ok());
     let wall = WallTime::now();
@@ -59,7 +59,7 @@ fn due(expiry: Expiry, told: Option<Told>, now: WallTime) -> Option<Told> {
 fn words(account: &Account, expiry: Expiry, now: WallTime) -> (String, Vec<String>) {
     let (id, what, at) = (&account.id, expiry.what, expiry.at);
     let subject = expiry.words(id, now).replacen("the", "The", 1);
-    let client_id = account.oauth.as_ref().map(|o| o.source.settings().client_id.clone()).unwrap_or_default();
+    let client_id = account.way.tokens().map(|t| t.settings().client_id.clone()).unwrap_or_default();
     let paragraphs = vec![
         format!(
             "The {what} with which the relay gets access tokens for {id} ends on {at}. From then on the relay keeps the \

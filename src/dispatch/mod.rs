@@ -10,11 +10,10 @@ mod connection;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod credential;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
-mod login;
-#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod notice;
 mod plan;
 mod settle;
+mod stored;
 
 pub use plan::Live;
 
@@ -23,13 +22,10 @@ use crate::mail::Sender;
 use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::schedule::Retry;
 use crate::queue::{Notes, Queue, QueueError};
-use crate::submit::SmartHost;
-use crate::tls::Trust;
-use crate::token::Source;
+use crate::submit::Way;
 use account::{Actor, Event, Message};
 use board::Board;
 use connection::Cut;
-use jiff::civil::Date;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,12 +40,8 @@ const GOODBYE: Duration = Duration::from_secs(6);
 pub struct Account {
     /// Its name.
     pub id: AccountId,
-    /// Where and how it submits.
-    pub smart_host: SmartHost,
-    /// Whose certificates it believes.
-    pub trust: Trust,
-    /// Logging in with a token; the login of `smart_host` is the fallback then.
-    pub oauth: Option<OAuth>,
+    /// How its mail leaves.
+    pub way: Way,
     /// As whom it may send.
     pub sender: Sender,
     /// Connections at once.
@@ -60,30 +52,6 @@ pub struct Account {
     pub recipients_per_day: u32,
     /// To whom its facts are told.
     pub witness: Witness,
-}
-
-/// Logging in with a token.
-#[derive(Debug, Clone)]
-pub struct OAuth {
-    /// Where the tokens come from.
-    pub source: Source,
-    /// Until the end of this day (UTC) the password may stand in when OAuth fails.
-    pub fallback_until: Option<Date>,
-}
-
-impl OAuth {
-    /// The next settings, with the source of before where nothing about it changed: it has a token, and perhaps a
-    /// request under way. A CA file may have been mended in place.
-    fn after(self, before: Option<&Self>) -> Self {
-        let keeps = |old: &&Self| {
-            let distrusts = old.source.trouble().is_some_and(|e| e.is_distrust());
-            old.source.is_same(&self.source) && !distrusts
-        };
-        match before.filter(keeps) {
-            Some(old) => Self { source: old.source.clone(), ..self },
-            None => self,
-        }
-    }
 }
 
 /// What every account shares.

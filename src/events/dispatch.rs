@@ -1,7 +1,7 @@
 //! Facts of `dispatch`: what became of messages and accounts.
 
 use super::Counter;
-use crate::mail::{AccountId, QueueId};
+use crate::mail::{AccountId, Place, QueueId};
 use crate::policy::advice::{About, Advice};
 use crate::policy::breaker::Why;
 use std::time::Duration;
@@ -140,7 +140,7 @@ fn s(d: Duration) -> String {
 
 impl Fact {
     /// Logs and counts it.
-    pub fn tell(&self, account: &AccountId, smart_host: &str) {
+    pub fn tell(&self, account: &AccountId, smart_host: &Place) {
         let about = About { mailbox: account.as_str(), smart_host };
         match self {
             Self::Delivered { id, said, after } => {
@@ -222,7 +222,7 @@ fn hints(advice: Option<Advice>, remedy: &[String], about: About<'_>) {
         for line in lines {
             warn!(event = "hint", account = about.mailbox, "hint: {line}");
         }
-        warn!(event = "hint", account = about.mailbox, "more: {}", advice.link());
+        warn!(event = "hint", account = about.mailbox, "more: {}", advice.command());
     }
 }
 

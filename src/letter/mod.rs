@@ -11,6 +11,7 @@ pub mod field;
 pub mod head;
 pub(crate) mod mime;
 pub mod parameters;
+mod reader;
 pub(crate) mod recode;
 pub mod report;
 pub mod rewrite;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the end of data is decided on raw bytes alone, before anything is normalised (CRLF.CRLF, or .CRLF
 //! directly after DATA), so no other byte sequence can end a message and smuggle a second one in. The outcome is
-//! the same for every split of the input. The output has no CR and no LF but in CRLF. Memory is a few bytes,
+//! the same for every split of the input. The output has no LF but in CRLF, and no CR alone but where asked for. Memory is a few bytes,
 //! whatever the length of a line. Must not know: head and content, limits, time.
 
 use memchr::memchr2;
@@ -66,6 +66,7 @@ impl Seen {
 pub struct Decoder {
     at: At,
     lf_only: bool,
+    keeps_bare_cr: bool,
     line_bytes: u64,
     lone_dot: bool,
     seen: Seen,
@@ -74,7 +75,14 @@ pub struct Decoder {
 impl Decoder {
     /// Begins behind the 354. `lf_only`: the client's `line_endings = "lf"`.
     pub fn new(lf_only: bool) -> Self {
-        Self { at: At::LineStart, lf_only, line_bytes: 0, lone_dot: false, seen: Seen::default() }
+        Self {
+            at: At::LineStart,
+            lf_only,
+            keeps_bare_cr: false,
+            line_bytes: 0,
+            lone_dot: false,
+            seen: Seen::default(),
+        }
     }
 
     /// Whether the end of data was reached.
@@ -92,6 +100,11 @@ impl Decoder {
         if self.awaits_silence() {
             self.at = At::End;
         }
+    }
+
+    /// Whether a CR alone comes out as it is: in the head it is a blank, which is for the reader of the head to say.
+    pub fn keep_bare_cr(&mut self, keep: bool) {
+        self.keeps_bare_cr = keep;
     }
 
     /// What was seen so far.
@@ -260,7 +273,8 @@ impl Decoder {
     }
 
     fn bare_cr(&mut self, out: &mut Vec<u8>) {
-        self.end_line(out);
+        self.line_ended();
+        out.extend_from_slice(if self.keeps_bare_cr { b"\r" } else { b"\r\n" });
         self.seen.bare_cr += 1;
         self.at = At::BareLineStart;
     }

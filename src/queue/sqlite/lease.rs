@@ -3,8 +3,9 @@
 //! Invariant: whoever finds a message not leased also sees what became of it; a message that cannot be read is set
 //! aside and named, and those behind it get their turn. Must not know: who sends it, and what comes of it.
 
-use super::Shared;
+use super::content::Stored;
 use super::row;
+use super::shared::Shared;
 use crate::fact::queue::Fact;
 use crate::mail::{AccountId, QueueId, RelayTime, State};
 use crate::queue::body::Body;
@@ -69,7 +70,7 @@ impl Shared {
                     Ok(Some(body)) => body,
                     Ok(None) => {
                         self.disk.tell(Fact::ContentMissing { id, error: "no row".to_owned() });
-                        Body::in_file(Vec::new(), self.disk.path(id), message.size_bytes)
+                        Body::kept(Vec::new(), Stored { path: self.disk.path(id), len: message.size_bytes })
                     }
                     Err(why) if !is_mended => return Err(why),
                     Err(why) => {
