@@ -22,8 +22,8 @@ pub use sockets::Handed;
 use crate::config::{self, Settings};
 use crate::control::{self, api};
 use crate::dispatch::{self, Dispatcher};
-use crate::events;
 use crate::fact::Witness;
+use crate::fact::daemon::Fact;
 use crate::files;
 use crate::http::Limits;
 use crate::mail::{AccountId, Place, WallTime};
@@ -163,6 +163,7 @@ pub struct Relay {
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
     upkeep: JoinHandle<()>,
+    telling: JoinHandle<()>,
     keep: watch::Sender<Keep>,
     fixed: Fixed,
     witness: Witness,
@@ -200,15 +201,17 @@ impl Relay {
 
     async fn begin(
         settings: &Settings,
-        Opened { queue, mail_for, observers: Observers { tally, witness } }: Opened,
+        Opened { queue, mail_for, observers }: Opened,
         handed: Vec<Handed>,
     ) -> Result<Self, StartError> {
         let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
-            InForce::of(settings, queue.clock, &witness)?;
+            InForce::of(settings, queue.clock, &observers.witness)?;
+        let witness = observers.witness.clone();
         let socket = api::bind(&settings.control_socket)
             .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
         let (receive, current) = watch::channel(Arc::new(receive));
-        let receiver = Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock));
+        let receiver =
+            Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock, witness.clone()));
         let listeners = Listeners::start(listen, handed, &receiver)?;
         let dispatcher = Dispatcher::start(&dispatch, queue.clone()).await;
         let rooms = Arc::new(Rooms {
@@ -216,7 +219,7 @@ impl Relay {
             receiver,
             clock: queue.clock,
             places: RwLock::new(places),
-            tally,
+            observers: observers.clone(),
         });
         let stop = watch::Sender::new(false);
         let relay = api::Relay {
@@ -229,17 +232,31 @@ impl Relay {
             is_sandbox: mail_for == MailFor::Sandbox,
             witness: witness.clone(),
         };
-        let stopping = stopped(stop.subscribe());
+        let (stopping, teller) = (stopped(stop.subscribe()), witness.clone());
         let control = tokio::spawn(async move {
             if let Err(error) = api::serve(socket, relay, stopping).await {
-                events::daemon::control_failed(&error.to_string());
+                teller.tell(Fact::ControlFailed { why: error.to_string() });
             }
         });
         let (keep, kept) = watch::channel(keep);
         let upkeep =
             tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
+        let telling = tokio::spawn(observers.keep_telling(stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
-        Ok(Self { queue, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed, witness })
+        Ok(Self {
+            telling,
+            queue,
+            dispatcher,
+            listeners,
+            rooms,
+            receive,
+            stop,
+            control,
+            upkeep,
+            keep,
+            fixed,
+            witness,
+        })
     }
 
     /// Where mail is accepted.
@@ -269,6 +286,7 @@ impl Relay {
         self.stop.send_replace(true);
         let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
         let _ = self.upkeep.await;
+        let _ = self.telling.await;
         self.queue.health.close().await;
     }
 }

@@ -7,7 +7,8 @@
 
 use super::{Exit, StartError};
 use crate::config::Settings;
-use crate::events;
+use crate::fact::Witness;
+use crate::fact::daemon::Fact;
 use crate::files;
 use crate::queue::{Queue, QueueError};
 use crate::sandbox::{Sandbox, SandboxSettings};
@@ -61,7 +62,7 @@ pub(super) struct StandIn {
 }
 
 impl StandIn {
-    pub(super) fn start(settings: &Settings) -> Result<Self, Exit> {
+    pub(super) fn start(settings: &Settings, witness: &Witness) -> Result<Self, Exit> {
         let sandbox = Sandbox::start(SandboxSettings::new(MAILBOX, SecretString::from(PASSWORD)))
             .map_err(|e| Exit::Sandbox(e.to_string()))?;
         let directory = settings.queue.directory.join(DIRECTORY);
@@ -70,8 +71,8 @@ impl StandIn {
         let ca_file = directory.join("sandbox-ca.pem");
         files::replace(&ca_file, sandbox.ca_pem().as_bytes()).map_err(unusable)?;
         let address = sandbox.address();
-        events::daemon::sandboxed(address, &directory);
         let trust = Trust::new(Some(&ca_file)).map_err(|e| Exit::Sandbox(e.to_string()))?;
+        witness.tell(Fact::Sandboxed { address, queue: directory });
         Ok(Self { _sandbox: sandbox, address, trust })
     }
 

@@ -4,7 +4,7 @@
 //! anything is found out.
 
 use crate::mail::{Failure, Place};
-use crate::policy::advice::{About, Advice, App, link};
+use crate::policy::advice::{About, Advice, App, command};
 use crate::policy::verdict::judge;
 use serde::Serialize;
 
@@ -33,7 +33,7 @@ pub struct Finding {
     pub blame: String,
     /// What to do, in order.
     pub remedy: Vec<String>,
-    /// Where the documentation has it.
+    /// The command that prints the entry.
     pub see: String,
 }
 
@@ -82,7 +82,7 @@ impl Patient {
             meaning: entry.meaning.to_owned(),
             blame: entry.blame.to_string(),
             remedy: advice.remedy_with(about, app),
-            see: link(entry.slug),
+            see: command(entry.slug),
         }
     }
 
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(lines[0], "failed   AUTH: 535 no");
         assert!(lines[1].starts_with("         means: the user name or password is wrong (blame: "));
         assert!(lines[2..lines.len() - 1].iter().all(|l| l.starts_with("         do: ")));
-        assert_eq!(*lines.last().unwrap(), "         see: docs/errors.md#wrong-password");
+        assert_eq!(*lines.last().unwrap(), "         see: mailferry explain wrong-password");
         let json = serde_json::to_value(&step).unwrap();
         assert_eq!(
             (json["status"].as_str(), json["error"].as_str()),

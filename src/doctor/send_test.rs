@@ -3,12 +3,14 @@
 //! Invariant: it goes through a listener and the admission like any device's; nothing is said of it that the relay
 //! did not say. Must not know: terminals, exit codes.
 
+use super::explain;
 use super::host::reachable;
 use crate::config::Settings;
 use crate::control::client::{Client, ClientError};
 use crate::control::report::{AccountState, Message, Status, ToProgress};
 use crate::fact::Witness;
 use crate::mail::{Failure, Mailbox, QueueId, ReversePath, Sender, State, WallTime};
+use crate::policy::advice::command;
 use crate::receive::{self, Auth, Listen};
 use crate::submit::smtp::{Connection, SmartHost, Tls};
 use crate::submit::{InMemory, Outcome, Outgoing};
@@ -203,7 +205,7 @@ fn look(message: &Message, status: &Status) -> Look {
         (State::Delivered, _) => (format!("delivered: {reply}"), None, Some(Fate::Delivered)),
         (State::Dead, _) => (
             format!("dead letter: {reply}"),
-            Some(format!("what it means: docs/errors.md; send it again with: mailferry queue retry {id}")),
+            Some(format!("{}send it again with: mailferry queue retry {id}", what_it_means(reply))),
             Some(Fate::Dead),
         ),
         (State::Held, _) => (
@@ -230,6 +232,12 @@ fn look(message: &Message, status: &Status) -> Look {
         (State::Queued, _) => ("queued".to_owned(), None, None),
     };
     Look { said, hint, fate }
+}
+
+/// The command that prints what this means, where there is an entry for it.
+fn what_it_means(said: &str) -> String {
+    let found = explain::explain(said, "").entries;
+    found.first().map_or_else(String::new, |entry| format!("what it means: {}; ", command(&entry.slug)))
 }
 
 /// A test message.

@@ -5,7 +5,7 @@
 use super::LoginKind;
 use super::report::{Finding, Patient, Report, Step};
 use crate::mail::{AccountId, Escaped, WallTime};
-use crate::policy::advice::{Advice, link};
+use crate::policy::advice::{Advice, command};
 use crate::policy::expiry::WARN_DAYS;
 use crate::token::claims::{self, Claims, Permission};
 use crate::token::response::Problem;
@@ -88,7 +88,7 @@ fn refused(error: &TokenError, source: &Source) -> Finding {
         Problem::Unavailable { .. } => Advice::TokenEndpoint.entry().slug.to_owned(),
     };
     Finding {
-        see: link(&slug),
+        see: command(&slug),
         error: slug,
         meaning: error.meaning(settings),
         blame: (if error.needs_a_person() {

@@ -222,7 +222,7 @@ fn hints(advice: Option<Advice>, remedy: &[String], about: About<'_>) {
         for line in lines {
             warn!(event = "hint", account = about.mailbox, "hint: {line}");
         }
-        warn!(event = "hint", account = about.mailbox, "more: {}", advice.link());
+        warn!(event = "hint", account = about.mailbox, "more: {}", advice.command());
     }
 }
 

@@ -20,7 +20,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("queue", &["mail", "files", "fact"]),
     ("token", &["mail", "files", "tls", "http", "policy", "fact"]),
     ("submit", &["mail", "tls", "letter", "policy", "fact", "events", "token"]),
-    ("receive", &["mail", "letter", "policy", "events", "queue"]),
+    ("receive", &["mail", "letter", "policy", "fact", "queue"]),
     ("dispatch", &["mail", "letter", "policy", "fact", "events", "queue", "submit", "token"]),
     ("control", &["mail", "fact", "queue"]),
     ("logs", &[]),

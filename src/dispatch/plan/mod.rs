@@ -373,9 +373,8 @@ impl<L: Leased, C: Clone> Plan<L, C> {
             return;
         }
         // The first login alone: a refused one must not be tried twice in the same breath.
-        let opening = self.pool.opening();
-        let may_open = if self.pool.works() { now >= self.pool.grows_at() } else { opening == 0 };
-        if may_open && self.waiting.len() > opening && self.pool.has_room() {
+        let may_open = if self.pool.works() { now >= self.pool.grows_at() } else { self.pool.opening() == 0 };
+        if may_open && self.waiting.len() > self.pool.soon_idle() && self.pool.has_room() {
             self.open(now, todo);
         }
         if self.waiting.len() < self.pool.allowed().min(slots) {

@@ -4,6 +4,7 @@
 //! Invariant: an entry names a remedy that a person can carry out; where a remedy weakens the tenant, the safer one
 //! comes first; slugs are addresses that stay. Must not know: which reply led here (`verdict` does), how it is shown.
 
+mod device;
 mod host;
 mod limits;
 mod login;
@@ -253,6 +254,22 @@ advice! {
     ListenerTaken = host::LISTENER_TAKEN;
     /// This host's clock is wrong.
     Clock = host::CLOCK;
+    /// An address outside every client wants to relay.
+    DeviceRefused = device::REFUSED;
+    /// A device speaks TLS on a plain port.
+    DeviceTls = device::TLS;
+    /// A device wants to log in where it cannot.
+    DeviceLogin = device::LOGIN;
+    /// A device sends more than `max_message_size`.
+    DeviceTooLarge = device::TOO_LARGE;
+    /// A device never sends the end of data.
+    DeviceNoEnd = device::NO_END;
+    /// A client sends more messages a minute than it may, or holds more connections.
+    DeviceTooMuch = device::TOO_MUCH;
+    /// A client may not write to this recipient.
+    DeviceRecipient = device::RECIPIENT;
+    /// What a device speaks is not SMTP.
+    DeviceNotSmtp = device::NOT_SMTP;
 }
 
 /// Whom and what an entry is filled in with.
@@ -302,9 +319,9 @@ impl Advice {
         matches!(self, Self::Proxy | Self::MailboxLogon | Self::TlsHandshake)
     }
 
-    /// Where the documentation has it.
-    pub fn link(self) -> String {
-        link(self.entry().slug)
+    /// The command that prints it.
+    pub fn command(self) -> String {
+        command(self.entry().slug)
     }
 }
 
@@ -314,6 +331,11 @@ fn fill(step: &str, about: About<'_>, app: Option<App<'_>>) -> String {
         .replace("{smart_host}", &about.smart_host.to_string())
         .replace("{tenant}", app.tenant)
         .replace("{client_id}", app.client_id)
+}
+
+/// The command that prints the entry of this slug, for messages: a host may have no internet.
+pub fn command(slug: &str) -> String {
+    format!("mailferry explain {slug}")
 }
 
 /// Where the documentation has this slug.
