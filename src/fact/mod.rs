@@ -8,6 +8,7 @@
 //! counts. A new fact compiles once it has them.
 
 pub mod daemon;
+pub mod dispatch;
 mod journal;
 pub mod queue;
 pub mod receive;
@@ -35,6 +36,8 @@ pub enum Fact {
     Token(token::Fact),
     /// On a connection to a smart host.
     Submit(submit::Fact),
+    /// With an account, or one of its messages on the way out.
+    Dispatch(dispatch::Told),
     /// Of the process.
     Daemon(daemon::Fact),
 }
@@ -46,6 +49,7 @@ macro_rules! each {
             Fact::Queue($fact) => $what,
             Fact::Token($fact) => $what,
             Fact::Submit($fact) => $what,
+            Fact::Dispatch($fact) => $what,
             Fact::Daemon($fact) => $what,
         }
     };
@@ -64,7 +68,7 @@ impl Fact {
             Self::Queue(fact) => fact.is_detail(),
             Self::Token(fact) => fact.is_detail(),
             Self::Submit(fact) => fact.is_detail(),
-            Self::Daemon(_) => false,
+            Self::Dispatch(_) | Self::Daemon(_) => false,
         }
     }
 
@@ -72,6 +76,7 @@ impl Fact {
     pub fn hints(&self) -> Vec<String> {
         match self {
             Self::Token(fact) => fact.hints(),
+            Self::Dispatch(fact) => fact.hints(),
             Self::Receive(_) | Self::Queue(_) | Self::Submit(_) | Self::Daemon(_) => vec![],
         }
     }
@@ -92,6 +97,12 @@ macro_rules! from {
             }
         })*
     };
+}
+
+impl From<dispatch::Told> for Fact {
+    fn from(told: dispatch::Told) -> Self {
+        Self::Dispatch(told)
+    }
 }
 
 from!(receive: Receive, queue: Queue, token: Token, submit: Submit, daemon: Daemon);

@@ -14,7 +14,7 @@ mod suspects;
 pub(crate) use pool::ConnId;
 
 use super::settle::Settled;
-use crate::events::dispatch::Fact;
+use crate::fact::dispatch::Fact;
 use crate::mail::{QueueId, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Open};
 use crate::policy::expiry::Expiry;
