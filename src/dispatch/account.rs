@@ -181,8 +181,8 @@ impl Actor {
                 tokio::spawn(connection::run(conn, account, nth_address, self.teller(), self.cut.clone()));
             }
             Action::Send { over, lease, to } => {
-                if let Err(untouched) = over.send(lease, to, &self.place) {
-                    self.teller()(untouched);
+                if let Err(lease) = over.send(lease, to) {
+                    self.teller()(over.untouched(lease, self.place.to_string()));
                 }
             }
             Action::Close(line) => drop(line),
