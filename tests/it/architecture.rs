@@ -22,7 +22,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("submit", &["mail", "tls", "letter", "policy", "fact", "events", "token"]),
     ("receive", &["mail", "letter", "policy", "events", "queue"]),
     ("dispatch", &["mail", "letter", "policy", "fact", "events", "queue", "submit", "token"]),
-    ("control", &["mail", "fact", "queue"]),
+    ("control", &["mail", "policy", "fact", "queue"]),
     ("logs", &[]),
     ("config", &["mail", "files", "tls", "http", "policy", "token", "submit", "queue", "receive", "logs"]),
     ("doctor", ANYTHING),

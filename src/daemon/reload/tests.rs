@@ -207,6 +207,7 @@ const KEYS: &[Key] = &[
     ("retry.expire_after", &[("retry.expire_after", r#""7 days""#)], Taken),
     ("notify.to", &[("notify.to", r#"["admin@contoso.com"]"#)], Taken),
     ("control.socket", &[("control.socket", r#""another.sock""#)], Named),
+    ("control.status_socket", &[("control.status_socket", r#""other.sock""#)], Named),
     ("network.https_proxy", &[("network.https_proxy", r#""http://127.0.0.2:3128""#)], Taken),
     ("network.no_proxy", &[("network.no_proxy", r#"["fabrikam.local"]"#)], Taken),
     ("log.format", &[("log.format", r#""json""#)], TakenByTheProcess),
