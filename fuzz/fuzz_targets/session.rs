@@ -105,6 +105,7 @@ impl Play {
                 }
                 assert_eq!(self.queued, self.committed);
             }
+            Step::Tell(fact) => assert!(!fact.to_string().contains(char::is_control), "{fact:?}"),
             Step::Pause(time) => assert!(time <= Duration::from_secs(60)),
             Step::Begin { .. } => {
                 assert!(self.admitted, "a stranger gets no draft");

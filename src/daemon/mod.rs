@@ -14,7 +14,7 @@ mod sockets;
 mod stand_in;
 mod upkeep;
 
-pub use demo::demo;
+pub use demo::{demo, end_with};
 pub use observers::Observers;
 pub use serve::{Exit, serve};
 pub use sockets::Handed;
@@ -23,17 +23,16 @@ use crate::config::{self, Settings};
 use crate::control::socket::{self, Access};
 use crate::control::{self, anybody, api};
 use crate::dispatch::{self, Dispatcher};
-use crate::events;
 use crate::fact::Witness;
+use crate::fact::daemon::Fact;
 use crate::files;
 use crate::http::Limits;
-use crate::mail::{AccountId, Place, Sender, WallTime};
+use crate::mail::{AccountId, Place, WallTime};
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
 use crate::submit::Way;
 use crate::submit::smtp::{OAuth, Submission};
 use crate::tls::server::{self, CertificateError};
-use crate::tls::{Trust, TrustError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
@@ -70,14 +69,6 @@ pub enum StartError {
     /// What is in it may be meant for somebody.
     #[error("the queue in {} holds mail that serve --sandbox has not taken, which must not end there", .0.display())]
     NotOfSandbox(PathBuf),
-    /// A CA file.
-    #[error("account {account}: {error}")]
-    Trust {
-        /// Whose.
-        account: String,
-        /// What is wrong with it.
-        error: TrustError,
-    },
     /// What access tokens are got with.
     #[error("account {account}: oauth: {error}")]
     OAuth {
@@ -130,7 +121,6 @@ impl StartError {
             Self::Directory { .. } => "it and all in it must belong to the user mailferry runs as, mode 0700",
             Self::OfSandbox(_) => "set queue.directory to the real queue's, which is not below it",
             Self::NotOfSandbox(_) => "move that directory away; the sandbox makes a new one",
-            Self::Trust { .. } => return None,
             Self::OAuth { error, .. } => error.hint,
             Self::Certificate { error, .. } => error.hint(),
             Self::Listen { .. } => {
@@ -147,14 +137,9 @@ impl StartError {
         match self {
             Self::Queue(_) | Self::Directory { .. } | Self::Listen { .. } | Self::Control { .. } => true,
             Self::OfSandbox(_) | Self::NotOfSandbox(_) | Self::Socket { .. } => false,
-            Self::Trust { error: TrustError::Unreadable { why, .. }, .. }
-            | Self::Certificate { error: CertificateError::Unreadable { why, .. }, .. } => {
-                files::may_pass(why)
-            }
-            Self::Trust { error: TrustError::System(_), .. }
-            | Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
-            Self::Trust { error: TrustError::NotCertificates { .. }, .. }
-            | Self::Certificate {
+            Self::Certificate { error: CertificateError::Unreadable { why, .. }, .. } => files::may_pass(why),
+            Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
+            Self::Certificate {
                 error: CertificateError::NotPem { .. } | CertificateError::Useless(_),
                 ..
             } => false,
@@ -180,6 +165,7 @@ pub struct Relay {
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
     upkeep: JoinHandle<()>,
+    telling: JoinHandle<()>,
     keep: watch::Sender<Keep>,
     fixed: Fixed,
     witness: Witness,
@@ -217,11 +203,12 @@ impl Relay {
 
     async fn begin(
         settings: &Settings,
-        Opened { queue, mail_for, observers: Observers { tally, witness } }: Opened,
+        Opened { queue, mail_for, observers }: Opened,
         handed: Vec<Handed>,
     ) -> Result<Self, StartError> {
         let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
-            InForce::of(settings, queue.clock, &witness)?;
+            InForce::of(settings, queue.clock, &observers.witness)?;
+        let witness = observers.witness.clone();
         let open = |path: &Path, access| {
             let failed = |error| StartError::Control { path: path.to_owned(), error };
             socket::bind(path, access).map_err(failed)
@@ -231,15 +218,16 @@ impl Relay {
             settings.sockets.status.as_deref().map(|path| open(path, Access::Anybody)).transpose()?,
         );
         let (receive, current) = watch::channel(Arc::new(receive));
-        let receiver = Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock));
+        let receiver =
+            Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock, witness.clone()));
         let listeners = Listeners::start(listen, handed, &receiver)?;
-        let dispatcher = Dispatcher::start(&dispatch, queue.clone()).await;
+        let dispatcher = Dispatcher::start(&dispatch, queue.clone(), witness.clone()).await;
         let rooms = Arc::new(Rooms {
             dispatcher: Arc::clone(&dispatcher),
             receiver,
             clock: queue.clock,
             places: RwLock::new(places),
-            tally,
+            observers: observers.clone(),
         });
         let stop = watch::Sender::new(false);
         let relay = api::Relay {
@@ -256,8 +244,22 @@ impl Relay {
         let (keep, kept) = watch::channel(keep);
         let upkeep =
             tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
+        let telling = tokio::spawn(observers.keep_telling(stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
-        Ok(Self { queue, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed, witness })
+        Ok(Self {
+            telling,
+            queue,
+            dispatcher,
+            listeners,
+            rooms,
+            receive,
+            stop,
+            control,
+            upkeep,
+            keep,
+            fixed,
+            witness,
+        })
     }
 
     /// Where mail is accepted.
@@ -287,6 +289,7 @@ impl Relay {
         self.stop.send_replace(true);
         let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
         let _ = self.upkeep.await;
+        let _ = self.telling.await;
         self.queue.health.close().await;
     }
 }
@@ -297,6 +300,7 @@ async fn answer(
     relay: api::Relay,
     stop: watch::Receiver<bool>,
 ) {
+    let witness = relay.witness.clone();
     let (for_control, for_status) = (stopped(stop.clone()), stopped(stop));
     let anybody = async {
         match status {
@@ -306,7 +310,7 @@ async fn answer(
     };
     for failed in <[_; 2]>::from(tokio::join!(api::serve(control, relay.clone(), for_control), anybody)) {
         if let Err(error) = failed {
-            events::daemon::control_failed(&error.to_string());
+            witness.tell(Fact::ControlFailed { why: error.to_string() });
         }
     }
 }
@@ -325,22 +329,18 @@ fn dispatch_settings(
     witness: &Witness,
 ) -> Result<dispatch::Settings, StartError> {
     let account = |a: &config::Account| -> Result<dispatch::Account, StartError> {
-        let trust = Trust::new(a.ca_file.as_deref())
-            .map_err(|error| StartError::Trust { account: a.id.to_string(), error })?;
         Ok(dispatch::Account {
             id: a.id.clone(),
             way: Way::Smtp(Submission {
                 account: a.id.clone(),
-                mailbox: a.mailbox.clone(),
+                mailbox: a.sender.mailbox.clone(),
                 smart_host: a.smart_host.clone(),
-                trust,
+                trust: a.trust.clone(),
                 witness: witness.clone(),
                 oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock, witness)).transpose()?,
             }),
-            sender: Sender { mailbox: a.mailbox.clone(), send_as: a.send_as.clone() },
-            max_connections: a.max_connections,
-            messages_per_minute: a.messages_per_minute,
-            recipients_per_day: a.recipients_per_day,
+            sender: a.sender.clone(),
+            pace: a.pace,
             witness: witness.clone(),
         })
     };

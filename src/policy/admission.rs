@@ -19,6 +19,15 @@ pub enum LineEndings {
     Lf,
 }
 
+/// Whether a peer may relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// In a client's network.
+    Device,
+    /// In none.
+    Stranger,
+}
+
 /// A `[[client]]`: who may relay, and how.
 #[derive(Debug, Clone)]
 pub struct Client {

@@ -101,6 +101,7 @@ expire_after = "5 days"
 to = ["it@contoso.com"]
 [control]
 socket = "control.sock"
+status_socket = "status.sock"
 [network]
 https_proxy = "http://127.0.0.1:3128"
 no_proxy = ["contoso.local"]
