@@ -5,6 +5,7 @@
 
 mod account;
 mod examine;
+mod explain;
 mod export;
 mod owner;
 mod print;
@@ -71,6 +72,8 @@ enum Command {
     Doctor(examine::Doctor),
     /// Send one test message through the running relay, and follow it
     SendTest(examine::SendTest),
+    /// Say what a reply, a line of the log, an AADSTS number or a name after `see:` means, and what to do; needs no network
+    Explain(explain::Explain),
     /// Write docs/errors.md to stdout
     #[command(hide = true)]
     ErrorsPage,
@@ -315,6 +318,7 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
         }
         Command::Doctor(doctor) => examine::doctor(doctor, path, env),
         Command::SendTest(test) => examine::send_test(&test, &load(path, &examine::as_the_service(env))?),
+        Command::Explain(args) => explain::run(&args, path, &env),
         Command::ErrorsPage => out(&crate::doctor::page::errors()).map(|()| 0),
         Command::Status { json } => {
             let (source, _) = open(path, &env)?;

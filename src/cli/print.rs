@@ -204,7 +204,7 @@ fn wrapped(indent: &str, text: &str) -> String {
 mod tests {
     use super::*;
     use crate::control::report::{AccountStatus, ClientStatus, Need, QueueStatus, To, Try};
-    use crate::mail::{QueueId, Stage, WallTime};
+    use crate::mail::{Place, QueueId, Stage, WallTime};
     use std::collections::BTreeMap;
 
     fn at(minutes: i64) -> At {
@@ -276,7 +276,7 @@ mod tests {
     fn a_status_begins_with_the_sentence() {
         let account = AccountStatus {
             mailbox: "scanner@contoso.com".to_owned(),
-            smart_host: "smtp.office365.com:587".to_owned(),
+            smart_host: Place::known("smtp.office365.com", 587),
             state: AccountState::Held,
             reason: "AUTH: 535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.".to_owned(),
             since: Some(at(-60)),

@@ -10,7 +10,7 @@ use super::section::{Field, Findings, Section};
 use super::{Account, Env, OAuth, Place};
 use crate::mail::{AccountId, Mailbox};
 use crate::policy::route::Route;
-use crate::submit::{Login, SmartHost, Tls};
+use crate::submit::smtp::{Login, SmartHost, Tls};
 use crate::token::Cloud;
 use jiff::civil::Date;
 use std::path::Path;

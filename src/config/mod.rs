@@ -24,7 +24,7 @@ use crate::mail::{AccountId, AddressPattern, Mailbox};
 use crate::policy::schedule::Retry;
 use crate::queue::{self, Keep};
 use crate::receive::{self, Listen};
-use crate::submit::SmartHost;
+use crate::submit::smtp::SmartHost;
 use crate::token;
 use jiff::civil::Date;
 use std::collections::{BTreeSet, HashMap};

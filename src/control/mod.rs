@@ -11,7 +11,7 @@ mod run;
 
 pub use run::{RequestError, Run, Standing};
 
-use crate::mail::{AccountId, WallTime};
+use crate::mail::{AccountId, Place, WallTime};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -46,7 +46,7 @@ pub struct AccountLive {
     /// Which.
     pub account: AccountId,
     /// `host:port`.
-    pub smart_host: String,
+    pub smart_host: Place,
     /// Whether mail flows.
     pub state: report::AccountState,
     /// Why it does not, in one escaped line; empty when it does.

@@ -22,14 +22,15 @@ pub use sockets::Handed;
 use crate::config::{self, Settings};
 use crate::control::{self, api};
 use crate::dispatch::{self, Dispatcher};
-use crate::events;
 use crate::fact::Witness;
+use crate::fact::daemon::Fact;
 use crate::files;
 use crate::http::Limits;
-use crate::mail::Sender;
-use crate::mail::WallTime;
+use crate::mail::{AccountId, Place, Sender, WallTime};
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
+use crate::submit::Way;
+use crate::submit::smtp::{OAuth, Submission};
 use crate::tls::server::{self, CertificateError};
 use crate::tls::{Trust, TrustError};
 use crate::token::{self, SettingsError};
@@ -177,6 +178,7 @@ pub struct Relay {
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
     upkeep: JoinHandle<()>,
+    telling: JoinHandle<()>,
     keep: watch::Sender<Keep>,
     fixed: Fixed,
     witness: Witness,
@@ -214,23 +216,25 @@ impl Relay {
 
     async fn begin(
         settings: &Settings,
-        Opened { queue, mail_for, observers: Observers { tally, witness } }: Opened,
+        Opened { queue, mail_for, observers }: Opened,
         handed: Vec<Handed>,
     ) -> Result<Self, StartError> {
         let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
-            InForce::of(settings, queue.clock, &witness)?;
+            InForce::of(settings, queue.clock, &observers.witness)?;
+        let witness = observers.witness.clone();
         let socket = api::bind(&settings.control_socket)
             .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
         let (receive, current) = watch::channel(Arc::new(receive));
-        let receiver = Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock));
+        let receiver =
+            Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock, witness.clone()));
         let listeners = Listeners::start(listen, handed, &receiver)?;
-        let dispatcher = Dispatcher::start(&dispatch, queue.clone()).await;
+        let dispatcher = Dispatcher::start(&dispatch, queue.clone(), witness.clone()).await;
         let rooms = Arc::new(Rooms {
             dispatcher: Arc::clone(&dispatcher),
             receiver,
             clock: queue.clock,
             places: RwLock::new(places),
-            tally,
+            observers: observers.clone(),
         });
         let stop = watch::Sender::new(false);
         let relay = api::Relay {
@@ -243,17 +247,31 @@ impl Relay {
             is_sandbox: mail_for == MailFor::Sandbox,
             witness: witness.clone(),
         };
-        let stopping = stopped(stop.subscribe());
+        let (stopping, teller) = (stopped(stop.subscribe()), witness.clone());
         let control = tokio::spawn(async move {
             if let Err(error) = api::serve(socket, relay, stopping).await {
-                events::daemon::control_failed(&error.to_string());
+                teller.tell(Fact::ControlFailed { why: error.to_string() });
             }
         });
         let (keep, kept) = watch::channel(keep);
         let upkeep =
             tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
+        let telling = tokio::spawn(observers.keep_telling(stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
-        Ok(Self { queue, dispatcher, listeners, rooms, receive, stop, control, upkeep, keep, fixed, witness })
+        Ok(Self {
+            telling,
+            queue,
+            dispatcher,
+            listeners,
+            rooms,
+            receive,
+            stop,
+            control,
+            upkeep,
+            keep,
+            fixed,
+            witness,
+        })
     }
 
     /// Where mail is accepted.
@@ -283,6 +301,7 @@ impl Relay {
         self.stop.send_replace(true);
         let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
         let _ = self.upkeep.await;
+        let _ = self.telling.await;
         self.queue.health.close().await;
     }
 }
@@ -291,9 +310,8 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|s| *s).await;
 }
 
-fn places(settings: &Settings) -> Vec<(crate::mail::AccountId, String)> {
-    let place = |a: &config::Account| format!("{}:{}", a.smart_host.host, a.smart_host.port);
-    settings.accounts.iter().map(|a| (a.id.clone(), place(a))).collect()
+fn places(settings: &Settings) -> Vec<(AccountId, Place)> {
+    settings.accounts.iter().map(|a| (a.id.clone(), a.smart_host.place())).collect()
 }
 
 fn dispatch_settings(
@@ -306,9 +324,14 @@ fn dispatch_settings(
             .map_err(|error| StartError::Trust { account: a.id.to_string(), error })?;
         Ok(dispatch::Account {
             id: a.id.clone(),
-            smart_host: a.smart_host.clone(),
-            trust,
-            oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock, witness)).transpose()?,
+            way: Way::Smtp(Submission {
+                account: a.id.clone(),
+                mailbox: a.mailbox.clone(),
+                smart_host: a.smart_host.clone(),
+                trust,
+                witness: witness.clone(),
+                oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock, witness)).transpose()?,
+            }),
             sender: Sender { mailbox: a.mailbox.clone(), send_as: a.send_as.clone() },
             max_connections: a.max_connections,
             messages_per_minute: a.messages_per_minute,
@@ -329,11 +352,11 @@ fn oauth(
     oauth: &config::OAuth,
     clock: Clock,
     witness: &Witness,
-) -> Result<dispatch::OAuth, StartError> {
+) -> Result<OAuth, StartError> {
     let (limits, now, witness) = (Limits::default(), move || clock.now(), witness.clone());
     let source = token::Source::new(oauth.token.clone(), limits, now, witness)
         .map_err(|error| StartError::OAuth { account: a.id.to_string(), error })?;
-    Ok(dispatch::OAuth { source, fallback_until: oauth.fallback_until })
+    Ok(OAuth { source, fallback_until: oauth.fallback_until })
 }
 
 /// Where there is to be TLS and no certificate is configured, the relay's own.

@@ -7,11 +7,12 @@
 
 use super::{Exit, StartError};
 use crate::config::Settings;
-use crate::events;
+use crate::fact::Witness;
+use crate::fact::daemon::Fact;
 use crate::files;
 use crate::queue::{Queue, QueueError};
 use crate::sandbox::{Sandbox, SandboxSettings};
-use crate::submit::{Login, Tls};
+use crate::submit::smtp::{Login, Tls};
 use secrecy::SecretString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ pub(super) struct StandIn {
 }
 
 impl StandIn {
-    pub(super) fn start(settings: &Settings) -> Result<Self, Exit> {
+    pub(super) fn start(settings: &Settings, witness: &Witness) -> Result<Self, Exit> {
         let sandbox = Sandbox::start(SandboxSettings::new(MAILBOX, SecretString::from(PASSWORD)))
             .map_err(|e| Exit::Sandbox(e.to_string()))?;
         let directory = settings.queue.directory.join(DIRECTORY);
@@ -69,7 +70,7 @@ impl StandIn {
         let ca_file = directory.join("sandbox-ca.pem");
         files::replace(&ca_file, sandbox.ca_pem().as_bytes()).map_err(unusable)?;
         let address = sandbox.address();
-        events::daemon::sandboxed(address, &directory);
+        witness.tell(Fact::Sandboxed { address, queue: directory });
         Ok(Self { _sandbox: sandbox, address, ca_file })
     }
 

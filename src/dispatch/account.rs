@@ -13,13 +13,12 @@ use super::notice;
 use super::plan::{self, Action, At, Leased, Limits, Live, Memory, Past, Plan};
 use super::settle::Settled;
 use super::{Account, Settings};
-use crate::events;
-use crate::events::dispatch::Fact;
-use crate::mail::{AccountId, QueuedMessage, RelayTime, WallTime};
+use crate::fact::dispatch::Fact;
+use crate::mail::{AccountId, Place, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Open};
 use crate::policy::throttle::Throttle;
 use crate::queue::{Lease, Next, Outbox, Owned, Queue, QueueError, Settlement};
-use crate::token::Grant;
+use crate::token::{Grant, Source};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -50,7 +49,7 @@ pub(super) struct Actor {
     id: AccountId,
     account: Arc<Account>,
     settings: Settings,
-    place: String,
+    place: Place,
     /// Begins nothing before the account is owned; anew for each time it is.
     plan: Plan<Box<Lease>, Line>,
     owned: Option<Owned>,
@@ -77,7 +76,7 @@ impl Actor {
         let (post, inbox) = mpsc::unbounded_channel();
         Self {
             id: account.id.clone(),
-            place: place(&account),
+            place: account.way.place(),
             plan: Plan::new(limits(&account, settings), Past::default()),
             owned: None,
             is_leaving: false,
@@ -111,10 +110,10 @@ impl Actor {
             self.owned = None;
         }
         // A refresh token that was replaced must reach the disk; a lost access token costs one more request.
-        if let Some(oauth) = &self.account.oauth
-            && matches!(oauth.source.settings().grant, Grant::DeviceCode { .. })
+        if let Some(tokens) = self.account.way.tokens()
+            && matches!(tokens.settings().grant, Grant::DeviceCode { .. })
         {
-            oauth.source.finish().await;
+            tokens.finish().await;
         }
     }
 
@@ -128,7 +127,7 @@ impl Actor {
                     Ok(owned) => return Some(owned),
                     Err(QueueError::Closed) => return None,
                     Err(error) => {
-                        events::dispatch::lease_failed(&self.id, &error.to_string());
+                        self.account.tell(Fact::LeaseFailed { why: error.to_string() });
                         let (ownership, id) = (Arc::clone(&self.queue.ownership), self.id.clone());
                         own = Box::pin(async move {
                             tokio::time::sleep(OWN_RETRY).await;
@@ -175,14 +174,14 @@ impl Actor {
             tokio::select! {
                 Some(message) = self.inbox.recv() => match message {
                     Message::Event(event) => {
-                        if let (Event::Probe, Some(oauth)) = (&event, &self.account.oauth) {
-                            oauth.source.probe();
+                        if let (Event::Probe, Some(tokens)) = (&event, self.account.way.tokens()) {
+                            tokens.probe();
                         }
                         self.is_leaving |= matches!(event, Event::Drain);
                         self.take(event);
                     }
                     Message::Live(answer) => {
-                        let expiry = self.account.oauth.as_ref().and_then(|o| o.source.expiry());
+                        let expiry = self.account.way.tokens().and_then(Source::expiry);
                         let _ = answer.send(Live { expiry, ..self.plan.live(now) });
                     }
                     Message::Reload(new) => {
@@ -218,12 +217,12 @@ impl Actor {
     }
 
     fn adopt(&mut self, mut account: Account, settings: Settings) {
-        account.oauth = account.oauth.map(|o| o.after(self.account.oauth.as_ref()));
-        if let Some(oauth) = &account.oauth {
-            oauth.source.probe();
+        account.way = account.way.after(&self.account.way);
+        if let Some(tokens) = account.way.tokens() {
+            tokens.probe();
         }
         set_pace(&account, &settings);
-        self.place = place(&account);
+        self.place = account.way.place();
         self.account = Arc::new(account);
         self.settings = settings;
     }
@@ -246,7 +245,7 @@ impl Actor {
             Action::Lease { except } => {
                 let owned = self.owned.as_ref().expect("a plan begins with an account that is owned");
                 let lease = self.queue.outbox.lease(owned, now, except);
-                let (tell, account) = (self.teller(), self.id.clone());
+                let (tell, account) = (self.teller(), Arc::clone(&self.account));
                 tokio::spawn(async move { tell(leased(&account, lease.await)) });
             }
             Action::Open { conn, nth_address } => {
@@ -272,7 +271,7 @@ impl Actor {
                 if matches!(fact, Fact::Delivered { .. } | Fact::Recovered { .. }) {
                     self.board.works(&self.id, &self.place, now);
                 }
-                fact.tell(&self.id, &self.place);
+                self.account.tell(fact);
             }
             Action::HoldTenant(failed) => self.board.hold_tenant(&self.id, &failed),
         }
@@ -296,10 +295,11 @@ impl Actor {
         };
         let notices = writer.compose(&lease, &settled, &mut self.notices);
         let settlement = Settlement { notices, ..settled.settlement };
-        let (outbox, tell, account) = (Arc::clone(&self.queue.outbox), self.teller(), self.id.clone());
+        let (outbox, tell) = (Arc::clone(&self.queue.outbox), self.teller());
+        let account = Arc::clone(&self.account);
         let (id, cut) = (lease.message.id, self.cut.subscribe());
         tokio::spawn(async move {
-            let done = settle(outbox.as_ref(), lease, settlement, &account, cut).await;
+            let done = settle(outbox.as_ref(), lease, settlement, |fact| account.tell(fact), cut).await;
             tell(if done { Event::Settled(id) } else { Event::Unsettled(id) });
         });
     }
@@ -314,22 +314,22 @@ impl Actor {
             Memory::Paused(paused) => (pause_note(&self.id), paused.then(|| "paused".to_owned())),
             Memory::Works(way_in) => (worked_note(&self.id), Some(way_in)),
         };
-        let done = self.queue.notes.set_note(&name, value);
+        let (done, account) = (self.queue.notes.set_note(&name, value), Arc::clone(&self.account));
         tokio::spawn(async move {
             if let Err(error) = done.await {
-                events::dispatch::note_lost(&name, &error.to_string());
+                account.tell(Fact::NoteLost { name, why: error.to_string() });
             }
         });
     }
 }
 
-fn leased(account: &AccountId, answer: Result<Next, QueueError>) -> Event {
+fn leased(account: &Account, answer: Result<Next, QueueError>) -> Event {
     match answer {
         Ok(Next::Message(lease)) => Event::Leased(lease),
         Ok(Next::NotBefore(t)) => Event::NothingDue(Some(t)),
         Ok(Next::Empty) => Event::NothingDue(None),
         Err(error) => {
-            events::dispatch::lease_failed(account, &error.to_string());
+            account.tell(Fact::LeaseFailed { why: error.to_string() });
             Event::LeaseFailed
         }
     }
@@ -350,7 +350,7 @@ async fn past(account: &Account, queue: &Queue) -> Past {
         throttle: Throttle::new(account.messages_per_minute, account.recipients_per_day, delivered),
         paused: note(pause_note(&account.id)).await.is_some(),
         // A queue of before the note was kept knows by what it delivered.
-        has_worked: worked.map_or(has_delivered, |with| with == way_in(account)),
+        has_worked: worked.map_or(has_delivered, |with| with == account.way.way_in()),
     }
 }
 
@@ -360,7 +360,7 @@ async fn settle(
     outbox: &dyn Outbox,
     mut lease: Box<Lease>,
     settlement: Settlement,
-    account: &AccountId,
+    say: impl Fn(Fact),
     mut cut: watch::Receiver<Cut>,
 ) -> bool {
     let id = lease.message.id;
@@ -368,14 +368,14 @@ async fn settle(
         match outbox.settle(lease, settlement.clone()).await {
             Ok(()) => return true,
             Err((lease, error @ (QueueError::Closed | QueueError::Disowned))) => {
-                events::dispatch::settlement_lost(id, account, &error.to_string());
+                say(Fact::SettlementLost { id, why: error.to_string() });
                 lease.set_aside();
                 return false;
             }
             Err((again, error)) => {
-                events::dispatch::settlement_refused(id, account, &error.to_string());
+                say(Fact::SettlementRefused { id, why: error.to_string() });
                 if *cut.borrow() == Cut::Everything {
-                    events::dispatch::settlement_lost(id, account, &error.to_string());
+                    say(Fact::SettlementLost { id, why: error.to_string() });
                     again.set_aside();
                     return false;
                 }
@@ -391,14 +391,10 @@ fn limits(account: &Account, settings: &Settings) -> Limits {
         max_connections: account.max_connections,
         messages_per_minute: account.messages_per_minute,
         recipients_per_day: account.recipients_per_day,
-        has_login: account.oauth.is_some() || account.smart_host.login.is_some(),
-        way_in: way_in(account),
+        has_login: account.way.has_login(),
+        way_in: account.way.way_in(),
         retry: settings.retry.clone(),
     }
-}
-
-fn place(account: &Account) -> String {
-    format!("{}:{}", account.smart_host.host, account.smart_host.port)
 }
 
 fn breaker_note(account: &AccountId) -> String {
@@ -413,22 +409,10 @@ fn worked_note(account: &AccountId) -> String {
     format!("worked/{account}")
 }
 
-/// The settings by which an account gets in, but for what is secret: as long as they are the same, a fault that calls
-/// itself temporary is believed for a while.
-fn way_in(account: &Account) -> String {
-    let host = &account.smart_host;
-    let user = host.login.as_ref().map_or("", |l| l.user());
-    let app = account.oauth.as_ref().map(|o| {
-        let s = o.source.settings();
-        format!("{} {} {}", s.tenant, s.client_id, s.token_url())
-    });
-    format!("{}:{} {:?} {user} {}", host.host, host.port, host.tls, app.unwrap_or_default())
-}
-
 /// Token requests are repeated as whatever else of the account passes by itself.
 fn set_pace(account: &Account, settings: &Settings) {
-    if let Some(oauth) = &account.oauth {
-        oauth.source.set_delays(&settings.retry.account_delays);
+    if let Some(tokens) = account.way.tokens() {
+        tokens.set_delays(&settings.retry.account_delays);
     }
 }
 
@@ -486,10 +470,17 @@ mod tests {
         let cut = watch::Sender::new(Cut::Nothing);
         let told = cut.subscribe();
         let settled = tokio::spawn(async move {
-            settle(queue.outbox.as_ref(), lease, settlement, &AccountId::new("scanner@contoso.com"), told)
-                .await
+            let said = std::sync::Mutex::new(vec![]);
+            let say = |fact| said.lock().unwrap().push(fact);
+            let done = settle(queue.outbox.as_ref(), lease, settlement, say, told).await;
+            (done, said.into_inner().unwrap())
         });
         cut.send_replace(Cut::Everything);
-        assert!(!tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap().unwrap());
+        let (done, said) = tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap().unwrap();
+        assert!(!done);
+        assert!(
+            matches!(said[..], [Fact::SettlementRefused { .. }, .., Fact::SettlementLost { .. }]),
+            "{said:?}"
+        );
     }
 }

@@ -6,12 +6,12 @@
 use super::report::{Patient, Report, Step};
 use super::{LoginKind, Order, certificate, token};
 use crate::config::{Account, Settings};
+use crate::control::report::count;
 use crate::fact::Witness;
-use crate::mail::Sender;
-use crate::mail::{AddressPattern, Cause, Escaped, Failure, Mailbox, Stage, WallTime};
+use crate::mail::{AddressPattern, Cause, Escaped, Failure, Mailbox, ReversePath, Sender, Stage, WallTime};
 use crate::policy::advice::Advice;
-use crate::queue::Body;
-use crate::submit::{self, Capabilities, Connection, Login, Outcome, Seen, SmartHost, Tls};
+use crate::submit::smtp::{Capabilities, Connection, Login, Seen, SmartHost, Tls, resolve};
+use crate::submit::{Outcome, Outgoing};
 use crate::tls::Trust;
 use bytesize::ByteSize;
 use futures_util::future::join_all;
@@ -40,7 +40,7 @@ pub(super) async fn examine(
     let mut host = account.smart_host.clone();
     host.connect_timeout = host.connect_timeout.min(PATIENCE);
     host.command_timeout = host.command_timeout.min(PATIENCE);
-    let place = format!("{}:{}", host.host, host.port);
+    let place = host.place();
     let patient = Patient {
         mailbox: account.mailbox.to_string(),
         smart_host: place.clone(),
@@ -102,7 +102,7 @@ async fn reach(host: &SmartHost, patient: &Patient, report: &mut Report) -> Opti
     let failed = |name: &str, failure: &Failure| {
         Step::failed(name, failure.cause.to_string(), patient.finding(patient.advice(failure)))
     };
-    let addresses = match submit::resolve(host).await {
+    let addresses = match resolve(host).await {
         Ok(addresses) => addresses,
         Err(failure) => {
             report.push(failed("DNS", &failure));
@@ -183,11 +183,10 @@ impl Dialogue<'_> {
                 self.report.push(match described {
                     None => Step::ok(name, session),
                     Some(c) => {
-                        let said = format!("{session}; certificate {}, {} days left", c.said, c.days_left);
+                        let left = count(u64::try_from(c.days_left).unwrap_or(0), "day");
+                        let said = format!("{session}; certificate {}, {left} left", c.said);
                         if c.days_left < CERTIFICATE_WARNING_DAYS {
-                            let finding = self.patient.finding(Advice::Certificate);
-                            let remedy = vec!["whoever runs the smart host must renew it".to_owned()];
-                            Step::warning(name, said, finding).with_remedy(remedy)
+                            Step::warning(name, said, self.patient.finding(Advice::CertificateEnds))
                         } else {
                             Step::ok(name, said)
                         }
@@ -325,11 +324,15 @@ async fn send(
     if !connection.is_usable() {
         return report.push(Step::skipped(name, "the connection came no further"));
     }
-    let (head, content) = super::send_test::letter(&account.mailbox, to, &settings.hostname);
-    let body = Body::in_memory(head, content);
-    let message = super::send_test::unqueued(&account.id, &account.mailbox, to);
     let sender = Sender { mailbox: account.mailbox.clone(), send_as: vec![] };
-    let sent = connection.send(&message, &body, &sender, &|| {}).await;
+    let outgoing = Outgoing {
+        reverse_path: &ReversePath::Mailbox(account.mailbox.clone()),
+        recipients: vec![to],
+        letter: &super::send_test::letter(&account.mailbox, to, &settings.hostname),
+        charset: None,
+        sender: &sender,
+    };
+    let sent = connection.send(&outgoing, &|| {}).await;
     let failure = sent.failure.or_else(|| match sent.outcomes.first() {
         Some(Outcome::Refused(failure)) => Some(failure.clone()),
         _ => None,

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A transaction whose data is complete.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Finished {
     /// The draft's id.
     pub id: QueueId,

@@ -4,7 +4,7 @@ use mailferry::config::{self, Env, Problem, Settings};
 use mailferry::logs::Format;
 use mailferry::policy::admission::{Client, Clients};
 use mailferry::receive;
-use mailferry::submit::Login;
+use mailferry::submit::smtp::Login;
 use mailferry::token::{self, Grant};
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;

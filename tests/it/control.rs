@@ -7,8 +7,8 @@ use mailferry::control::report::{AccountState, Action, ChangeRequest, Select};
 use mailferry::control::{AccountLive, ClientLive, Live, api};
 use mailferry::fact::Witness;
 use mailferry::mail::{
-    AccountId, Attempt, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
-    Stage, State, WallTime,
+    AccountId, Attempt, ClientName, Mailbox, Place, QueueId, QueuedMessage, Recipient, RelayTime,
+    ReversePath, Stage, State, WallTime,
 };
 use mailferry::queue::{
     Body, Change, ChangeStep, Clock, Done, Filter, Finished, Health, Ids, Ledger, Notes, Page, QueueError,
@@ -170,7 +170,7 @@ impl Live for Crew {
         let paused = *self.paused.lock().unwrap();
         Box::pin(std::future::ready(vec![AccountLive {
             account: AccountId::new("scanner@contoso.com"),
-            smart_host: "smtp.office365.com:587".to_owned(),
+            smart_host: Place::known("smtp.office365.com", 587),
             state: if paused { AccountState::Paused } else { AccountState::Open },
             reason: String::new(),
             hint: None,

@@ -14,7 +14,7 @@ pub use message::{
 pub use needs::{Ending, move_hint, stranded};
 
 use super::{AccountLive, ClientLive};
-use crate::mail::{RelayTime, State, WallTime};
+use crate::mail::{Place, RelayTime, State, WallTime};
 use crate::queue::Total;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -110,7 +110,7 @@ pub struct AccountStatus {
     /// Its mailbox.
     pub mailbox: String,
     /// `host:port`.
-    pub smart_host: String,
+    pub smart_host: Place,
     /// Whether mail flows.
     pub state: AccountState,
     /// Why not; empty when it does.
@@ -332,7 +332,7 @@ mod tests {
     fn live(state: AccountState, reason: &str, hint: Option<&str>) -> AccountLive {
         AccountLive {
             account: AccountId::new("scanner@contoso.com"),
-            smart_host: "smtp.office365.com:587".to_owned(),
+            smart_host: Place::known("smtp.office365.com", 587),
             state,
             reason: reason.to_owned(),
             hint: hint.map(str::to_owned),

@@ -7,7 +7,7 @@
 use super::{Relay, StartError, dispatch_settings, listens, places};
 use crate::config::Settings;
 use crate::fact::Witness;
-use crate::mail::AccountId;
+use crate::mail::{AccountId, Place};
 use crate::queue::{self, Clock, Keep};
 use crate::receive::Listen;
 use crate::token::Grant;
@@ -22,7 +22,7 @@ pub(super) struct InForce {
     pub(super) listen: Vec<receive::Listen>,
     pub(super) receive: receive::Settings,
     pub(super) dispatch: dispatch::Settings,
-    pub(super) places: Vec<(AccountId, String)>,
+    pub(super) places: Vec<(AccountId, Place)>,
     /// History, dead letters.
     pub(super) keep: Keep,
     pub(super) min_free_space_bytes: u64,

@@ -14,8 +14,8 @@ use crate::letter::mime::Walker;
 use crate::letter::recode::{Rewriter, Survey};
 use crate::letter::rewrite::rewrite_head;
 use crate::letter::scan::Scan;
-use crate::mail::{QueuedMessage, Sender};
-use crate::queue::{Body, BodyReader};
+use crate::mail::Sender;
+use crate::submit::{Content, Letter};
 use bytes::Bytes;
 use stuffing::Stuffing;
 
@@ -34,8 +34,8 @@ pub struct Taken {
 /// One message on its way out.
 #[derive(Debug)]
 pub struct Wire<'a> {
-    body: &'a Body,
-    reader: BodyReader,
+    letter: &'a dyn Letter,
+    reader: Box<dyn Content>,
     how: How,
     stuffing: Stuffing,
     /// Stuffed and ready.
@@ -63,24 +63,24 @@ impl<'a> Wire<'a> {
     /// # Errors
     /// The disk's: the content is gone or unreadable.
     pub async fn prepare(
-        body: &'a Body,
-        message: &QueuedMessage,
+        letter: &'a dyn Letter,
+        charset: Option<&str>,
         sender: &Sender,
         taken: Taken,
     ) -> std::io::Result<Self> {
-        let charsets = Charsets::of_client(message.charset.as_deref());
-        let mut head = rewrite_head(body.head(), sender, charsets);
+        let charsets = Charsets::of_client(charset);
+        let mut head = rewrite_head(letter.head(), sender, charsets);
         if !taken.utf8 {
             head = downgraded(head);
         }
         let mut scan = Scan::default();
-        let mut reader = body.open().await?;
+        let mut reader = letter.open().await?;
         while let Some(chunk) = reader.chunk().await? {
             scan.push(&chunk);
         }
         let mut wire = Self {
-            body,
-            reader: body.open().await?,
+            letter,
+            reader: letter.open().await?,
             how: How::Clean { has_dots: scan.dots, lacks_line_end: !scan.at_line_start },
             stuffing: Stuffing::default(),
             ready: Vec::with_capacity(head.len() + 16),
@@ -108,7 +108,7 @@ impl<'a> Wire<'a> {
         walker.finish(&mut survey);
         let decisions = survey.decisions();
 
-        self.reader = self.body.open().await?;
+        self.reader = self.letter.open().await?;
         let mut rewriter = Rewriter::new(decisions.clone(), charsets, to_8bit);
         let mut walker = Walker::begin(head, &mut rewriter);
         (self.size_bytes, self.needs_8bit) = (rewriter.out.len() as u64, !rewriter.out.is_ascii());
@@ -125,7 +125,7 @@ impl<'a> Wire<'a> {
         walker.finish(&mut rewriter);
         count(&mut rewriter.out);
 
-        self.reader = self.body.open().await?;
+        self.reader = self.letter.open().await?;
         let mut rewriter = Rewriter::new(decisions, charsets, to_8bit);
         let walker = Walker::begin(head, &mut rewriter);
         self.how = How::Recode(Box::new((Some(walker), rewriter)));
