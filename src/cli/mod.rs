@@ -59,8 +59,11 @@ enum Command {
         /// Send to a stand-in for the smart host on this machine: nothing leaves it
         #[arg(long)]
         sandbox: bool,
+        /// End with this process, which has started it
+        #[arg(long, hide = true, value_name = "PID")]
+        parent: Option<u32>,
     },
-    /// Show the whole job on a stand-in for Exchange Online: an outage, waiting, delivery
+    /// Show the whole job on a stand-in for Exchange Online: an outage, a kill -9, a refused login
     Demo {
         /// Exit when the story is told
         #[arg(long)]
@@ -304,7 +307,10 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
     let env = config::environment();
     let path = line.config.as_deref();
     match line.command {
-        Command::Serve { sandbox } => {
+        Command::Serve { sandbox, parent } => {
+            if let Some(parent) = parent {
+                daemon::end_with(parent).map_err(|e| ended(&e.into()))?;
+            }
             let file = path.unwrap_or(Path::new(config::DEFAULT_PATH)).to_owned();
             let served = daemon::serve(sandbox, move || config::load(&file, &env), say_all);
             served.map(|()| 0).map_err(|e| match e {

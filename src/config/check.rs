@@ -135,7 +135,8 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
             default: default.clone().unwrap_or_else(|| AccountId::new("")),
         },
     );
-    receive.mailboxes = sending().map(|s| (s.account.id.clone(), s.account.mailbox.to_string())).collect();
+    receive.mailboxes =
+        sending().map(|s| (s.account.id.clone(), s.account.sender.mailbox.to_string())).collect();
     let has_users = self::receive(received, env, &mut receive);
     listeners_go_together(findings, &listen, has_users);
     clients_go_together(findings, &clients, &accounts, receive.max_connections);

@@ -17,14 +17,16 @@ mod section;
 
 pub use problem::{About, Place, Problem, Severity};
 
+use crate::dispatch::Pace;
 use crate::files;
 use crate::http::Proxy;
 use crate::logs::Format;
-use crate::mail::{AccountId, AddressPattern, Mailbox};
+use crate::mail::{AccountId, Mailbox, Sender};
 use crate::policy::schedule::Retry;
 use crate::queue::{self, Keep};
 use crate::receive::{self, Listen};
 use crate::submit::smtp::SmartHost;
+use crate::tls::Trust;
 use crate::token;
 use jiff::civil::Date;
 use std::collections::{BTreeSet, HashMap};
@@ -81,22 +83,16 @@ pub struct Settings {
 pub struct Account {
     /// The mailbox in lower case.
     pub id: AccountId,
-    /// The mailbox.
-    pub mailbox: Mailbox,
+    /// The mailbox, and which other senders may stay in From.
+    pub sender: Sender,
     /// Where and how it submits.
     pub smart_host: SmartHost,
     /// Logging in with a token. The login of `smart_host` is the fallback then.
     pub oauth: Option<OAuth>,
-    /// Certificates to trust in place of the system's, PEM.
-    pub ca_file: Option<PathBuf>,
-    /// Senders that may stay in From; others are rewritten to the mailbox.
-    pub send_as: Vec<AddressPattern>,
-    /// Connections at once.
-    pub max_connections: usize,
-    /// Messages a minute.
-    pub messages_per_minute: u32,
-    /// Recipients in 24 hours.
-    pub recipients_per_day: u32,
+    /// Whose certificates it believes.
+    pub trust: Trust,
+    /// How much at once, and how fast.
+    pub pace: Pace,
 }
 
 /// `[account.oauth]`.

@@ -14,7 +14,7 @@ mod sockets;
 mod stand_in;
 mod upkeep;
 
-pub use demo::demo;
+pub use demo::{demo, end_with};
 pub use observers::Observers;
 pub use serve::{Exit, serve};
 pub use sockets::Handed;
@@ -26,13 +26,12 @@ use crate::fact::Witness;
 use crate::fact::daemon::Fact;
 use crate::files;
 use crate::http::Limits;
-use crate::mail::{AccountId, Place, Sender, WallTime};
+use crate::mail::{AccountId, Place, WallTime};
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
 use crate::submit::Way;
 use crate::submit::smtp::{OAuth, Submission};
 use crate::tls::server::{self, CertificateError};
-use crate::tls::{Trust, TrustError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
@@ -68,14 +67,6 @@ pub enum StartError {
     /// What is in it may be meant for somebody.
     #[error("the queue in {} holds mail that serve --sandbox has not taken, which must not end there", .0.display())]
     NotOfSandbox(PathBuf),
-    /// A CA file.
-    #[error("account {account}: {error}")]
-    Trust {
-        /// Whose.
-        account: String,
-        /// What is wrong with it.
-        error: TrustError,
-    },
     /// What access tokens are got with.
     #[error("account {account}: oauth: {error}")]
     OAuth {
@@ -128,7 +119,6 @@ impl StartError {
             Self::Directory { .. } => "it and all in it must belong to the user mailferry runs as, mode 0700",
             Self::OfSandbox(_) => "set queue.directory to the real queue's, which is not below it",
             Self::NotOfSandbox(_) => "move that directory away; the sandbox makes a new one",
-            Self::Trust { .. } => return None,
             Self::OAuth { error, .. } => error.hint,
             Self::Certificate { error, .. } => error.hint(),
             Self::Listen { .. } => {
@@ -145,14 +135,9 @@ impl StartError {
         match self {
             Self::Queue(_) | Self::Directory { .. } | Self::Listen { .. } | Self::Control { .. } => true,
             Self::OfSandbox(_) | Self::NotOfSandbox(_) | Self::Socket { .. } => false,
-            Self::Trust { error: TrustError::Unreadable { why, .. }, .. }
-            | Self::Certificate { error: CertificateError::Unreadable { why, .. }, .. } => {
-                files::may_pass(why)
-            }
-            Self::Trust { error: TrustError::System(_), .. }
-            | Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
-            Self::Trust { error: TrustError::NotCertificates { .. }, .. }
-            | Self::Certificate {
+            Self::Certificate { error: CertificateError::Unreadable { why, .. }, .. } => files::may_pass(why),
+            Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
+            Self::Certificate {
                 error: CertificateError::NotPem { .. } | CertificateError::Useless(_),
                 ..
             } => false,
@@ -320,22 +305,18 @@ fn dispatch_settings(
     witness: &Witness,
 ) -> Result<dispatch::Settings, StartError> {
     let account = |a: &config::Account| -> Result<dispatch::Account, StartError> {
-        let trust = Trust::new(a.ca_file.as_deref())
-            .map_err(|error| StartError::Trust { account: a.id.to_string(), error })?;
         Ok(dispatch::Account {
             id: a.id.clone(),
             way: Way::Smtp(Submission {
                 account: a.id.clone(),
-                mailbox: a.mailbox.clone(),
+                mailbox: a.sender.mailbox.clone(),
                 smart_host: a.smart_host.clone(),
-                trust,
+                trust: a.trust.clone(),
                 witness: witness.clone(),
                 oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock, witness)).transpose()?,
             }),
-            sender: Sender { mailbox: a.mailbox.clone(), send_as: a.send_as.clone() },
-            max_connections: a.max_connections,
-            messages_per_minute: a.messages_per_minute,
-            recipients_per_day: a.recipients_per_day,
+            sender: a.sender.clone(),
+            pace: a.pace,
             witness: witness.clone(),
         })
     };

@@ -347,7 +347,7 @@ async fn past(account: &Account, queue: &Queue) -> Past {
     let worked = note(worked_note(&account.id)).await;
     Past {
         breaker: Breaker::resume(open, now),
-        throttle: Throttle::new(account.messages_per_minute, account.recipients_per_day, delivered),
+        throttle: Throttle::new(account.pace.messages_per_minute, account.pace.recipients_per_day, delivered),
         paused: note(pause_note(&account.id)).await.is_some(),
         // A queue of before the note was kept knows by what it delivered.
         has_worked: worked.map_or(has_delivered, |with| with == account.way.way_in()),
@@ -388,9 +388,9 @@ async fn settle(
 
 fn limits(account: &Account, settings: &Settings) -> Limits {
     Limits {
-        max_connections: account.max_connections,
-        messages_per_minute: account.messages_per_minute,
-        recipients_per_day: account.recipients_per_day,
+        max_connections: account.pace.max_connections,
+        messages_per_minute: account.pace.messages_per_minute,
+        recipients_per_day: account.pace.recipients_per_day,
         has_login: account.way.has_login(),
         way_in: account.way.way_in(),
         retry: settings.retry.clone(),

@@ -118,7 +118,7 @@ fn takes_plain_mail(listen: &Listen) -> bool {
 
 fn default_mailbox(settings: &Settings) -> Mailbox {
     let default = settings.accounts.iter().find(|a| a.id == settings.receive.routes.default);
-    default.unwrap_or(&settings.accounts[0]).mailbox.clone()
+    default.unwrap_or(&settings.accounts[0]).sender.mailbox.clone()
 }
 
 /// The words of the 250.

@@ -23,7 +23,13 @@ const TABLE: &[(&str, &[&str])] = &[
     ("dispatch", &["mail", "letter", "policy", "fact", "queue", "submit", "token"]),
     ("control", &["mail", "fact", "queue"]),
     ("logs", &[]),
-    ("config", &["mail", "files", "tls", "http", "policy", "token", "submit", "queue", "receive", "logs"]),
+    (
+        "config",
+        &[
+            "mail", "files", "tls", "http", "policy", "token", "submit", "queue", "receive", "dispatch",
+            "logs",
+        ],
+    ),
     ("doctor", ANYTHING),
     ("daemon", ANYTHING),
     ("cli", ANYTHING),

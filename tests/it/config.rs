@@ -5,6 +5,7 @@ use mailferry::logs::Format;
 use mailferry::policy::admission::{Client, Clients};
 use mailferry::receive;
 use mailferry::submit::smtp::Login;
+use mailferry::tls::Trust;
 use mailferry::token::{self, Grant};
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
@@ -70,7 +71,7 @@ fn one_listener_one_network_and_one_account_are_enough() {
     assert_eq!(first_login(&s), ("scanner@contoso.com".to_owned(), "123456".to_owned()));
     assert_eq!(s.receive.routes.default.as_str(), "scanner@contoso.com");
     assert_eq!(s.receive.max_message_size_bytes, 35 << 20);
-    assert_eq!((s.accounts[0].max_connections, s.accounts[0].messages_per_minute), (2, 25));
+    assert_eq!((s.accounts[0].pace.max_connections, s.accounts[0].pace.messages_per_minute), (2, 25));
     assert_eq!(s.retry.delays.len(), 7);
     assert_eq!(s.retry.expire_after, Duration::from_secs(5 * 86_400));
     assert_eq!(s.control_socket, Path::new("/run/mailferry/control.sock"));
@@ -703,9 +704,9 @@ fn the_defaults_in_the_documentation_are_the_defaults() {
     assert_eq!(limits(&shown), limits(&defaults));
     let host = |s: &Settings| {
         let mut a = s.accounts[0].clone();
-        a.ca_file = None;
+        a.trust = Trust::new(None).unwrap();
         a.oauth = None;
-        a.send_as = vec![];
+        a.sender.send_as = vec![];
         a.smart_host.ehlo_name = String::new();
         format!("{a:?}")
     };
