@@ -21,9 +21,15 @@ const TABLE: &[(&str, &[&str])] = &[
     ("submit", &["mail", "tls", "letter", "policy", "fact", "token"]),
     ("receive", &["mail", "letter", "policy", "fact", "queue"]),
     ("dispatch", &["mail", "letter", "policy", "fact", "queue", "submit", "token"]),
-    ("control", &["mail", "fact", "queue"]),
+    ("control", &["mail", "policy", "fact", "queue"]),
     ("logs", &[]),
-    ("config", &["mail", "files", "tls", "http", "policy", "token", "submit", "queue", "receive", "logs"]),
+    (
+        "config",
+        &[
+            "mail", "files", "tls", "http", "policy", "token", "submit", "queue", "receive", "dispatch",
+            "logs",
+        ],
+    ),
     ("doctor", ANYTHING),
     ("daemon", ANYTHING),
     ("cli", ANYTHING),
