@@ -3,7 +3,7 @@
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use mailferry::control::client::{Client, ClientError};
-use mailferry::control::report::{AccountState, Action, ChangeRequest, Select};
+use mailferry::control::report::{AccountState, Action, ChangeRequest, DeviceList, Select};
 use mailferry::control::socket::{self, Access};
 use mailferry::control::{AccountLive, ClientLive, Live, anybody, api};
 use mailferry::fact::Witness;
@@ -19,6 +19,7 @@ use mailferry::queue::{
 use predicates::prelude::PredicateBooleanExt;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -166,6 +167,7 @@ impl Health for Shelf {
 struct Crew {
     paused: Mutex<bool>,
     clients: Mutex<Vec<ClientLive>>,
+    devices: Mutex<DeviceList>,
     troubled: Mutex<Option<AccountLive>>,
     probes: AtomicUsize,
 }
@@ -195,6 +197,15 @@ impl Live for Crew {
     }
     fn clients(&self) -> Vec<ClientLive> {
         self.clients.lock().unwrap().clone()
+    }
+    fn devices(&self) -> DeviceList {
+        self.devices.lock().unwrap().clone()
+    }
+    fn name_device(&self, _: IpAddr, _: &str) -> bool {
+        false
+    }
+    fn device_seen(&self, _: IpAddr) -> bool {
+        false
     }
     fn counters(&self) -> BTreeMap<&'static str, u64> {
         [("messages_accepted_total", 3)].into()
@@ -493,7 +504,8 @@ fn on_the_status_socket_nothing_can_be_changed_and_no_message_seen() {
         let path = route
             .replace("{id}", &id(1).to_string())
             .replace("{mailbox}", "scanner@contoso.com")
-            .replace("{action}", "pause");
+            .replace("{action}", "pause")
+            .replace("{address}", "10.0.5.7");
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
             let (code, answer) = running.anybody_asks(method, &path);
             assert_eq!(code, 404, "{method} {path}: {answer}");
