@@ -3,7 +3,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mailferry::mail::{Cause, Failure, Reply, Stage};
 use mailferry::policy::verdict::judge;
-use mailferry::submit::reply::ReplyReader;
+use mailferry::submit::smtp::reply::ReplyReader;
 use std::hint::black_box;
 
 fn read_all(bytes: &[u8]) -> usize {

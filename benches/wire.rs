@@ -4,11 +4,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use mailferry::letter::charset::Charsets;
 use mailferry::letter::rewrite::rewrite_head;
 use mailferry::mail::Sender;
-use mailferry::mail::{
-    AccountId, ClientName, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State, WallTime,
-};
-use mailferry::queue::Body;
-use mailferry::submit::wire::{Taken, Wire};
+use mailferry::submit::InMemory;
+use mailferry::submit::smtp::wire::{Taken, Wire};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -16,27 +13,6 @@ const HEAD: &str = "Received: from NPIF65E56 ([10.0.5.7])\r\n\tby relay.contoso.
     \tid 000000000002D;\r\n\tMon, 23 Nov 2026 12:00:00 +0000\r\nFrom: \"Scanner 3rd floor\" <hp@old.example>\r\n\
     To: anna@contoso.com\r\nSubject: Scan f\u{fc}r M\u{fc}ller\r\nDate: Mon, 23 Nov 2026 12:00:00 +0000\r\n\
     Message-ID: <1@hp>\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"b\"\r\n\r\n";
-
-fn message() -> QueuedMessage {
-    QueuedMessage {
-        id: QueueId::from_number(77),
-        account: AccountId::new("scanner@contoso.com"),
-        client: ClientName::new("printers"),
-        peer: None,
-        reverse_path: ReversePath::Null,
-        recipients: vec![Recipient::pending("anna@contoso.com".parse().expect("an address"))],
-        size_bytes: 0,
-        received_at: WallTime::from_ms(0),
-        queued_since: RelayTime::from_ms(0),
-        next_attempt: RelayTime::from_ms(0),
-        attempts: 0,
-        state: State::Queued,
-        finished_at: None,
-        last_said: String::new(),
-        outcome_unknown: false,
-        charset: None,
-    }
-}
 
 fn sender() -> Sender {
     Sender { mailbox: "scanner@contoso.com".parse().expect("an address"), send_as: vec![] }
@@ -58,8 +34,8 @@ fn scan(bytes: usize, line: usize, text: &str) -> Vec<u8> {
     out
 }
 
-async fn send(body: &Body, message: &QueuedMessage, sender: &Sender) -> u64 {
-    let mut wire = Wire::prepare(body, message, sender, Taken { eight_bit: true, utf8: true })
+async fn send(letter: &InMemory, sender: &Sender) -> u64 {
+    let mut wire = Wire::prepare(letter, None, sender, Taken { eight_bit: true, utf8: true })
         .await
         .expect("it is in memory");
     let mut sent = 0;
@@ -71,7 +47,7 @@ async fn send(body: &Body, message: &QueuedMessage, sender: &Sender) -> u64 {
 
 fn wire(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let (message, sender) = (message(), sender());
+    let sender = sender();
     let mut group = c.benchmark_group("wire");
     group.sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     let dots = ".hidden\r\nline\r\n".repeat(8 * 1024 * 1024 / 15).into_bytes();
@@ -84,9 +60,9 @@ fn wire(c: &mut Criterion) {
         ("base64 in lines of 4000, 8 MiB", scan(8 * 1024 * 1024, 4000, "Scan")),
     ] {
         group.throughput(Throughput::Bytes(content.len() as u64));
-        let body = Body::in_memory(HEAD.as_bytes().to_vec(), content);
-        group.bench_with_input(BenchmarkId::from_parameter(name), &body, |b, body| {
-            b.iter(|| runtime.block_on(send(body, &message, &sender)));
+        let letter = InMemory::new(HEAD.as_bytes().to_vec(), content);
+        group.bench_with_input(BenchmarkId::from_parameter(name), &letter, |b, letter| {
+            b.iter(|| runtime.block_on(send(letter, &sender)));
         });
     }
     group.finish();

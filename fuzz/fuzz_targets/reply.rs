@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use mailferry::mail::{Cause, Failure, Reply, Stage};
 use mailferry::policy::verdict::judge;
-use mailferry::submit::reply::{MAX_REPLY_BYTES, ReplyReader};
+use mailferry::submit::smtp::reply::{MAX_REPLY_BYTES, ReplyReader};
 
 /// The replies, whether an error ended them, and whether nothing is left over.
 fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Reply>, bool, bool) {

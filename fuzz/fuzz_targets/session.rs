@@ -13,7 +13,6 @@ use mailferry::receive::finished::Refusal;
 use mailferry::receive::limits::Limits;
 use mailferry::receive::session::{Offer, Session, Step, World};
 use mailferry::receive::{Auth, Settings};
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -50,30 +49,19 @@ fn stored() -> Stored {
 }
 
 fn settings(lf: bool) -> Arc<Settings> {
+    let networks = vec!["10.0.5.0/24".parse().expect("a network")];
     let client = Client {
-        name: ClientName::new("printers"),
-        networks: vec!["10.0.5.0/24".parse().expect("a network")],
-        account: None,
-        allowed_recipients: vec![],
-        max_message_size_bytes: None,
-        max_connections: None,
-        messages_per_minute: None,
-        charset: None,
         line_endings: if lf { LineEndings::Lf } else { LineEndings::Crlf },
-        silent_after: None,
+        ..Client::new(ClientName::new("printers"), networks)
     };
+    let routes = Routes { routes: vec![], default: AccountId::new("scanner@contoso.com") };
     Arc::new(Settings {
-        hostname: "relay.contoso.local".into(),
         max_message_size_bytes: 2000,
         max_recipients: 3,
         max_connections: 10,
         max_connections_per_client: 10,
-        idle_timeout: Duration::from_secs(600),
-        data_timeout: Duration::from_secs(300),
-        clients: Clients::new(vec![client]),
-        routes: Routes { routes: vec![], default: AccountId::new("scanner@contoso.com") },
         users: vec![("printer".into(), "s3cret".into())],
-        mailboxes: HashMap::new(),
+        ..Settings::new("relay.contoso.local", Clients::new(vec![client]), routes)
     })
 }
 
@@ -117,6 +105,7 @@ impl Play {
                 }
                 assert_eq!(self.queued, self.committed);
             }
+            Step::Tell(fact) => assert!(!fact.to_string().contains(char::is_control), "{fact:?}"),
             Step::Pause(time) => assert!(time <= Duration::from_secs(60)),
             Step::Begin { .. } => {
                 assert!(self.admitted, "a stranger gets no draft");

@@ -4,13 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use mailferry::letter::stamp::{Stamp, complete};
-use mailferry::mail::Sender;
-use mailferry::mail::{
-    AccountId, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State,
-    WallTime,
-};
-use mailferry::queue::Body;
-use mailferry::submit::wire::{Taken, Wire};
+use mailferry::mail::{Mailbox, QueueId, ReversePath, Sender, WallTime};
+use mailferry::submit::InMemory;
+use mailferry::submit::smtp::wire::{Taken, Wire};
 use std::net::{IpAddr, Ipv4Addr};
 use tokio::runtime::{Builder, Runtime};
 
@@ -24,27 +20,6 @@ thread_local! {
 
 fn address(text: &str) -> Mailbox {
     text.parse().expect("an address")
-}
-
-fn message(charset: Option<&str>) -> QueuedMessage {
-    QueuedMessage {
-        id: QueueId::from_number(77),
-        account: AccountId::new("scanner@contoso.com"),
-        client: ClientName::new("printers"),
-        peer: None,
-        reverse_path: ReversePath::Null,
-        recipients: vec![Recipient::pending(address("anna@contoso.com"))],
-        size_bytes: 0,
-        received_at: WallTime::from_ms(0),
-        queued_since: RelayTime::from_ms(0),
-        next_attempt: RelayTime::from_ms(0),
-        attempts: 0,
-        state: State::Queued,
-        finished_at: None,
-        last_said: String::new(),
-        outcome_unknown: false,
-        charset: charset.map(str::to_owned),
-    }
 }
 
 fn stamped(head: &[u8], content: &[u8]) -> Option<Vec<u8>> {
@@ -66,11 +41,11 @@ fn stamped(head: &[u8], content: &[u8]) -> Option<Vec<u8>> {
 
 fn sent(head: &[u8], content: Vec<u8>, charset: Option<&str>, to_8bit: bool) -> Vec<u8> {
     let sender = Sender { mailbox: address("scanner@contoso.com"), send_as: vec![] };
-    let (body, message) = (Body::in_memory(head.to_vec(), content), message(charset));
+    let letter = InMemory::new(head.to_vec(), content);
     RUNTIME.with(|runtime| {
         runtime.block_on(async {
             let mut wire =
-                Wire::prepare(&body, &message, &sender, Taken { eight_bit: to_8bit, utf8: to_8bit })
+                Wire::prepare(&letter, charset, &sender, Taken { eight_bit: to_8bit, utf8: to_8bit })
                     .await
                     .expect("it is in memory");
             let mut bytes = vec![];

@@ -79,7 +79,16 @@ pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
         size(q.size_bytes),
         q.delivered
     );
-    out + "\nqueue\n" + &wrapped("  ", &totals)
+    out += "\nqueue\n";
+    out += &wrapped("  ", &totals);
+    if s.is_abridged {
+        out += "\n";
+        out += &wrapped(
+            "",
+            "this is what anybody may see; all of it is for root and the members of group mailferry",
+        );
+    }
+    out
 }
 
 /// What stands over a list.
@@ -204,7 +213,7 @@ fn wrapped(indent: &str, text: &str) -> String {
 mod tests {
     use super::*;
     use crate::control::report::{AccountStatus, ClientStatus, Need, QueueStatus, To, Try};
-    use crate::mail::{QueueId, Stage, WallTime};
+    use crate::mail::{Place, QueueId, Stage, WallTime};
     use std::collections::BTreeMap;
 
     fn at(minutes: i64) -> At {
@@ -276,7 +285,7 @@ mod tests {
     fn a_status_begins_with_the_sentence() {
         let account = AccountStatus {
             mailbox: "scanner@contoso.com".to_owned(),
-            smart_host: "smtp.office365.com:587".to_owned(),
+            smart_host: Place::known("smtp.office365.com", 587),
             state: AccountState::Held,
             reason: "AUTH: 535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.".to_owned(),
             since: Some(at(-60)),
@@ -299,6 +308,7 @@ mod tests {
             is_silent: false,
         };
         let status = Status {
+            is_abridged: false,
             running: true,
             version: "0.1.0".to_owned(),
             started_at: Some(at(-90)),

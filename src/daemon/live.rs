@@ -2,12 +2,11 @@
 //!
 //! Must not know: how it is asked for, how it is shown.
 
+use super::Observers;
 use crate::control::report::{AccountState, Need};
 use crate::control::{AccountLive, ClientLive, Live};
 use crate::dispatch::{self, Dispatcher};
-use crate::events;
-use crate::fact::Tally;
-use crate::mail::{AccountId, RelayTime, WallTime};
+use crate::mail::{AccountId, Place, RelayTime, WallTime};
 use crate::policy::advice::About;
 use crate::policy::breaker::{Kind, Open};
 use crate::policy::expiry::{Expiry, expiry_warning};
@@ -22,9 +21,9 @@ pub(super) struct Rooms {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) receiver: Arc<Shared>,
     pub(super) clock: Clock,
-    pub(super) tally: Arc<Tally>,
-    /// `host:port` by account, in configured order; replaced on reload.
-    pub(super) places: RwLock<Vec<(AccountId, String)>>,
+    pub(super) observers: Observers,
+    /// The smart host by account, in configured order; replaced on reload.
+    pub(super) places: RwLock<Vec<(AccountId, Place)>>,
 }
 
 impl Live for Rooms {
@@ -48,7 +47,7 @@ impl Live for Rooms {
 
     fn clients(&self) -> Vec<ClientLive> {
         let settings = Arc::clone(&self.receiver.settings.borrow());
-        self.receiver
+        self.observers
             .visitors
             .seen(settings.clients.all(), WallTime::now())
             .into_iter()
@@ -64,9 +63,7 @@ impl Live for Rooms {
     }
 
     fn counters(&self) -> BTreeMap<&'static str, u64> {
-        let mut counters = events::counters();
-        counters.extend(self.tally.status());
-        counters
+        self.observers.tally.status()
     }
 
     fn pause(&self, account: &AccountId) -> bool {
@@ -85,7 +82,7 @@ impl Live for Rooms {
 fn account(
     live: &dispatch::Live,
     id: AccountId,
-    place: String,
+    place: Place,
     now: RelayTime,
     wall: WallTime,
 ) -> AccountLive {
@@ -107,6 +104,7 @@ fn account(
     AccountLive {
         state,
         reason,
+        advice: live.open.as_ref().and_then(|o| o.advice),
         hint,
         warnings: live.expiry.and_then(|e| expires(&id, e, wall)).into_iter().collect(),
         since: live.open.as_ref().map(|o| on_the_wall(o.since)),

@@ -4,12 +4,22 @@
 //! means.
 
 use crate::fact::{Journal, Observer, Tally, Witness};
+use crate::mail::WallTime;
+use crate::receive::visitors::Visitors;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Between two looks at what was held back from the log.
+const OVERDUE_EVERY: Duration = Duration::from_secs(20);
 
 /// The observers of one relay.
+#[derive(Clone)]
 pub struct Observers {
+    journal: Arc<Journal>,
     /// Counts for `status`.
     pub(super) tally: Arc<Tally>,
+    /// Devices for `status`.
+    pub(super) visitors: Arc<Visitors>,
     /// To whom the rooms tell.
     pub(super) witness: Witness,
 }
@@ -17,9 +27,25 @@ pub struct Observers {
 impl Observers {
     /// Those that a relay always has, and more.
     pub fn and(more: impl IntoIterator<Item = Arc<dyn Observer>>) -> Self {
+        let journal = Arc::new(Journal::new());
         let tally = Arc::new(Tally::new());
-        let always: [Arc<dyn Observer>; 2] = [Arc::new(Journal::new()), Arc::clone(&tally) as _];
-        Self { tally, witness: Witness::new(always.into_iter().chain(more)) }
+        let visitors = Arc::new(Visitors::new(WallTime::now()));
+        let always: [Arc<dyn Observer>; 3] =
+            [Arc::clone(&journal) as _, Arc::clone(&tally) as _, Arc::clone(&visitors) as _];
+        let witness = Witness::new(always.into_iter().chain(more));
+        Self { journal, tally, visitors, witness }
+    }
+
+    /// Has the journal say in time what it held back, until `stop` resolves.
+    pub(super) async fn keep_telling(self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut tick = tokio::time::interval(OVERDUE_EVERY);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => self.journal.overdue(Instant::now()),
+                () = &mut stop => return self.journal.close(),
+            }
+        }
     }
 }
 

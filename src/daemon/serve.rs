@@ -7,7 +7,8 @@ use super::signals::{Asked, Signals};
 use super::stand_in::{MailFor, StandIn};
 use super::{Handed, Observers, Opened, Relay, StartError, sockets};
 use crate::config::{Problem, Settings, Severity};
-use crate::events;
+use crate::fact::Witness;
+use crate::fact::daemon::Fact;
 use crate::logs::{self, Format};
 use crate::queue::OpenError;
 use std::sync::Arc;
@@ -52,7 +53,6 @@ impl Exit {
             Self::Start(error) if !error.may_pass() => 78,
             Self::Start(
                 StartError::Queue(OpenError::InUse { .. })
-                | StartError::Trust { .. }
                 | StartError::OAuth { .. }
                 | StartError::Certificate { .. },
             ) => 75,
@@ -116,32 +116,33 @@ async fn process(
     told(&settings.warnings);
     logs::prepare(settings.log)?.begin();
     let observers = Observers::default();
+    let witness = observers.witness.clone();
     if let Err(error) = hardened {
-        events::daemon::not_hardened(&error.to_string());
+        witness.tell(Fact::NotHardened { why: error.to_string() });
     }
-    let stand_in = if sandbox { Some(StandIn::start(&settings)?) } else { None };
+    let stand_in = if sandbox { Some(StandIn::start(&settings, &witness)?) } else { None };
     let mail_for = stand_in.as_ref().map_or(MailFor::SmartHosts, |_| MailFor::Sandbox);
     if let Some(stand_in) = &stand_in {
         stand_in.redirect(&mut settings);
     }
     let Some(opened) = signals.unless_stopped(Opened::queue(&settings.queue, mail_for, observers)).await
     else {
-        events::daemon::stopped();
+        witness.tell(Fact::Stopped);
         return Ok(());
     };
     let relay = Relay::begin(&settings, opened?, handed).await?;
-    events::daemon::started(
-        &relay.addresses(),
-        &settings.accounts.iter().map(|a| a.id.to_string()).collect::<Vec<_>>(),
-    );
+    witness.tell(Fact::Started {
+        listening: relay.addresses(),
+        accounts: settings.accounts.iter().map(|a| a.id.clone()).collect(),
+    });
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let watchdog = tokio::spawn(watchdog());
     let ended = run(&relay, settings.log, stand_in.as_ref(), read, signals).await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    events::daemon::stopping();
+    witness.tell(Fact::Stopping);
     relay.stop(if matches!(ended, Err(Exit::Disk(_))) { LEAVE } else { DRAIN }).await;
     watchdog.abort();
-    events::daemon::stopped();
+    witness.tell(Fact::Stopped);
     ended
 }
 
@@ -171,7 +172,7 @@ async fn run(
             },
             () = relay.defect() => return Err(Exit::Defect),
             why = &mut failed => {
-                events::daemon::disk_failed(&why);
+                relay.witness.tell(Fact::DiskFailed { why: why.clone() });
                 return Err(Exit::Disk(why));
             }
         }
@@ -182,7 +183,7 @@ async fn run(
             Ok(new) => log = reload(relay, new, log, stand_in).await,
             Err(problems) => {
                 for problem in problems.iter().filter(|p| p.severity == Severity::Error) {
-                    refused(problem, problem.hint.as_deref());
+                    refused(&relay.witness, problem, problem.hint.as_deref());
                 }
             }
         }
@@ -199,29 +200,34 @@ async fn reload(relay: &Relay, mut new: Settings, log: Format, stand_in: Option<
     let next = match next {
         Ok(next) => next,
         Err(error) => {
-            refused(format!("log.format: no journal: {error}"), None);
+            refused(&relay.witness, format!("log.format: no journal: {error}"), None);
             return log;
         }
     };
     match relay.reload(&new).await {
         Err(error) => {
-            refused(&error, error.hint().as_deref());
+            refused(&relay.witness, &error, error.hint().as_deref());
             log
         }
         Ok(waiting) => {
             if let Some(next) = next {
                 next.begin();
             }
-            let given: Vec<&str> = new.given_at_start.iter().map(String::as_str).collect();
-            events::daemon::reloaded(&waiting, &given);
+            if !new.given_at_start.is_empty() {
+                relay.witness.tell(Fact::GivenAtStart { keys: new.given_at_start.into_iter().collect() });
+            }
+            relay.witness.tell(match waiting.as_slice() {
+                [] => Fact::Reloaded,
+                _ => Fact::RestartNeeded { keys: waiting },
+            });
             new.log
         }
     }
 }
 
-fn refused(said: impl std::fmt::Display, hint: Option<&str>) {
+fn refused(witness: &Witness, said: impl std::fmt::Display, hint: Option<&str>) {
     let hint = hint.map_or(String::new(), |hint| format!("; hint: {hint}"));
-    events::daemon::reload_refused(&format!("{said}{hint}"));
+    witness.tell(Fact::ReloadRefused { problem: format!("{said}{hint}") });
 }
 
 /// Off the runtime's threads.

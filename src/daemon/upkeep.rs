@@ -5,7 +5,7 @@
 //! stores, how long anything is kept by default.
 
 use crate::control::report::Ending;
-use crate::events;
+use crate::fact::daemon::Fact;
 use crate::fact::{Witness, queue};
 use crate::mail::{QueueId, RelayTime, State, WallTime};
 use crate::queue::{Body, Change, Filter, Keep, KeepDead, Ledger, Queue, QueueError};
@@ -33,7 +33,7 @@ pub(super) async fn run(
         tokio::select! {
             done = round(&queue, queue.clock.now(), kept, &witness, &mut told_at) => {
                 if let Err(error) = done {
-                    events::daemon::prune_failed(&error.to_string());
+                    witness.tell(Fact::PruneFailed { why: error.to_string() });
                 }
             }
             () = &mut stop => return,
@@ -58,7 +58,7 @@ async fn round(
     let history_ms = i64::try_from(keep.history.as_millis()).unwrap_or(i64::MAX);
     let forgotten = queue.ledger.prune(RelayTime::from_ms(now.as_ms().saturating_sub(history_ms))).await?;
     if forgotten > 0 {
-        events::daemon::history_forgotten(forgotten);
+        witness.tell(Fact::HistoryForgotten { delivered: forgotten });
     }
     if let Some(before) = dead.and_then(|dead| dead.ended(now)) {
         end_dead_letters(queue.ledger.as_ref(), before, now, witness).await?;
@@ -66,7 +66,8 @@ async fn round(
     let is_new = told_at.is_none_or(|at| now.since(at) >= TOLD_EVERY);
     match Ending::look(queue.ledger.as_ref(), queue.notes.as_ref(), now, WallTime::now()).await? {
         Some(ending) if is_new => {
-            events::daemon::dead_letters_end(ending.messages, ending.and_more, ending.first);
+            let Ending { messages: count, and_more, first, .. } = ending;
+            witness.tell(Fact::DeadLettersEnd { count, and_more, first });
             *told_at = Some(now);
         }
         Some(_) => {}
@@ -96,7 +97,7 @@ async fn end_dead_letters(
         after = Some(last);
     }
     if removed > 0 || kept > 0 {
-        events::daemon::dead_letters_ended(removed, kept);
+        witness.tell(Fact::DeadLettersEnded { removed, kept });
     }
     Ok(())
 }
@@ -129,11 +130,11 @@ async fn end(
         }
     };
     // Before it goes, so that no crash makes of it a removal that nobody was told of.
-    events::daemon::dead_letter_ends(&message, &digest);
+    witness.tell(Fact::DeadLetterEnds { message: Box::new(message), sha256: digest });
     let filter = Filter { ids: vec![id], state: Some(State::Dead), ..Filter::default() };
     let is_removed = !ledger.change(filter, Change::Remove, now, None).await?.changed.is_empty();
     if !is_removed {
-        events::daemon::dead_letter_stays(id);
+        witness.tell(Fact::DeadLetterStays { id });
     }
     Ok(is_removed)
 }
@@ -186,7 +187,8 @@ mod tests {
             now: RelayTime::default(),
         };
         queue.outbox.post(vec![Notice { message: intake, content: b"abc".to_vec() }]).await.unwrap();
-        let Next::Message(lease) = queue.outbox.lease(&account, RelayTime::default(), vec![]).await.unwrap()
+        let owned = queue.ownership.own(&account).await.unwrap();
+        let Next::Message(lease) = queue.outbox.lease(&owned, RelayTime::default(), vec![]).await.unwrap()
         else {
             unreachable!("it was stored")
         };

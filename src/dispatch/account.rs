@@ -1,7 +1,8 @@
 //! The actor of one account: next event, apply, act.
 //!
 //! Invariant: it alone owns the account's plan, and with it the leases and the connections; an unsettled lease goes
-//! back to the queue when it is dropped. A settlement that the disk refuses is repeated until it is taken, and its
+//! back to the queue when it is dropped. It works only while this host owns the account: when that ends, everything in
+//! flight is dropped, and it begins anew, with what the account remembers by then, once the account is owned again. A settlement that the disk refuses is repeated until it is taken, and its
 //! message stays leased so long: it cannot be sent twice.
 //! Must not know: why the plan wants what it wants.
 
@@ -12,13 +13,12 @@ use super::notice;
 use super::plan::{self, Action, At, Leased, Limits, Live, Memory, Past, Plan};
 use super::settle::Settled;
 use super::{Account, Settings};
-use crate::events;
-use crate::events::dispatch::Fact;
-use crate::mail::{AccountId, QueuedMessage, RelayTime, WallTime};
+use crate::fact::dispatch::Fact;
+use crate::mail::{AccountId, Place, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Open};
 use crate::policy::throttle::Throttle;
-use crate::queue::{Lease, Next, Outbox, Queue, QueueError, Settlement};
-use crate::token::Grant;
+use crate::queue::{Lease, Next, Outbox, Owned, Queue, QueueError, Settlement};
+use crate::token::{Grant, Source};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,6 +26,8 @@ use tokio::time::MissedTickBehavior;
 
 /// Between tries to settle while the disk refuses.
 const SETTLE_RETRY: Duration = Duration::from_secs(1);
+/// Between tries to own the account while the queue cannot say.
+const OWN_RETRY: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) type Event = plan::Event<Box<Lease>, Line>;
@@ -47,32 +49,37 @@ pub(super) struct Actor {
     id: AccountId,
     account: Arc<Account>,
     settings: Settings,
-    place: String,
+    place: Place,
+    /// Begins nothing before the account is owned; anew for each time it is.
     plan: Plan<Box<Lease>, Line>,
+    owned: Option<Owned>,
+    /// Told to end: not only until the account is owned again.
+    is_leaving: bool,
     queue: Queue,
     board: Arc<Board>,
     post: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
-    cut: watch::Receiver<Cut>,
+    cut: watch::Sender<Cut>,
     notices: notice::Budget,
 }
 
 impl Actor {
-    /// Reads what the account remembers of its last run.
-    pub(super) async fn new(
+    /// Nothing is begun yet.
+    pub(super) fn new(
         account: Account,
         settings: &Settings,
         queue: Queue,
         board: Arc<Board>,
-        cut: watch::Receiver<Cut>,
+        cut: watch::Sender<Cut>,
     ) -> Self {
-        let past = past(&account, &queue).await;
         set_pace(&account, settings);
         let (post, inbox) = mpsc::unbounded_channel();
         Self {
             id: account.id.clone(),
-            place: place(&account),
-            plan: Plan::new(limits(&account, settings), past),
+            place: account.way.place(),
+            plan: Plan::new(limits(&account, settings), Past::default()),
+            owned: None,
+            is_leaving: false,
             account: Arc::new(account),
             settings: settings.clone(),
             queue,
@@ -91,6 +98,64 @@ impl Actor {
 
     /// Works until it is drained and at rest.
     pub(super) async fn run(mut self) {
+        while !self.is_leaving
+            && let Some(owned) = self.own().await
+        {
+            self.plan =
+                Plan::new(limits(&self.account, &self.settings), past(&self.account, &self.queue).await);
+            let ended = owned.ended();
+            self.owned = Some(owned);
+            self.work(ended).await;
+            // At rest, so that the next owner may begin at once.
+            self.owned = None;
+        }
+        // A refresh token that was replaced must reach the disk; a lost access token costs one more request.
+        if let Some(tokens) = self.account.way.tokens()
+            && matches!(tokens.settings().grant, Grant::DeviceCode { .. })
+        {
+            tokens.finish().await;
+        }
+    }
+
+    /// Waits until this host owns the account; none: it is to end, or the queue has.
+    async fn own(&mut self) -> Option<Owned> {
+        let mut own = self.queue.ownership.own(&self.id);
+        loop {
+            tokio::select! {
+                biased;
+                owned = &mut own => match owned {
+                    Ok(owned) => return Some(owned),
+                    Err(QueueError::Closed) => return None,
+                    Err(error) => {
+                        self.account.tell(Fact::LeaseFailed { why: error.to_string() });
+                        let (ownership, id) = (Arc::clone(&self.queue.ownership), self.id.clone());
+                        own = Box::pin(async move {
+                            tokio::time::sleep(OWN_RETRY).await;
+                            ownership.own(&id).await
+                        });
+                    }
+                },
+                Some(message) = self.inbox.recv() => match message {
+                    Message::Event(Event::Drain) => {
+                        self.is_leaving = true;
+                        return None;
+                    }
+                    Message::Event(Event::Paused(paused)) => self.remember(Memory::Paused(paused)),
+                    Message::Reload(new) => {
+                        let (account, settings) = *new;
+                        self.adopt(account, settings);
+                    }
+                    // Whoever owns the account does, and answers.
+                    Message::Event(_) | Message::Live(_) => {}
+                },
+            }
+        }
+    }
+
+    /// Works until it is drained and at rest, be it because the account is ours no more.
+    async fn work(&mut self, ended: impl Future<Output = ()>) {
+        let mut ended = std::pin::pin!(ended);
+        let mut is_lost = false;
         let arrivals = self.queue.outbox.arrivals(&self.id);
         self.take(Event::Rung);
         let mut daily = tokio::time::interval(DAY);
@@ -109,13 +174,14 @@ impl Actor {
             tokio::select! {
                 Some(message) = self.inbox.recv() => match message {
                     Message::Event(event) => {
-                        if let (Event::Probe, Some(oauth)) = (&event, &self.account.oauth) {
-                            oauth.source.probe();
+                        if let (Event::Probe, Some(tokens)) = (&event, self.account.way.tokens()) {
+                            tokens.probe();
                         }
+                        self.is_leaving |= matches!(event, Event::Drain);
                         self.take(event);
                     }
                     Message::Live(answer) => {
-                        let expiry = self.account.oauth.as_ref().and_then(|o| o.source.expiry());
+                        let expiry = self.account.way.tokens().and_then(Source::expiry);
                         let _ = answer.send(Live { expiry, ..self.plan.live(now) });
                     }
                     Message::Reload(new) => {
@@ -130,28 +196,35 @@ impl Actor {
                     let (account, queue) = (Arc::clone(&self.account), self.queue.clone());
                     tokio::spawn(credential::look_after(account, self.settings.clone(), queue, now));
                 }
+                () = &mut ended, if !is_lost => {
+                    is_lost = true;
+                    // Before another host begins: what goes on here could be recorded by nobody.
+                    self.cut.send_replace(Cut::Everything);
+                    self.take(Event::Drain);
+                }
                 () = sleep => self.take(Event::Woken),
             }
         }
-        // A refresh token that was replaced must reach the disk; a lost access token costs one more request.
-        if let Some(oauth) = &self.account.oauth
-            && matches!(oauth.source.settings().grant, Grant::DeviceCode { .. })
-        {
-            oauth.source.finish().await;
+        if is_lost && !self.is_leaving {
+            self.cut.send_replace(Cut::Nothing);
         }
     }
 
-    fn reload(&mut self, mut account: Account, settings: Settings) {
-        account.oauth = account.oauth.map(|o| o.after(self.account.oauth.as_ref()));
-        if let Some(oauth) = &account.oauth {
-            oauth.source.probe();
+    fn reload(&mut self, account: Account, settings: Settings) {
+        self.adopt(account, settings);
+        let limits = limits(&self.account, &self.settings);
+        self.take(Event::Limits(Box::new(limits)));
+    }
+
+    fn adopt(&mut self, mut account: Account, settings: Settings) {
+        account.way = account.way.after(&self.account.way);
+        if let Some(tokens) = account.way.tokens() {
+            tokens.probe();
         }
         set_pace(&account, &settings);
-        let limits = limits(&account, &settings);
-        self.place = place(&account);
+        self.place = account.way.place();
         self.account = Arc::new(account);
         self.settings = settings;
-        self.take(Event::Limits(Box::new(limits)));
     }
 
     fn take(&mut self, event: Event) {
@@ -170,13 +243,20 @@ impl Actor {
     fn act(&mut self, action: Action<Box<Lease>, Line>, now: RelayTime) {
         match action {
             Action::Lease { except } => {
-                let (lease, tell, account) =
-                    (self.queue.outbox.lease(&self.id, now, except), self.teller(), self.id.clone());
+                let owned = self.owned.as_ref().expect("a plan begins with an account that is owned");
+                let lease = self.queue.outbox.lease(owned, now, except);
+                let (tell, account) = (self.teller(), Arc::clone(&self.account));
                 tokio::spawn(async move { tell(leased(&account, lease.await)) });
             }
             Action::Open { conn, nth_address } => {
                 let account = Arc::clone(&self.account);
-                tokio::spawn(connection::run(conn, account, nth_address, self.teller(), self.cut.clone()));
+                tokio::spawn(connection::run(
+                    conn,
+                    account,
+                    nth_address,
+                    self.teller(),
+                    self.cut.subscribe(),
+                ));
             }
             Action::Send { over, lease, to } => {
                 if let Err(untouched) = over.send(lease, to, &self.place) {
@@ -191,7 +271,7 @@ impl Actor {
                 if matches!(fact, Fact::Delivered { .. } | Fact::Recovered { .. }) {
                     self.board.works(&self.id, &self.place, now);
                 }
-                fact.tell(&self.id, &self.place);
+                self.account.tell(fact);
             }
             Action::HoldTenant(failed) => self.board.hold_tenant(&self.id, &failed),
         }
@@ -215,10 +295,11 @@ impl Actor {
         };
         let notices = writer.compose(&lease, &settled, &mut self.notices);
         let settlement = Settlement { notices, ..settled.settlement };
-        let (outbox, tell, account) = (Arc::clone(&self.queue.outbox), self.teller(), self.id.clone());
-        let (id, cut) = (lease.message.id, self.cut.clone());
+        let (outbox, tell) = (Arc::clone(&self.queue.outbox), self.teller());
+        let account = Arc::clone(&self.account);
+        let (id, cut) = (lease.message.id, self.cut.subscribe());
         tokio::spawn(async move {
-            let done = settle(outbox.as_ref(), lease, settlement, &account, cut).await;
+            let done = settle(outbox.as_ref(), lease, settlement, |fact| account.tell(fact), cut).await;
             tell(if done { Event::Settled(id) } else { Event::Unsettled(id) });
         });
     }
@@ -233,22 +314,22 @@ impl Actor {
             Memory::Paused(paused) => (pause_note(&self.id), paused.then(|| "paused".to_owned())),
             Memory::Works(way_in) => (worked_note(&self.id), Some(way_in)),
         };
-        let done = self.queue.notes.set_note(&name, value);
+        let (done, account) = (self.queue.notes.set_note(&name, value), Arc::clone(&self.account));
         tokio::spawn(async move {
             if let Err(error) = done.await {
-                events::dispatch::note_lost(&name, &error.to_string());
+                account.tell(Fact::NoteLost { name, why: error.to_string() });
             }
         });
     }
 }
 
-fn leased(account: &AccountId, answer: Result<Next, QueueError>) -> Event {
+fn leased(account: &Account, answer: Result<Next, QueueError>) -> Event {
     match answer {
         Ok(Next::Message(lease)) => Event::Leased(lease),
         Ok(Next::NotBefore(t)) => Event::NothingDue(Some(t)),
         Ok(Next::Empty) => Event::NothingDue(None),
         Err(error) => {
-            events::dispatch::lease_failed(account, &error.to_string());
+            account.tell(Fact::LeaseFailed { why: error.to_string() });
             Event::LeaseFailed
         }
     }
@@ -266,34 +347,35 @@ async fn past(account: &Account, queue: &Queue) -> Past {
     let worked = note(worked_note(&account.id)).await;
     Past {
         breaker: Breaker::resume(open, now),
-        throttle: Throttle::new(account.messages_per_minute, account.recipients_per_day, delivered),
+        throttle: Throttle::new(account.pace.messages_per_minute, account.pace.recipients_per_day, delivered),
         paused: note(pause_note(&account.id)).await.is_some(),
         // A queue of before the note was kept knows by what it delivered.
-        has_worked: worked.map_or(has_delivered, |with| with == way_in(account)),
+        has_worked: worked.map_or(has_delivered, |with| with == account.way.way_in()),
     }
 }
 
-/// Settles, however long the disk refuses; `false` when the queue was closed first, or the stop is over.
+/// Settles, however long the disk refuses; `false` when the queue was closed or the account lost first, or the stop is
+/// over.
 async fn settle(
     outbox: &dyn Outbox,
     mut lease: Box<Lease>,
     settlement: Settlement,
-    account: &AccountId,
+    say: impl Fn(Fact),
     mut cut: watch::Receiver<Cut>,
 ) -> bool {
     let id = lease.message.id;
     loop {
         match outbox.settle(lease, settlement.clone()).await {
             Ok(()) => return true,
-            Err((lease, error @ QueueError::Closed)) => {
-                events::dispatch::settlement_lost(id, account, &error.to_string());
+            Err((lease, error @ (QueueError::Closed | QueueError::Disowned))) => {
+                say(Fact::SettlementLost { id, why: error.to_string() });
                 lease.set_aside();
                 return false;
             }
             Err((again, error)) => {
-                events::dispatch::settlement_refused(id, account, &error.to_string());
+                say(Fact::SettlementRefused { id, why: error.to_string() });
                 if *cut.borrow() == Cut::Everything {
-                    events::dispatch::settlement_lost(id, account, &error.to_string());
+                    say(Fact::SettlementLost { id, why: error.to_string() });
                     again.set_aside();
                     return false;
                 }
@@ -306,17 +388,13 @@ async fn settle(
 
 fn limits(account: &Account, settings: &Settings) -> Limits {
     Limits {
-        max_connections: account.max_connections,
-        messages_per_minute: account.messages_per_minute,
-        recipients_per_day: account.recipients_per_day,
-        has_login: account.oauth.is_some() || account.smart_host.login.is_some(),
-        way_in: way_in(account),
+        max_connections: account.pace.max_connections,
+        messages_per_minute: account.pace.messages_per_minute,
+        recipients_per_day: account.pace.recipients_per_day,
+        has_login: account.way.has_login(),
+        way_in: account.way.way_in(),
         retry: settings.retry.clone(),
     }
-}
-
-fn place(account: &Account) -> String {
-    format!("{}:{}", account.smart_host.host, account.smart_host.port)
 }
 
 fn breaker_note(account: &AccountId) -> String {
@@ -331,22 +409,10 @@ fn worked_note(account: &AccountId) -> String {
     format!("worked/{account}")
 }
 
-/// The settings by which an account gets in, but for what is secret: as long as they are the same, a fault that calls
-/// itself temporary is believed for a while.
-fn way_in(account: &Account) -> String {
-    let host = &account.smart_host;
-    let user = host.login.as_ref().map_or("", |l| l.user());
-    let app = account.oauth.as_ref().map(|o| {
-        let s = o.source.settings();
-        format!("{} {} {}", s.tenant, s.client_id, s.token_url())
-    });
-    format!("{}:{} {:?} {user} {}", host.host, host.port, host.tls, app.unwrap_or_default())
-}
-
 /// Token requests are repeated as whatever else of the account passes by itself.
 fn set_pace(account: &Account, settings: &Settings) {
-    if let Some(oauth) = &account.oauth {
-        oauth.source.set_delays(&settings.retry.account_delays);
+    if let Some(tokens) = account.way.tokens() {
+        tokens.set_delays(&settings.retry.account_delays);
     }
 }
 
@@ -382,7 +448,8 @@ mod tests {
             now: clock.now(),
         };
         queue.intake.commit(draft, vec![message]).await.unwrap();
-        let Next::Message(lease) = queue.outbox.lease(&account, clock.now(), vec![]).await.unwrap() else {
+        let owned = queue.ownership.own(&account).await.unwrap();
+        let Next::Message(lease) = queue.outbox.lease(&owned, clock.now(), vec![]).await.unwrap() else {
             panic!()
         };
         let settlement = Settlement {
@@ -403,10 +470,17 @@ mod tests {
         let cut = watch::Sender::new(Cut::Nothing);
         let told = cut.subscribe();
         let settled = tokio::spawn(async move {
-            settle(queue.outbox.as_ref(), lease, settlement, &AccountId::new("scanner@contoso.com"), told)
-                .await
+            let said = std::sync::Mutex::new(vec![]);
+            let say = |fact| said.lock().unwrap().push(fact);
+            let done = settle(queue.outbox.as_ref(), lease, settlement, say, told).await;
+            (done, said.into_inner().unwrap())
         });
         cut.send_replace(Cut::Everything);
-        assert!(!tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap().unwrap());
+        let (done, said) = tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap().unwrap();
+        assert!(!done);
+        assert!(
+            matches!(said[..], [Fact::SettlementRefused { .. }, .., Fact::SettlementLost { .. }]),
+            "{said:?}"
+        );
     }
 }

@@ -3,7 +3,7 @@
 //! Must not know: plans. It passes facts on.
 
 use super::account::{Event, Message};
-use crate::mail::{AccountId, RelayTime};
+use crate::mail::{AccountId, Place, RelayTime};
 use crate::policy::verdict::Judged;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,29 +18,31 @@ pub(super) struct Board(Mutex<BTreeMap<AccountId, Entry>>);
 
 struct Entry {
     tell: mpsc::UnboundedSender<Message>,
-    smart_host: String,
+    place: Option<Place>,
     worked_at: Option<RelayTime>,
 }
 
 impl Board {
     pub(super) fn join(&self, account: &AccountId, tell: mpsc::UnboundedSender<Message>) {
-        let entry = Entry { tell, smart_host: String::new(), worked_at: None };
+        let entry = Entry { tell, place: None, worked_at: None };
         self.lock().insert(account.clone(), entry);
     }
 
-    pub(super) fn works(&self, account: &AccountId, smart_host: &str, now: RelayTime) {
+    pub(super) fn works(&self, account: &AccountId, place: &Place, now: RelayTime) {
         if let Some(e) = self.lock().get_mut(account) {
-            if e.smart_host != smart_host {
-                smart_host.clone_into(&mut e.smart_host);
+            if e.place.as_ref() != Some(place) {
+                e.place = Some(place.clone());
             }
             e.worked_at = Some(now);
         }
     }
 
     /// Another account has lately been served at the same smart host.
-    pub(super) fn another_works(&self, account: &AccountId, smart_host: &str, now: RelayTime) -> bool {
+    pub(super) fn another_works(&self, account: &AccountId, place: &Place, now: RelayTime) -> bool {
         self.lock().iter().any(|(id, e)| {
-            id != account && e.smart_host == smart_host && e.worked_at.is_some_and(|t| now.since(t) < RECENT)
+            id != account
+                && e.place.as_ref() == Some(place)
+                && e.worked_at.is_some_and(|t| now.since(t) < RECENT)
         })
     }
 

@@ -3,13 +3,14 @@
 //! Invariant: every errand is answered by exactly one `Sent`, with the lease that came with it, and the last event is
 //! `Closed` or `OpenFailed`. Must not know: why it was told to.
 
+use super::Account;
 use super::account::Event;
 use super::plan::ConnId;
-use super::{Account, login};
-use crate::mail::{Cause, Failure, Progress, QueuedMessage, Recipient, Stage};
+use crate::fact::submit::Fact;
+use crate::mail::{Cause, Failure, Mailbox, Place, Stage};
 use crate::policy::verdict::Judged;
 use crate::queue::Lease;
-use crate::submit::{Connection, Outcome, Sent};
+use crate::submit::{Connection, Outcome, Outgoing, Sent};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -32,8 +33,8 @@ impl Line {
     ///
     /// # Errors
     /// The event, where the connection is gone.
-    pub(super) fn send(&self, lease: Box<Lease>, to: Vec<usize>, host: &str) -> Result<(), Event> {
-        self.errands.send(Errand(lease, to)).map_err(|e| untouched(self.conn, e.0.0, host))
+    pub(super) fn send(&self, lease: Box<Lease>, to: Vec<usize>, place: &Place) -> Result<(), Event> {
+        self.errands.send(Errand(lease, to)).map_err(|e| untouched(self.conn, e.0.0, &place.to_string()))
     }
 }
 
@@ -56,17 +57,17 @@ pub(super) async fn run(
     tell: impl Fn(Event) + Send,
     mut cut: watch::Receiver<Cut>,
 ) {
-    let open = AssertUnwindSafe(login::open(&account, nth_address)).catch_unwind();
-    let gone = |said: &str| Failure::new(Stage::Connect, Cause::Network(said.into()));
+    let open = AssertUnwindSafe(account.way.open(nth_address)).catch_unwind();
+    let gone = |said: &str| Judged::early(Failure::new(Stage::Connect, Cause::Network(said.into())));
     let opened = tokio::select! {
         opened = open => opened.unwrap_or_else(|_| Err(gone("a defect of mailferry"))),
         _ = cut.wait_for(|c| *c > Cut::Nothing) => Err(gone("stopping")),
     };
     let mut connection = match opened {
         Ok(connection) => connection,
-        Err(failure) => return tell(Event::OpenFailed(conn, Box::new(Judged::early(failure)))),
+        Err(failed) => return tell(Event::OpenFailed(conn, Box::new(failed))),
     };
-    let host = connection.address().to_string();
+    let host = connection.peer();
     let (line, mut errands) = mpsc::unbounded_channel();
     tell(Event::Opened(conn, Line { conn, errands: line }));
     loop {
@@ -113,15 +114,30 @@ async fn send(
     account: &Account,
     dotted: &AtomicBool,
 ) -> Sent {
-    let pending: Vec<&Recipient> =
-        lease.message.recipients.iter().filter(|r| r.progress == Progress::Pending).collect();
-    let recipients = to.iter().filter_map(|i| pending.get(*i).copied().cloned()).collect();
-    let part = QueuedMessage { recipients, ..lease.message.clone() };
-    let dots = || {
+    let message = &lease.message;
+    let pending: Vec<&Mailbox> = message.pending().collect();
+    let outgoing = Outgoing {
+        reverse_path: &message.reverse_path,
+        recipients: to.iter().filter_map(|i| pending.get(*i).copied()).collect(),
+        letter: &lease.body,
+        charset: message.charset.as_deref(),
+        sender: &account.sender,
+    };
+    let hands_over = || {
         dotted.store(true, Ordering::SeqCst);
         lease.hands_over();
     };
-    let mut sent = connection.send(&part, &lease.body, &account.sender, &dots).await;
+    let mut sent = connection.send(&outgoing, &hands_over).await;
+    match (&sent.failure, sent.taken()) {
+        (Some(failure), _) => {
+            account.witness.tell(Fact::TransactionFailed { id: message.id, failure: failure.clone() });
+        }
+        (None, 0) => {}
+        (None, recipients) => {
+            let (id, size_bytes) = (message.id, message.size_bytes);
+            account.witness.tell(Fact::TransactionTaken { id, recipients, size_bytes });
+        }
+    }
     let mut outcomes = vec![Outcome::Untried; pending.len()];
     for (place, outcome) in to.iter().zip(std::mem::take(&mut sent.outcomes)) {
         if let Some(its) = outcomes.get_mut(*place) {
@@ -146,11 +162,7 @@ fn untouched(conn: ConnId, lease: Box<Lease>, host: &str) -> Event {
 }
 
 fn failed(lease: &Lease, stage: Stage, said: &str) -> Sent {
-    Sent {
-        outcomes: lease.message.pending().map(|_| Outcome::Untried).collect(),
-        failure: Some(Failure::new(stage, Cause::Network(said.to_owned()))),
-        usable: false,
-    }
+    Sent::lost(lease.message.pending().count(), Failure::new(stage, Cause::Network(said.to_owned())))
 }
 
 /// Resolves when the transaction is to be cut, with the stage it had come to.

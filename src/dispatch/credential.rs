@@ -3,7 +3,7 @@
 //! Invariant: each warning is told once for each credential, over restarts too. Must not know: when mail is sent.
 
 use super::{Account, Settings, notice};
-use crate::events;
+use crate::fact::dispatch::Fact;
 use crate::fact::token;
 use crate::mail::{RelayTime, WallTime};
 use crate::policy::expiry::{Expiry, expiry_warning};
@@ -21,13 +21,13 @@ struct Told {
 
 /// Looks once.
 pub(super) async fn look_after(account: Arc<Account>, settings: Settings, queue: Queue, now: RelayTime) {
-    let Some(oauth) = &account.oauth else { return };
-    if matches!(oauth.source.settings().grant, Grant::DeviceCode { .. }) {
+    let Some(tokens) = account.way.tokens() else { return };
+    if matches!(tokens.settings().grant, Grant::DeviceCode { .. }) {
         // A refresh token dies after 90 days without use: a mailbox may well rest over a long summer. What goes
         // wrong is told by the room that asks.
-        let _ = oauth.source.token().await;
+        let _ = tokens.token().await;
     }
-    let Some(expiry) = oauth.source.expiry() else { return };
+    let Some(expiry) = tokens.expiry() else { return };
     let name = format!("expiry/{}", account.id);
     let told = queue.notes.note(&name).await.ok().flatten().and_then(|json| serde_json::from_str(&json).ok());
     let wall = WallTime::now();
@@ -39,13 +39,13 @@ pub(super) async fn look_after(account: Arc<Account>, settings: Settings, queue:
         let notice =
             notice::to_admins(&account, &settings, queue.outbox.as_ref(), now, &subject, &paragraphs);
         if let Err(error) = queue.outbox.post(vec![notice]).await {
-            events::dispatch::note_lost(&name, &error.to_string());
+            account.tell(Fact::NoteLost { name, why: error.to_string() });
             return;
         }
     }
     let json = serde_json::to_string(&due).expect("a plain struct of numbers");
     if let Err(error) = queue.notes.set_note(&name, Some(json)).await {
-        events::dispatch::note_lost(&name, &error.to_string());
+        account.tell(Fact::NoteLost { name, why: error.to_string() });
     }
 }
 
@@ -59,7 +59,7 @@ fn due(expiry: Expiry, told: Option<Told>, now: WallTime) -> Option<Told> {
 fn words(account: &Account, expiry: Expiry, now: WallTime) -> (String, Vec<String>) {
     let (id, what, at) = (&account.id, expiry.what, expiry.at);
     let subject = expiry.words(id, now).replacen("the", "The", 1);
-    let client_id = account.oauth.as_ref().map(|o| o.source.settings().client_id.clone()).unwrap_or_default();
+    let client_id = account.way.tokens().map(|t| t.settings().client_id.clone()).unwrap_or_default();
     let paragraphs = vec![
         format!(
             "The {what} with which the relay gets access tokens for {id} ends on {at}. From then on the relay keeps the \

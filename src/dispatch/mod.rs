@@ -10,26 +10,23 @@ mod connection;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod credential;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
-mod login;
-#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod notice;
 mod plan;
 mod settle;
+mod stored;
 
 pub use plan::Live;
 
 use crate::fact::Witness;
+use crate::fact::dispatch::{Fact, Told};
 use crate::mail::Sender;
 use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::schedule::Retry;
 use crate::queue::{Notes, Queue, QueueError};
-use crate::submit::SmartHost;
-use crate::tls::Trust;
-use crate::token::Source;
+use crate::submit::Way;
 use account::{Actor, Event, Message};
 use board::Board;
 use connection::Cut;
-use jiff::civil::Date;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,45 +41,38 @@ const GOODBYE: Duration = Duration::from_secs(6);
 pub struct Account {
     /// Its name.
     pub id: AccountId,
-    /// Where and how it submits.
-    pub smart_host: SmartHost,
-    /// Whose certificates it believes.
-    pub trust: Trust,
-    /// Logging in with a token; the login of `smart_host` is the fallback then.
-    pub oauth: Option<OAuth>,
+    /// How its mail leaves.
+    pub way: Way,
     /// As whom it may send.
     pub sender: Sender,
+    /// How much at once, and how fast.
+    pub pace: Pace,
+    /// To whom its facts are told.
+    pub witness: Witness,
+}
+
+/// How much an account sends at once, and how fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
     /// Connections at once.
     pub max_connections: usize,
     /// Transactions a minute; 0: no limit.
     pub messages_per_minute: u32,
     /// Recipients in 24 hours; 0: no limit.
     pub recipients_per_day: u32,
-    /// To whom its facts are told.
-    pub witness: Witness,
 }
 
-/// Logging in with a token.
-#[derive(Debug, Clone)]
-pub struct OAuth {
-    /// Where the tokens come from.
-    pub source: Source,
-    /// Until the end of this day (UTC) the password may stand in when OAuth fails.
-    pub fallback_until: Option<Date>,
+impl Default for Pace {
+    /// Somewhat less than Exchange Online allows a mailbox.
+    fn default() -> Self {
+        Self { max_connections: 2, messages_per_minute: 25, recipients_per_day: 10_000 }
+    }
 }
 
-impl OAuth {
-    /// The next settings, with the source of before where nothing about it changed: it has a token, and perhaps a
-    /// request under way. A CA file may have been mended in place.
-    fn after(self, before: Option<&Self>) -> Self {
-        let keeps = |old: &&Self| {
-            let distrusts = old.source.trouble().is_some_and(|e| e.is_distrust());
-            old.source.is_same(&self.source) && !distrusts
-        };
-        match before.filter(keeps) {
-            Some(old) => Self { source: old.source.clone(), ..self },
-            None => self,
-        }
+impl Account {
+    fn tell(&self, fact: Fact) {
+        let place = fact.has_advice().then(|| self.way.place());
+        self.witness.tell(Told { account: self.id.clone(), place, fact });
     }
 }
 
@@ -107,6 +97,7 @@ pub struct Dispatcher {
     queue: Queue,
     board: Arc<Board>,
     defect: watch::Sender<bool>,
+    witness: Witness,
 }
 
 struct Running {
@@ -118,7 +109,7 @@ struct Running {
 
 impl Dispatcher {
     /// Starts an actor for every account.
-    pub async fn start(settings: &Settings, queue: Queue) -> Arc<Self> {
+    pub async fn start(settings: &Settings, queue: Queue, witness: Witness) -> Arc<Self> {
         let board = Arc::new(Board::default());
         let this = Arc::new(Self {
             running: Mutex::default(),
@@ -126,6 +117,7 @@ impl Dispatcher {
             defect: watch::Sender::new(false),
             queue,
             board,
+            witness,
         });
         this.reload(settings).await;
         this
@@ -166,16 +158,15 @@ impl Dispatcher {
                 settings,
                 self.queue.clone(),
                 Arc::clone(&self.board),
-                cut.subscribe(),
-            )
-            .await;
+                cut.clone(),
+            );
             let tell = actor.address();
             self.board.join(&account.id, tell.clone());
             let (id, actor) = (account.id.clone(), tokio::spawn(actor.run()));
-            let defect = self.defect.clone();
+            let (defect, witness) = (self.defect.clone(), self.witness.clone());
             let task = tokio::spawn(async move {
                 if actor.await.is_err_and(|e| e.is_panic()) {
-                    crate::events::dispatch::account_stopped(&id);
+                    witness.tell(Told { account: id, place: None, fact: Fact::Stopped });
                     defect.send_replace(true);
                 }
             });
@@ -188,7 +179,8 @@ impl Dispatcher {
     async fn tell_stranded(&self) {
         for t in self.queue.ledger.totals().await.unwrap_or_default() {
             if matches!(t.state, State::Queued | State::Held) && !self.lock().contains_key(&t.account) {
-                crate::events::dispatch::stranded(&t.account, t.messages);
+                let fact = Fact::Stranded { messages: t.messages };
+                self.witness.tell(Told { account: t.account, place: None, fact });
             }
         }
     }
@@ -254,7 +246,7 @@ impl Dispatcher {
         let over_at = tokio::time::Instant::now() + GOODBYE;
         for (id, r) in running.iter_mut().filter(|(_, r)| !r.task.is_finished()) {
             if tokio::time::timeout_at(over_at, &mut r.task).await.is_err() {
-                crate::events::dispatch::drain_abandoned(id);
+                self.witness.tell(Told { account: id.clone(), place: None, fact: Fact::DrainAbandoned });
             }
         }
     }

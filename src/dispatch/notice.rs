@@ -7,10 +7,10 @@
 
 use super::settle::{Notify, Settled};
 use super::{Account, Settings};
-use crate::events;
+use crate::fact::dispatch::Fact;
 use crate::letter::report::{self, AdminNotice, Kind, Report, Written};
 use crate::mail::{
-    ClientName, Envelope, Failure, Mailbox, Progress, QueueId, RelayTime, ReversePath, WallTime,
+    ClientName, Envelope, Failure, Mailbox, Place, Progress, QueueId, RelayTime, ReversePath, WallTime,
 };
 use crate::policy::advice::About;
 use crate::queue::{Destination, Ids, Lease, NewMessage, Notice, Settlement};
@@ -43,7 +43,7 @@ impl Budget {
 pub(super) struct Writer<'a> {
     pub(super) account: &'a Account,
     pub(super) settings: &'a Settings,
-    pub(super) place: &'a str,
+    pub(super) place: &'a Place,
     pub(super) ids: &'a dyn Ids,
     pub(super) now: RelayTime,
 }
@@ -86,7 +86,7 @@ impl Writer<'_> {
         let mut notices = Vec::with_capacity(readers.len());
         for to in readers {
             if !budget.take(self.now) {
-                events::dispatch::notice_withheld(message.id, &self.account.id);
+                self.account.tell(Fact::NoticeWithheld { id: message.id });
                 break;
             }
             let id = self.ids.next_id();

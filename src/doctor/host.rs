@@ -45,7 +45,7 @@ pub(super) fn configuration(settings: &Settings, report: &mut Report) {
     );
     report.push(Step::ok(CONFIGURATION, said));
     for problem in settings.warnings.iter().filter(|p| !is_about_a_file(p)) {
-        report.push(told(Step::warning, problem, Advice::Configuration));
+        report.push(told(Step::warning, problem, Advice::DoubtfulConfiguration));
     }
 }
 

@@ -2,19 +2,22 @@
 //!
 //! Invariant: the page says what the log and the doctor say, in the same words. Pure.
 
+use crate::mail::Place;
 use crate::policy::advice::{About, Advice};
 use crate::token::refusal::{self, Class, Known};
 
 /// As the page's examples call them.
-const ABOUT: About<'_> = About { mailbox: "scanner@contoso.com", smart_host: "smtp.office365.com:587" };
+const ABOUT: About<'_> =
+    About { mailbox: "scanner@contoso.com", smart_host: &Place::known("smtp.office365.com", 587) };
 
 const INTRODUCTION: &str = "\
 # Errors: what they mean and what to do
 
 Search this page for a part of the text before you. `mailferry status`, the log and `mailferry doctor` say the same
 about each, with your own mailbox, tenant and application filled in; here they are `scanner@contoso.com`, `TENANT` and
-`CLIENT_ID`. Nothing is lost while you read: what was accepted stays queued, or is kept as a dead letter until
-`mailferry queue retry ID` brings it back.
+`CLIENT_ID`. On the relay itself `mailferry explain TEXT` finds the entry without this page: a part of the text, a whole
+line of the log, or the name that a message ends with. Nothing is lost while you read: what was accepted stays queued,
+or is kept as a dead letter until `mailferry queue retry ID` brings it back.
 
 <!-- Written by `mailferry errors-page` from the catalogue in src/policy/advice. Change it there. -->
 ";
@@ -43,16 +46,21 @@ pub fn errors() -> String {
 }
 
 fn refused(page: &mut String, known: &Known) {
+    let fill = |text: &str| fill(text, ABOUT.mailbox);
+    let remedy: Vec<String> = known.remedy.iter().map(|line| fill(line)).collect();
+    let meaning = format!("{}.", capital(&fill(known.meaning)));
+    section(page, &known.slug, &title(known), &[], &meaning, &format!("{}.", blame(known.class)), &remedy);
+}
+
+/// What leads to this refusal: numbers first, as people search for them.
+pub(super) fn title(known: &Known) -> String {
     let numbers: Vec<String> = known.numbers.iter().map(|n| format!("AADSTS{n}")).collect();
     let errors = known.errors.iter().map(|e| (*e).to_owned());
     let texts: Vec<String> = numbers.into_iter().chain(errors).collect();
-    let title = if texts.is_empty() { "Any other AADSTS number".to_owned() } else { texts.join(", ") };
-    let remedy: Vec<String> = known.remedy.iter().map(|line| fill(line)).collect();
-    let meaning = format!("{}.", capital(&fill(known.meaning)));
-    section(page, &known.slug, &title, &[], &meaning, &format!("{}.", blame(known.class)), &remedy);
+    if texts.is_empty() { "Any other AADSTS number".to_owned() } else { texts.join(", ") }
 }
 
-fn blame(class: Class) -> &'static str {
+pub(super) fn blame(class: Class) -> &'static str {
     match class {
         Class::Retry => "the sign-in service; it passes by itself",
         Class::SlowDown => "the application: it asks too often",
@@ -64,8 +72,8 @@ fn blame(class: Class) -> &'static str {
     }
 }
 
-fn fill(text: &str) -> String {
-    text.replace("{mailbox}", ABOUT.mailbox)
+pub(super) fn fill(text: &str, mailbox: &str) -> String {
+    text.replace("{mailbox}", mailbox)
         .replace("{tenant}", "TENANT")
         .replace("{client_id}", "CLIENT_ID")
         .replace("{authority}", "https://login.microsoftonline.com")
@@ -95,7 +103,7 @@ fn section(
     }
 }
 
-fn capital(text: &str) -> String {
+pub(super) fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

@@ -3,8 +3,8 @@
 //! Invariant: every text in a step is escaped already; a step that is not ok says what to do. Must not know: how
 //! anything is found out.
 
-use crate::mail::Failure;
-use crate::policy::advice::{About, Advice, App, link};
+use crate::mail::{Failure, Place};
+use crate::policy::advice::{About, Advice, App, command};
 use crate::policy::verdict::judge;
 use serde::Serialize;
 
@@ -33,7 +33,7 @@ pub struct Finding {
     pub blame: String,
     /// What to do, in order.
     pub remedy: Vec<String>,
-    /// Where the documentation has it.
+    /// The command that prints the entry.
     pub see: String,
 }
 
@@ -54,14 +54,21 @@ pub struct Step {
 }
 
 /// Whom advice is filled in with.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Patient {
     /// The account's mailbox.
     pub mailbox: String,
-    /// `host:port`.
-    pub smart_host: String,
+    /// Where it submits.
+    pub smart_host: Place,
     /// Tenant and client id, where it uses OAuth.
     pub app: Option<(String, String)>,
+}
+
+impl Default for Patient {
+    /// Nobody yet.
+    fn default() -> Self {
+        Self { mailbox: String::new(), smart_host: Place::known("smtp.office365.com", 587), app: None }
+    }
 }
 
 impl Patient {
@@ -75,7 +82,7 @@ impl Patient {
             meaning: entry.meaning.to_owned(),
             blame: entry.blame.to_string(),
             remedy: advice.remedy_with(about, app),
-            see: link(entry.slug),
+            see: command(entry.slug),
         }
     }
 
@@ -157,7 +164,7 @@ impl Report {
     }
 
     /// What follows is about this account.
-    pub fn begin_account(&mut self, mailbox: &str, smart_host: &str) {
+    pub fn begin_account(&mut self, mailbox: &str, smart_host: &Place) {
         self.account = Some(mailbox.to_owned());
         if let Some(tell) = &mut self.tell {
             tell(&format!("\n{mailbox} at {smart_host}\n"));
@@ -218,7 +225,7 @@ mod tests {
     use crate::mail::{Cause, Reply, Stage};
 
     fn patient() -> Patient {
-        Patient { mailbox: "a@contoso.com".into(), smart_host: "smtp.office365.com:587".into(), app: None }
+        Patient { mailbox: "a@contoso.com".into(), ..Patient::default() }
     }
 
     #[test]
@@ -254,7 +261,7 @@ mod tests {
         assert_eq!(lines[0], "failed   AUTH: 535 no");
         assert!(lines[1].starts_with("         means: the user name or password is wrong (blame: "));
         assert!(lines[2..lines.len() - 1].iter().all(|l| l.starts_with("         do: ")));
-        assert_eq!(*lines.last().unwrap(), "         see: docs/errors.md#wrong-password");
+        assert_eq!(*lines.last().unwrap(), "         see: mailferry explain wrong-password");
         let json = serde_json::to_value(&step).unwrap();
         assert_eq!(
             (json["status"].as_str(), json["error"].as_str()),

@@ -3,19 +3,17 @@
 //! Invariant: it goes through a listener and the admission like any device's; nothing is said of it that the relay
 //! did not say. Must not know: terminals, exit codes.
 
+use super::explain;
 use super::host::reachable;
 use crate::config::Settings;
 use crate::control::client::{Client, ClientError};
 use crate::control::report::{AccountState, Message, Status, ToProgress};
 use crate::fact::Witness;
-use crate::mail::Sender;
-use crate::mail::{
-    AccountId, ClientName, Failure, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath,
-    State, WallTime,
-};
-use crate::queue::Body;
+use crate::mail::{Failure, Mailbox, QueueId, ReversePath, Sender, State, WallTime};
+use crate::policy::advice::command;
 use crate::receive::{self, Auth, Listen};
-use crate::submit::{Connection, Outcome, SmartHost, Tls};
+use crate::submit::smtp::{Connection, SmartHost, Tls};
+use crate::submit::{InMemory, Outcome, Outgoing};
 use crate::tls::Trust;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -80,7 +78,7 @@ pub type Tell<'t> = &'t mut (dyn FnMut(&str, Option<&str>) + Send);
 /// # Errors
 /// It was not accepted, or the daemon went away.
 pub async fn send_test(settings: &Settings, order: &Order, tell: Tell<'_>) -> Result<Fate, SendTestError> {
-    let client = Client::new(&settings.control_socket);
+    let client = Client::new(&settings.sockets.control);
     if client.status().await?.is_sandbox {
         tell(
             "SANDBOX: whatever becomes of it, nobody gets it",
@@ -120,7 +118,7 @@ fn takes_plain_mail(listen: &Listen) -> bool {
 
 fn default_mailbox(settings: &Settings) -> Mailbox {
     let default = settings.accounts.iter().find(|a| a.id == settings.receive.routes.default);
-    default.unwrap_or(&settings.accounts[0]).mailbox.clone()
+    default.unwrap_or(&settings.accounts[0]).sender.mailbox.clone()
 }
 
 /// The words of the 250.
@@ -142,10 +140,15 @@ async fn submit(
     };
     let trust = Trust::new(None).expect("no file is read");
     let mut connection = Connection::open(&relay, &trust, address, &Witness::nobody()).await?;
-    let (head, content) = letter(from, to, &settings.hostname);
-    let message = unqueued(&settings.receive.routes.default, from, to);
     let sender = Sender { mailbox: from.clone(), send_as: vec![] };
-    let sent = connection.send(&message, &Body::in_memory(head, content), &sender, &|| {}).await;
+    let outgoing = Outgoing {
+        reverse_path: &ReversePath::Mailbox(from.clone()),
+        recipients: vec![to],
+        letter: &letter(from, to, &settings.hostname),
+        charset: None,
+        sender: &sender,
+    };
+    let sent = connection.send(&outgoing, &|| {}).await;
     connection.quit().await;
     match (sent.failure, sent.outcomes.into_iter().next()) {
         (Some(failure), _) | (None, Some(Outcome::Refused(failure))) => Err(failure),
@@ -202,7 +205,7 @@ fn look(message: &Message, status: &Status) -> Look {
         (State::Delivered, _) => (format!("delivered: {reply}"), None, Some(Fate::Delivered)),
         (State::Dead, _) => (
             format!("dead letter: {reply}"),
-            Some(format!("what it means: docs/errors.md; send it again with: mailferry queue retry {id}")),
+            Some(format!("{}send it again with: mailferry queue retry {id}", what_it_means(reply))),
             Some(Fate::Dead),
         ),
         (State::Held, _) => (
@@ -231,8 +234,14 @@ fn look(message: &Message, status: &Status) -> Look {
     Look { said, hint, fate }
 }
 
-/// Head and content of a test message.
-pub(super) fn letter(from: &Mailbox, to: &Mailbox, hostname: &str) -> (Vec<u8>, Vec<u8>) {
+/// The command that prints what this means, where there is an entry for it.
+fn what_it_means(said: &str) -> String {
+    let found = explain::explain(said, "").entries;
+    found.first().map_or_else(String::new, |entry| format!("what it means: {}; ", command(&entry.slug)))
+}
+
+/// A test message.
+pub(super) fn letter(from: &Mailbox, to: &Mailbox, hostname: &str) -> InMemory {
     let now = WallTime::now();
     let date = now.rfc5322();
     let unique = format!("{}.{:08x}", now.as_ms(), fastrand::u32(..));
@@ -242,27 +251,5 @@ pub(super) fn letter(from: &Mailbox, to: &Mailbox, hostname: &str) -> (Vec<u8>, 
          Content-Type: text/plain; charset=us-ascii\r\n\r\n"
     );
     let content = "Mail from this relay arrives. This message was asked for by an admin.\r\n";
-    (head.into_bytes(), content.as_bytes().to_vec())
-}
-
-/// Our own message as a transaction wants it; it never was in a queue.
-pub(super) fn unqueued(account: &AccountId, from: &Mailbox, to: &Mailbox) -> QueuedMessage {
-    QueuedMessage {
-        id: QueueId::from_number(0),
-        account: account.clone(),
-        client: ClientName::new("test"),
-        peer: None,
-        reverse_path: ReversePath::Mailbox(from.clone()),
-        recipients: vec![Recipient::pending(to.clone())],
-        size_bytes: 0,
-        received_at: WallTime::now(),
-        queued_since: RelayTime::default(),
-        next_attempt: RelayTime::default(),
-        attempts: 0,
-        state: State::Queued,
-        finished_at: None,
-        last_said: String::new(),
-        outcome_unknown: false,
-        charset: None,
-    }
+    InMemory::new(head.into_bytes(), content.as_bytes())
 }

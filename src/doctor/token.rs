@@ -5,7 +5,7 @@
 use super::LoginKind;
 use super::report::{Finding, Patient, Report, Step};
 use crate::mail::{AccountId, Escaped, WallTime};
-use crate::policy::advice::{Advice, link};
+use crate::policy::advice::{Advice, command};
 use crate::policy::expiry::WARN_DAYS;
 use crate::token::claims::{self, Claims, Permission};
 use crate::token::response::Problem;
@@ -58,9 +58,7 @@ pub(super) async fn steps(source: &Source, patient: &Patient) -> (Vec<Step>, Opt
     if let Ok(Some(expiry)) = source.settings().expiry() {
         let said = expiry.words(&AccountId::named(&patient.mailbox), now);
         if expiry.days_left(now) <= i64::from(WARN_DAYS[0]) {
-            let remedy = vec![expiry.hint().to_owned()];
-            let finding = patient.finding(Advice::TokenEndpoint);
-            steps.push(Step::warning("credential", said, finding).with_remedy(remedy));
+            steps.push(Step::warning("credential", said, patient.finding(Advice::CredentialEnds)));
         } else {
             steps.push(Step::ok("credential", said));
         }
@@ -90,7 +88,7 @@ fn refused(error: &TokenError, source: &Source) -> Finding {
         Problem::Unavailable { .. } => Advice::TokenEndpoint.entry().slug.to_owned(),
     };
     Finding {
-        see: link(&slug),
+        see: command(&slug),
         error: slug,
         meaning: error.meaning(settings),
         blame: (if error.needs_a_person() {
@@ -135,14 +133,14 @@ fn said(claims: &Claims, is_delegated: bool, now: WallTime, patient: &Patient) -
         ];
         return Step::failed("token", words, finding).with_remedy(remedy);
     }
-    match claims.permission(is_delegated, &patient.smart_host) {
+    match claims.permission(is_delegated, patient.smart_host.host()) {
         Permission::Granted => Step::ok("token", words),
         // AUTH, the next step, is what decides.
         Permission::LeftToExchange => {
             Step::ok("token", format!("{words}, no roles: right with rbac for applications"))
         }
         // The application may have permissions for something else, and its role in exchange beside them.
-        Permission::Missing if !is_delegated && !claims::is_high_volume(&patient.smart_host) => {
+        Permission::Missing if !is_delegated && !claims::is_high_volume(patient.smart_host.host()) => {
             Step::warning("token", words, patient.finding(Advice::TokenWithoutPermission))
         }
         Permission::Missing => Step::failed("token", words, patient.finding(Advice::TokenWithoutPermission)),
@@ -153,6 +151,7 @@ fn said(claims: &Claims, is_delegated: bool, now: WallTime, patient: &Patient) -
 mod tests {
     use super::*;
     use crate::doctor::report::Status;
+    use crate::mail::Place;
 
     #[test]
     fn a_clock_that_is_off_is_told_before_it_breaks_the_sign_in() {
@@ -197,12 +196,12 @@ mod tests {
     #[test]
     fn a_token_without_roles_is_in_order_where_exchange_decides() {
         let claims = Claims { audience: Some("https://outlook.office365.com".into()), ..Claims::default() };
-        let step = |smart_host: &str| {
-            let patient = Patient { smart_host: smart_host.into(), ..Patient::default() };
+        let step = |smart_host: &'static str| {
+            let patient = Patient { smart_host: Place::known(smart_host, 587), ..Patient::default() };
             said(&claims, false, WallTime::from_ms(0), &patient)
         };
-        assert_eq!(step("smtp.office365.com:587").status, Status::Ok);
-        assert!(step("smtp.office365.com:587").said.contains("rbac for applications"));
-        assert_eq!(step("smtp.hve.mx.microsoft:587").status, Status::Failed);
+        assert_eq!(step("smtp.office365.com").status, Status::Ok);
+        assert!(step("smtp.office365.com").said.contains("rbac for applications"));
+        assert_eq!(step("smtp.hve.mx.microsoft").status, Status::Failed);
     }
 }

@@ -7,8 +7,11 @@
 //! Each room's facts have a file with all that is to be said of them, in matches without a rest: name, words, line,
 //! counts. A new fact compiles once it has them.
 
+pub mod daemon;
+pub mod dispatch;
 mod journal;
 pub mod queue;
+pub mod receive;
 pub mod submit;
 mod tally;
 pub mod token;
@@ -25,20 +28,29 @@ use std::fmt;
 /// Anything that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
+    /// On the way in.
+    Receive(receive::Fact),
     /// In the queue.
     Queue(queue::Fact),
     /// With access tokens, and the credentials they are got with.
     Token(token::Fact),
     /// On a connection to a smart host.
     Submit(submit::Fact),
+    /// With an account, or one of its messages on the way out.
+    Dispatch(dispatch::Told),
+    /// Of the process.
+    Daemon(daemon::Fact),
 }
 
 macro_rules! each {
     ($self:expr, $fact:ident => $what:expr) => {
         match $self {
+            Fact::Receive($fact) => $what,
             Fact::Queue($fact) => $what,
             Fact::Token($fact) => $what,
             Fact::Submit($fact) => $what,
+            Fact::Dispatch($fact) => $what,
+            Fact::Daemon($fact) => $what,
         }
     };
 }
@@ -51,14 +63,21 @@ impl Fact {
 
     /// Whether only who asked for everything wants to hear it.
     pub fn is_detail(&self) -> bool {
-        each!(self, fact => fact.is_detail())
+        match self {
+            Self::Receive(fact) => fact.is_detail(),
+            Self::Queue(fact) => fact.is_detail(),
+            Self::Token(fact) => fact.is_detail(),
+            Self::Submit(fact) => fact.is_detail(),
+            Self::Dispatch(_) | Self::Daemon(_) => false,
+        }
     }
 
     /// What follows its line: what it means, what to do, where more is said; each a line.
     pub fn hints(&self) -> Vec<String> {
         match self {
             Self::Token(fact) => fact.hints(),
-            Self::Queue(_) | Self::Submit(_) => vec![],
+            Self::Dispatch(fact) => fact.hints(),
+            Self::Receive(_) | Self::Queue(_) | Self::Submit(_) | Self::Daemon(_) => vec![],
         }
     }
 }
@@ -80,7 +99,13 @@ macro_rules! from {
     };
 }
 
-from!(queue: Queue, token: Token, submit: Submit);
+impl From<dispatch::Told> for Fact {
+    fn from(told: dispatch::Told) -> Self {
+        Self::Dispatch(told)
+    }
+}
+
+from!(receive: Receive, queue: Queue, token: Token, submit: Submit, daemon: Daemon);
 
 fn in_ms(d: std::time::Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)

@@ -5,7 +5,7 @@
 //! `FAMILIES`, and one without labels is there from the start, as zero. Must not know: what any fact means, how counts
 //! are shown.
 
-use super::{At, Fact, Observer, queue, submit, token};
+use super::{At, Fact, Observer, dispatch, queue, receive, submit, token};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,10 +45,29 @@ pub(super) enum Value {
 pub(super) type Add<'a> = &'a mut dyn FnMut(&'static Family, &[&str], Value);
 
 /// By room.
-static FAMILIES: &[&[&Family]] = &[queue::FAMILIES, token::FAMILIES, submit::FAMILIES];
+static FAMILIES: &[&[&Family]] =
+    &[receive::FAMILIES, queue::FAMILIES, token::FAMILIES, submit::FAMILIES, dispatch::FAMILIES];
 
 /// What `status --json` shows: its key, the family, and the one value of a label that is meant, if not all.
 static STATUS: &[(&str, &str, Option<&str>)] = &[
+    ("connections_total", "connections_total", None),
+    ("connections_full_total", "rejected_total", Some("too_many_connections")),
+    ("messages_accepted_total", "messages_received_total", None),
+    ("bytes_accepted_total", "received_bytes_total", None),
+    ("relay_refused_total", "rejected_total", Some("relay_refused")),
+    ("recipients_refused_total", "rejected_total", Some("recipient_refused")),
+    ("messages_refused_total", "rejected_total", Some("message_refused")),
+    ("queue_refused_total", "rejected_total", Some("queue_refused")),
+    ("rate_limited_total", "rejected_total", Some("rate_limited")),
+    ("data_unfinished_total", "data_unfinished_total", None),
+    ("logins_failed_total", "logins_failed_total", None),
+    ("handshakes_failed_total", "handshakes_failed_total", None),
+    ("other_protocol_total", "other_protocol_total", None),
+    ("messages_delivered_total", "deliveries_total", Some("delivered")),
+    ("messages_deferred_total", "deliveries_total", Some("deferred")),
+    ("dead_letters_total", "deliveries_total", Some("dead")),
+    ("outcome_unknown_total", "unknown_outcomes_total", None),
+    ("account_failures_total", "account_failures_total", None),
     ("smart_host_connections_total", "smart_host_connections_total", None),
     ("smart_host_bytes_total", "smart_host_bytes_total", None),
     ("token_requests_total", "token_requests_total", None),
@@ -155,9 +174,12 @@ impl Observer for Tally {
             self.lock().add(family, labels, value);
         };
         match fact {
+            Fact::Receive(fact) => fact.count(&mut add),
             Fact::Queue(fact) => fact.count(&mut add),
             Fact::Token(fact) => fact.count(&mut add),
             Fact::Submit(fact) => fact.count(&mut add),
+            Fact::Dispatch(fact) => fact.count(&mut add),
+            Fact::Daemon(_) => {}
         }
     }
 }

@@ -32,6 +32,19 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 9] = [
+        Self::Connect,
+        Self::Ehlo,
+        Self::Tls,
+        Self::Token,
+        Self::Auth,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::FinalDot,
+    ];
+
     /// Whether the login had succeeded before this stage.
     pub fn is_after_auth(self) -> bool {
         self > Self::Auth

@@ -19,6 +19,15 @@ pub enum LineEndings {
     Lf,
 }
 
+/// Whether a peer may relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// In a client's network.
+    Device,
+    /// In none.
+    Stranger,
+}
+
 /// A `[[client]]`: who may relay, and how.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -45,6 +54,22 @@ pub struct Client {
 }
 
 impl Client {
+    /// One about whom nothing else is said.
+    pub fn new(name: ClientName, networks: Vec<IpNet>) -> Self {
+        Self {
+            name,
+            networks,
+            account: None,
+            allowed_recipients: vec![],
+            max_message_size_bytes: None,
+            max_connections: None,
+            messages_per_minute: None,
+            charset: None,
+            line_endings: LineEndings::default(),
+            silent_after: None,
+        }
+    }
+
     /// Whether it may write to this recipient.
     pub fn may_write_to(&self, recipient: &Mailbox) -> bool {
         self.allowed_recipients.is_empty() || self.allowed_recipients.iter().any(|p| p.matches(recipient))
@@ -86,18 +111,7 @@ mod tests {
     use super::*;
 
     fn client(name: &str, networks: &[&str]) -> Client {
-        Client {
-            name: ClientName::new(name),
-            networks: networks.iter().map(|n| n.parse().unwrap()).collect(),
-            account: None,
-            allowed_recipients: vec![],
-            max_message_size_bytes: None,
-            max_connections: None,
-            messages_per_minute: None,
-            charset: None,
-            line_endings: LineEndings::Crlf,
-            silent_after: None,
-        }
+        Client::new(ClientName::new(name), networks.iter().map(|n| n.parse().unwrap()).collect())
     }
 
     #[test]

@@ -63,18 +63,8 @@ mod tests {
     use crate::mail::ClientName;
 
     fn anybody(account: Option<&str>) -> Client {
-        Client {
-            name: ClientName::new("lan"),
-            networks: vec![],
-            account: account.map(AccountId::new),
-            allowed_recipients: vec![],
-            max_message_size_bytes: None,
-            max_connections: None,
-            messages_per_minute: None,
-            charset: None,
-            line_endings: crate::policy::admission::LineEndings::Crlf,
-            silent_after: None,
-        }
+        let account = account.map(AccountId::new);
+        Client { account, ..Client::new(ClientName::new("lan"), vec![]) }
     }
 
     #[test]

@@ -1,31 +1,62 @@
 //! The content of one message: written once while it arrives, read any number of times while it leaves.
 //!
-//! Invariant: small contents live in memory (and in the row), larger ones in a file of their own; nobody outside
-//! `queue` can tell which. Memory for one message stays below `CHUNK_BYTES` plus one chunk, whatever its size. What
+//! Invariant: small contents live in memory, larger ones wherever the backend puts them, piece by piece; nobody outside
+//! `queue` can tell which. Memory for one message stays below `PIECE_BYTES` plus one chunk, whatever its size. What
 //! is read is what was written: a digest over head and content tells when a disk has changed a byte, before the
-//! smart host has the end of it. Must not know: what the bytes mean.
+//! smart host has the end of it. Must not know: what the bytes mean, where a backend keeps them.
 
-use crate::files;
+use super::error::QueueError;
 use crate::mail::QueueId;
-use crate::queue::disk::Disk;
-use crate::queue::error::QueueError;
 use bytes::Bytes;
 use crc32fast::Hasher;
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use futures_util::future::BoxFuture;
+use std::any::Any;
+use std::io;
 use std::sync::Arc;
 
-/// Up to this size a content is kept in memory and stored in its row.
+/// Up to this size a content is kept in memory.
 pub(in crate::queue) const SMALL_BYTES: usize = 64 * 1024;
-/// A large content is written in pieces of this size, so that the hop to a blocking thread costs nothing.
-const CHUNK_BYTES: usize = 192 * 1024;
+/// A large content is written in pieces of this size, so that the way to the backend costs nothing.
+const PIECE_BYTES: usize = 192 * 1024;
+
+/// Where a backend puts what is too large for memory.
+pub(in crate::queue) trait Storage: std::fmt::Debug + Send + Sync {
+    /// Begins a content.
+    fn begin(self: Arc<Self>, id: QueueId) -> BoxFuture<'static, Result<Box<dyn Sink>, QueueError>>;
+}
+
+/// A large content on its way in. Dropping it removes what was written.
+pub(in crate::queue) trait Sink: std::fmt::Debug + Send {
+    /// Appends a piece, and gives its emptied buffer back. After an error nothing more can be appended.
+    fn append(
+        self: Box<Self>,
+        piece: Vec<u8>,
+    ) -> BoxFuture<'static, Result<(Box<dyn Sink>, Vec<u8>), QueueError>>;
+
+    /// For the backend that began it.
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+}
+
+/// A content that a backend keeps.
+pub(in crate::queue) trait Source: std::fmt::Debug + Send + Sync {
+    /// Bytes.
+    fn len(&self) -> u64;
+
+    /// Begins to read.
+    fn open(&self) -> BoxFuture<'static, io::Result<Box<dyn Pieces>>>;
+}
+
+/// A content on its way out.
+pub(in crate::queue) trait Pieces: std::fmt::Debug + Send {
+    /// The next piece, at most `SMALL_BYTES`; empty at the end.
+    fn next(&mut self) -> BoxFuture<'_, io::Result<Bytes>>;
+}
 
 /// A content on its way in. Dropping it removes whatever was written.
 #[derive(Debug)]
 pub struct Draft {
     id: QueueId,
-    disk: Arc<Disk>,
+    storage: Arc<dyn Storage>,
     len: u64,
     content: Written,
     digest: Hasher,
@@ -34,16 +65,40 @@ pub struct Draft {
 #[derive(Debug)]
 enum Written {
     Memory(Vec<u8>),
-    /// The file is away while it is written to; after an error it stays away.
-    File {
-        file: Option<File>,
+    /// The sink is away while it is written to; after an error it stays away.
+    Sink {
+        sink: Option<Box<dyn Sink>>,
         buffer: Vec<u8>,
     },
 }
 
+/// A draft that came to its end.
+#[derive(Debug)]
+pub(in crate::queue) struct Whole {
+    pub(in crate::queue) len: u64,
+    pub(in crate::queue) content: Kept,
+    digest: Hasher,
+}
+
+/// Where the content of a whole draft is.
+#[derive(Debug)]
+pub(in crate::queue) enum Kept {
+    Memory(Bytes),
+    Sink(Box<dyn Sink>),
+}
+
+impl Whole {
+    /// Over a head and this content behind it.
+    pub(in crate::queue) fn digest(&self, head: &[u8]) -> u32 {
+        let mut digest = hash(head);
+        digest.combine(&self.digest);
+        digest.finalize()
+    }
+}
+
 impl Draft {
-    pub(crate) fn new(id: QueueId, disk: Arc<Disk>) -> Self {
-        Self { id, disk, len: 0, content: Written::Memory(Vec::new()), digest: Hasher::new() }
+    pub(in crate::queue) fn new(id: QueueId, storage: Arc<dyn Storage>) -> Self {
+        Self { id, storage, len: 0, content: Written::Memory(Vec::new()), digest: Hasher::new() }
     }
 
     /// The id the message will have.
@@ -73,23 +128,22 @@ impl Draft {
                 memory.extend_from_slice(chunk);
                 return Ok(());
             }
-            let mut buffer = Vec::with_capacity(CHUNK_BYTES);
+            let mut buffer = Vec::with_capacity(PIECE_BYTES);
             buffer.append(memory);
-            self.content = Written::File { file: None, buffer };
-            let (disk, id) = (Arc::clone(&self.disk), self.id);
-            let created = blocking(move || disk.create(id)).await?;
-            if let Written::File { file, .. } = &mut self.content {
-                *file = Some(created);
+            self.content = Written::Sink { sink: None, buffer };
+            let begun = Arc::clone(&self.storage).begin(self.id).await?;
+            if let Written::Sink { sink, .. } = &mut self.content {
+                *sink = Some(begun);
             }
         }
         let mut rest = chunk;
-        while let Written::File { buffer, .. } = &mut self.content
+        while let Written::Sink { buffer, .. } = &mut self.content
             && !rest.is_empty()
         {
-            let (now, later) = rest.split_at(rest.len().min(CHUNK_BYTES - buffer.len()));
+            let (now, later) = rest.split_at(rest.len().min(PIECE_BYTES - buffer.len()));
             buffer.extend_from_slice(now);
             rest = later;
-            if buffer.len() == CHUNK_BYTES {
+            if buffer.len() == PIECE_BYTES {
                 self.flush().await?;
             }
         }
@@ -97,101 +151,30 @@ impl Draft {
     }
 
     async fn flush(&mut self) -> Result<(), QueueError> {
-        let Written::File { file, buffer } = &mut self.content else { return Ok(()) };
-        self.disk.space.take(buffer.len() as u64)?;
-        let Some(mut out) = file.take() else {
-            return Err(QueueError::Broken("an earlier write of this message failed".into()));
-        };
-        let mut bytes = std::mem::take(buffer);
-        let (out, bytes) = blocking(move || {
-            out.write_all(&bytes)?;
-            bytes.clear();
-            Ok((out, bytes))
-        })
-        .await?;
-        self.content = Written::File { file: Some(out), buffer: bytes };
+        let Written::Sink { sink, buffer } = &mut self.content else { return Ok(()) };
+        let Some(out) = sink.take() else { return Err(broken()) };
+        let (sink, buffer) = out.append(std::mem::take(buffer)).await?;
+        self.content = Written::Sink { sink: Some(sink), buffer };
         Ok(())
     }
 
-    /// Asks for room, once for the whole of a small content; a large one asked while it came.
-    pub(crate) fn take_room(&self) -> Result<(), QueueError> {
-        match self.content {
-            Written::Memory(_) => self.disk.space.take_row(self.len),
-            Written::File { .. } => self.disk.space.check(0),
-        }
-    }
-
-    /// Makes the content durable under each of these ids, all but the names' directory.
-    pub(crate) async fn seal(mut self, ids: Vec<QueueId>) -> Result<Sealed, QueueError> {
-        let (len, digest) = (self.len, self.digest.clone());
-        if let Written::Memory(memory) = &mut self.content {
-            let memory = Bytes::from(std::mem::take(memory));
-            let disk = Arc::clone(&self.disk);
-            return Ok(Sealed { len, digest, memory: Some(memory), disk, files: Vec::new() });
-        }
+    /// All of it, with its last piece written.
+    pub(in crate::queue) async fn finish(mut self) -> Result<Whole, QueueError> {
         self.flush().await?;
-        let Written::File { file: Some(file), .. } = &mut self.content else {
-            return Err(QueueError::Broken("an earlier write of this message failed".into()));
+        let content = match self.content {
+            Written::Memory(memory) => Kept::Memory(memory.into()),
+            Written::Sink { sink, .. } => Kept::Sink(sink.ok_or_else(broken)?),
         };
-        let file = file.try_clone()?;
-        // Owns the files from here on, so that whoever drops it, even this future in the middle, removes them.
-        let (id, links) = (self.id, ids.iter().copied().filter(|id| *id != self.id).collect::<Vec<_>>());
-        let mut files = links.clone();
-        files.push(id);
-        let sealed = Sealed { len, digest, memory: None, disk: Arc::clone(&self.disk), files };
-        self.content = Written::Memory(Vec::new());
-        Ok(blocking(move || sealed.disk.seal(id, &file, &links).map(|()| sealed)).await?)
+        Ok(Whole { len: self.len, content, digest: self.digest })
     }
 }
 
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if matches!(self.content, Written::File { .. }) {
-            let _ = std::fs::remove_file(self.disk.part(self.id));
-        }
-    }
-}
-
-/// A content ready to be named by a row. Dropping it removes its files, unless `keep` was called.
-#[derive(Debug)]
-pub(crate) struct Sealed {
-    pub(crate) len: u64,
-    digest: Hasher,
-    /// `None`: in files.
-    pub(crate) memory: Option<Bytes>,
-    disk: Arc<Disk>,
-    files: Vec<QueueId>,
-}
-
-impl Sealed {
-    /// Over the head and this content behind it.
-    pub(crate) fn digest(&self, head: &[u8]) -> u32 {
-        let mut digest = hash(head);
-        digest.combine(&self.digest);
-        digest.finalize()
-    }
-
-    pub(crate) fn has_files(&self) -> bool {
-        !self.files.is_empty()
-    }
-
-    /// Rows name these now; others are removed.
-    pub(crate) fn keep(&mut self, named: &[QueueId]) {
-        self.files.retain(|id| !named.contains(id));
-    }
-}
-
-impl Drop for Sealed {
-    fn drop(&mut self) {
-        for id in &self.files {
-            let _ = std::fs::remove_file(self.disk.path(*id));
-            let _ = std::fs::remove_file(self.disk.part(*id));
-        }
-    }
+fn broken() -> QueueError {
+    QueueError::Broken("an earlier write of this message failed".into())
 }
 
 /// Over a head and the content behind it.
-pub(crate) fn digest(head: &[u8], content: &[u8]) -> u32 {
+pub(in crate::queue) fn digest(head: &[u8], content: &[u8]) -> u32 {
     let mut digest = hash(head);
     digest.update(content);
     digest.finalize()
@@ -219,10 +202,7 @@ pub struct Body {
 #[derive(Debug, Clone)]
 enum Content {
     Memory(Bytes),
-    File {
-        path: PathBuf,
-        len: u64,
-    },
+    Kept(Arc<dyn Source>),
     /// Why there is nothing to read.
     Lost(String),
 }
@@ -233,17 +213,17 @@ impl Body {
         Self { head, content: Content::Memory(content.into()), digest: None }
     }
 
-    pub(crate) fn in_file(head: Vec<u8>, path: PathBuf, len: u64) -> Self {
-        Self { head, content: Content::File { path, len }, digest: None }
+    pub(in crate::queue) fn kept(head: Vec<u8>, source: impl Source + 'static) -> Self {
+        Self { head, content: Content::Kept(Arc::new(source)), digest: None }
     }
 
     /// A body that cannot be read, and why.
-    pub(crate) fn lost(why: String) -> Self {
+    pub(in crate::queue) fn lost(why: String) -> Self {
         Self { head: Vec::new(), content: Content::Lost(why), digest: None }
     }
 
     /// With the digest that was written along with it.
-    pub(crate) fn expecting(self, digest: Option<u32>) -> Self {
+    pub(in crate::queue) fn expecting(self, digest: Option<u32>) -> Self {
         Self { digest, ..self }
     }
 
@@ -256,13 +236,13 @@ impl Body {
     pub fn content_len(&self) -> u64 {
         match &self.content {
             Content::Memory(b) => b.len() as u64,
-            Content::File { len, .. } => *len,
+            Content::Kept(source) => source.len(),
             Content::Lost(_) => 0,
         }
     }
 
-    /// Whether a content in memory is what was written; one in a file is found out while it is read.
-    pub(crate) fn is_sound(&self) -> bool {
+    /// Whether a content in memory is what was written; another is found out while it is read.
+    pub(in crate::queue) fn is_sound(&self) -> bool {
         match (&self.content, self.digest) {
             (Content::Memory(content), Some(expected)) => digest(&self.head, content) == expected,
             _ => true,
@@ -272,25 +252,16 @@ impl Body {
     /// Starts reading the content from its beginning; may be done any number of times.
     ///
     /// # Errors
-    /// The file is gone, unreadable or not as long as it was, or the content is damaged: an alarm.
+    /// It is gone, unreadable or not as long as it was, or damaged: an alarm.
     pub async fn open(&self) -> io::Result<BodyReader> {
         match &self.content {
             Content::Memory(_) if !self.is_sound() => Err(damaged()),
-            Content::Memory(b) => Ok(BodyReader(Source::Memory(b.clone()))),
+            Content::Memory(b) => Ok(BodyReader(Left::Memory(b.clone()))),
             Content::Lost(why) => Err(io::Error::other(why.clone())),
-            Content::File { path, len } => {
-                let (path, len) = (path.clone(), *len);
-                let file = blocking(move || {
-                    let file = files::open(&path)?;
-                    let found = file.metadata()?.len();
-                    if found == len {
-                        return Ok(file);
-                    }
-                    Err(io::Error::other(format!("{} has {found} bytes in place of {len}", path.display())))
-                })
-                .await?;
+            Content::Kept(source) => {
+                let pieces = source.open().await?;
                 let expected = self.digest.map(|digest| (hash(&self.head), digest));
-                Ok(BodyReader(Source::File(Some((file, expected)))))
+                Ok(BodyReader(Left::Kept(Some((pieces, expected)))))
             }
         }
     }
@@ -298,13 +269,13 @@ impl Body {
 
 /// Reads a content in chunks.
 #[derive(Debug)]
-pub struct BodyReader(Source);
+pub struct BodyReader(Left);
 
 #[derive(Debug)]
-enum Source {
+enum Left {
     Memory(Bytes),
-    /// With the digest so far, and what it comes to in the end.
-    File(Option<(File, Option<(Hasher, u32)>)>),
+    /// With the digest so far, and what it comes to in the end; `None` behind the end.
+    Kept(Option<(Box<dyn Pieces>, Option<(Hasher, u32)>)>),
 }
 
 impl BodyReader {
@@ -314,30 +285,22 @@ impl BodyReader {
     /// The disk's; in place of the end, that what was read is not what was written.
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         match &mut self.0 {
-            Source::Memory(left) if left.is_empty() => Ok(None),
-            Source::Memory(left) => Ok(Some(left.split_to(left.len().min(SMALL_BYTES)))),
-            Source::File(file) => {
-                let Some((mut open, mut expected)) = file.take() else { return Ok(None) };
-                let (open, chunk, expected) = blocking(move || {
-                    let mut chunk = Vec::with_capacity(SMALL_BYTES);
-                    (&mut open).take(SMALL_BYTES as u64).read_to_end(&mut chunk)?;
-                    if let Some((digest, _)) = &mut expected {
-                        digest.update(&chunk);
+            Left::Memory(left) if left.is_empty() => Ok(None),
+            Left::Memory(left) => Ok(Some(left.split_to(left.len().min(SMALL_BYTES)))),
+            Left::Kept(kept) => {
+                let Some((pieces, expected)) = kept else { return Ok(None) };
+                let piece = pieces.next().await?;
+                if !piece.is_empty() {
+                    if let Some((digest, _)) = expected {
+                        digest.update(&piece);
                     }
-                    Ok((open, chunk, expected))
-                })
-                .await?;
-                if chunk.is_empty() {
-                    let is_sound = expected.is_none_or(|(digest, end)| digest.finalize() == end);
-                    return if is_sound { Ok(None) } else { Err(damaged()) };
+                    return Ok(Some(piece));
                 }
-                *file = Some((open, expected));
-                Ok(Some(chunk.into()))
+                let is_sound = kept.take().is_none_or(|(_, expected)| {
+                    expected.is_none_or(|(digest, end)| digest.finalize() == end)
+                });
+                if is_sound { Ok(None) } else { Err(damaged()) }
             }
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(f: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(f).await.unwrap_or_else(|e| Err(io::Error::other(e)))
 }

@@ -8,27 +8,29 @@
 
 mod body;
 mod clock;
-mod disk;
 mod error;
 mod keep;
 mod lease;
 mod ledger;
 mod message;
+mod owner;
 mod role;
 mod settings;
-mod space;
 mod sqlite;
+mod walk;
 
 pub use body::{Body, BodyReader, Draft};
 pub use clock::Clock;
 pub use error::{Done, QueueError};
 pub use keep::{Keep, KeepDead};
 pub use lease::{Destination, Lease, Next, Settlement};
-pub use ledger::{Change, ChangeStep, Changing, Filter, Finished, Listing, Page, Total};
+pub use ledger::{Change, ChangeStep, Filter, Finished, Page, Total};
 pub use message::{NewMessage, Notice, Stored};
-pub use role::{Health, Ids, Intake, Ledger, Notes, Outbox, Queue};
+pub use owner::{Fence, Owned};
+pub use role::{Health, Ids, Intake, Ledger, Notes, Outbox, Ownership, Queue};
 pub use settings::{OpenError, Settings};
 pub use sqlite::{Rescued, rescue};
+pub use walk::{Changing, Listing};
 
 use crate::fact::Witness;
 

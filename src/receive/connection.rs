@@ -4,16 +4,15 @@
 //! that may not relay is done with within seconds, and holds up a stop no longer than it takes to say 421; nor does
 //! anybody who is not inside a message. Must not know: SMTP beyond the steps of a `Session`, other connections.
 
-use crate::events::receive as events;
+use crate::fact::receive::Fact;
 use crate::letter::stamp::StampError;
 use crate::mail::WallTime;
+use crate::policy::admission::Standing;
 use crate::queue::{Draft, QueueError, Stored};
 use crate::receive::finished::{Finished, Refusal};
-use crate::receive::limits::Standing;
 use crate::receive::listener::{Slot, Stop};
 use crate::receive::session::{Offer, Session, Step, World};
 use crate::receive::settings::{Listen, Settings, Tls};
-use crate::receive::told::Topic;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::ops::ControlFlow;
@@ -161,16 +160,13 @@ impl Connection<'_> {
     fn advance(&mut self, input: &mut &[u8], settings: &Arc<Settings>) -> Option<Step> {
         let shared = &self.slot.shared;
         let world = World { settings, limits: &shared.limits, now: Instant::now() };
-        let step = self.session.advance(input, world)?;
-        if let Some((client, problem)) = self.session.take_problem() {
-            shared.visitors.failed(&client, self.slot.address, WallTime::now(), problem);
-        }
-        Some(step)
+        self.session.advance(input, world)
     }
 
     async fn carry_out(&mut self, step: Step, listen: &Listen) -> ControlFlow<()> {
         match step {
             Step::Reply(bytes) => self.write(&bytes).await,
+            Step::Tell(fact) => self.slot.shared.witness.tell(fact),
             Step::Pause(time) => {
                 tokio::select! {
                     () = sleep(time) => {}
@@ -195,6 +191,8 @@ impl Connection<'_> {
             Step::Discard => self.draft = None,
             Step::Commit(finished) => {
                 let outcome = self.commit(&finished).await;
+                // The session has the other one, and gives away what is in it.
+                drop(finished);
                 self.session.committed(outcome);
             }
             Step::StartTls => {
@@ -276,25 +274,14 @@ impl Connection<'_> {
                 Some(agreed)
             }
             Err(why) => {
-                let line = self.slot.tell(Topic::HandshakeFailed);
-                events::handshake_failed(self.slot.address, &why, line);
+                let Slot { address: peer, standing, .. } = *self.slot;
+                self.slot.shared.witness.tell(Fact::HandshakeFailed { peer, standing, why: why.to_string() });
                 None
             }
         }
     }
 
     async fn commit(&mut self, finished: &Finished) -> Result<Stored, Refusal> {
-        let (client, peer) = (&finished.client.name, self.slot.address);
-        let outcome = self.stored(finished).await;
-        let visitors = &self.slot.shared.visitors;
-        match &outcome {
-            Ok(_) => visitors.sent(client, peer, WallTime::now()),
-            Err(why) => visitors.failed(client, peer, WallTime::now(), why.words()),
-        }
-        outcome
-    }
-
-    async fn stored(&mut self, finished: &Finished) -> Result<Stored, Refusal> {
         let broken = |what: &str| Refusal::Queue(QueueError::Broken(what.into()));
         let draft = self.draft.take().ok_or_else(|| broken("the draft is gone"))?;
         let shared = &self.slot.shared;

@@ -1,13 +1,12 @@
 //! How much one peer, one client and all together may ask for.
 //!
-//! Invariant: who may not relay takes nothing from who may: neither a connection nor a line of the log. What is
-//! kept is bounded by the connections and clients there are, and by `TOLD`. Pure: `now` is an argument.
+//! Invariant: who may not relay takes no connection from who may. What is kept is bounded by the connections and clients
+//! there are. Pure: `now` is an argument.
 //! Must not know: sockets, settings; the caps come with each question.
 
-use crate::events::receive::Line;
 use crate::mail::ClientName;
-use crate::receive::peer::Peer;
-use crate::receive::told::{HeldBack, Lines, Topic};
+use crate::policy::admission::Standing;
+use crate::policy::peer::Peer;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -17,17 +16,6 @@ use std::time::{Duration, Instant};
 const MINUTE: Duration = Duration::from_secs(60);
 /// Connections of peers that may not relay: enough to tell a device that is set up wrong what is wrong.
 const STRANGERS: Caps = Caps { total: 32, per_address: 4, per_peer: 4 };
-/// A scan of the network by more peers than this is logged in part, strangers and devices each for themselves.
-const TOLD: usize = 1000;
-
-/// Whether a peer may relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// In a client's network.
-    Device,
-    /// In none.
-    Stranger,
-}
 
 /// Connections at once.
 #[derive(Debug, Clone, Copy)]
@@ -108,25 +96,11 @@ fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, of: K) {
 }
 
 /// The counts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Limits {
     devices: Pool,
     strangers: Pool,
     messages: HashMap<ClientName, VecDeque<Instant>>,
-    of_devices: Lines,
-    of_strangers: Lines,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            devices: Pool::default(),
-            strangers: Pool::default(),
-            messages: HashMap::new(),
-            of_devices: Lines::new(TOLD),
-            of_strangers: Lines::new(TOLD),
-        }
-    }
 }
 
 impl Limits {
@@ -191,28 +165,6 @@ impl Limits {
         }
         taken.push_back(now);
         Ok(())
-    }
-
-    /// Whether this about this peer gets a line in the log: once a minute.
-    pub fn tell(&mut self, peer: Peer, standing: Standing, topic: Topic, now: Instant) -> Line {
-        match standing {
-            Standing::Device => self.of_devices.tell(peer, topic, now),
-            Standing::Stranger => self.of_strangers.tell(peer, topic, now),
-        }
-    }
-
-    /// Lines that were held back and that no further line of their peer has counted; to be asked now and then.
-    pub fn overdue(&mut self, now: Instant) -> Vec<HeldBack> {
-        let mut due = self.of_devices.overdue(now);
-        due.extend(self.of_strangers.overdue(now));
-        due
-    }
-
-    /// The same of the minute that is not over, at the end.
-    pub fn untold(&mut self) -> Vec<HeldBack> {
-        let mut due = self.of_devices.rest();
-        due.extend(self.of_strangers.rest());
-        due
     }
 }
 
@@ -307,17 +259,5 @@ mod tests {
         assert_eq!(limits.message(&ClientName::new("other"), 2, at(59)), Ok(()));
         assert_eq!(limits.message(&lan, 2, at(60)), Ok(()));
         assert_eq!(limits.message(&lan, 2, at(61)), Err(Duration::from_secs(49)));
-    }
-
-    #[test]
-    fn a_flood_of_strangers_hides_no_line_about_a_device() {
-        let (mut limits, now) = (Limits::default(), Instant::now());
-        for n in 0..100_000_u32 {
-            limits.tell(Peer::of(IpAddr::V4(n.into())), Standing::Stranger, Topic::Refused, now);
-        }
-        let line = limits.tell(Peer::of(v4(1)), Standing::Device, Topic::HandshakeFailed, now);
-        assert_eq!(line, Line::Written { held_back: 0 });
-        let untold = limits.untold();
-        assert_eq!(untold.iter().map(|h| h.lines).sum::<u64>(), 99_000);
     }
 }

@@ -3,15 +3,14 @@
 //! Invariant: an error of `accept` never ends the listener and never spins; beyond the limits nothing is spawned;
 //! who may not relay takes no place of those who may. Must not know: what is said on a connection.
 
-use crate::events::receive::{self as events, Line};
-use crate::mail::WallTime;
+use crate::fact::Witness;
+use crate::fact::receive::Fact;
+use crate::mail::ClientName;
+use crate::policy::admission::Standing;
 use crate::queue::{Clock, Intake};
 use crate::receive::connection;
-use crate::receive::limits::{Full, Limits, Standing};
-use crate::receive::peer::Peer;
+use crate::receive::limits::{Full, Limits};
 use crate::receive::settings::{Listen, Settings};
-use crate::receive::told::{HeldBack, Topic};
-use crate::receive::visitors::Visitors;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -22,8 +21,6 @@ use tokio::sync::{mpsc, watch};
 
 const BACKLOG: i32 = 4096;
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// Between two looks at what was held back from the log.
-const TELL_EVERY: Duration = Duration::from_secs(20);
 /// Between two lines about a listener that gets no connections.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
@@ -35,16 +32,20 @@ pub struct Shared {
     pub intake: Arc<dyn Intake>,
     /// The relay's clock.
     pub clock: Clock,
-    /// Who came.
-    pub visitors: Visitors,
+    /// To whom it is told what happens.
+    pub witness: Witness,
     pub(super) limits: Mutex<Limits>,
 }
 
 impl Shared {
     /// Puts them together, with nobody connected.
-    pub fn new(settings: watch::Receiver<Arc<Settings>>, intake: Arc<dyn Intake>, clock: Clock) -> Self {
-        let visitors = Visitors::new(WallTime::now());
-        Self { settings, intake, clock, visitors, limits: Mutex::default() }
+    pub fn new(
+        settings: watch::Receiver<Arc<Settings>>,
+        intake: Arc<dyn Intake>,
+        clock: Clock,
+        witness: Witness,
+    ) -> Self {
+        Self { settings, intake, clock, witness, limits: Mutex::default() }
     }
 
     /// Connections at this moment.
@@ -54,19 +55,6 @@ impl Shared {
 
     fn limits(&self) -> std::sync::MutexGuard<'_, Limits> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, address: IpAddr, standing: Standing, topic: Topic) -> Line {
-        self.limits().tell(Peer::of(address), standing, topic, Instant::now())
-    }
-}
-
-fn tell_held_back(lines: Vec<HeldBack>) {
-    for HeldBack { about, lines } in lines {
-        match about {
-            Some((peer, topic)) => events::held_back(topic.event(), &peer, lines),
-            None => events::held_back_of_others(lines),
-        }
     }
 }
 
@@ -103,19 +91,14 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
-    events::listening(address);
+    shared.witness.tell(Fact::Listening { address });
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
-    let mut trouble = Trouble { address, backoff: None, told_at: None, is_told: false };
-    let mut tell = tokio::time::interval(TELL_EVERY);
+    let witness = shared.witness.clone();
+    let mut trouble = Trouble { address, backoff: None, told_at: None, is_told: false, witness };
     while stop.borrow().is_none() {
         let accepted = tokio::select! {
             changed = stop.changed() => if changed.is_ok() { continue } else { break },
             accepted = listener.accept() => accepted,
-            _ = tell.tick() => {
-                let overdue = shared.limits().overdue(Instant::now());
-                tell_held_back(overdue);
-                continue;
-            }
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -139,8 +122,6 @@ pub async fn serve(
     }
     drop((listener, alive));
     all_gone.recv().await;
-    let untold = shared.limits().untold();
-    tell_held_back(untold);
     Ok(())
 }
 
@@ -150,6 +131,7 @@ struct Trouble {
     backoff: Option<Duration>,
     told_at: Option<Instant>,
     is_told: bool,
+    witness: Witness,
 }
 
 impl Trouble {
@@ -163,7 +145,7 @@ impl Trouble {
         // Where descriptors run out and come free in turns, each turn is no news.
         if self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
             (self.told_at, self.is_told) = (Some(Instant::now()), true);
-            events::accept_failed(self.address, error);
+            self.witness.tell(Fact::AcceptFailed { address: self.address, why: error.to_string() });
         }
         let wait = self.backoff.map_or(ACCEPT_BACKOFF.0, |d| (d * 2).min(ACCEPT_BACKOFF.1));
         self.backoff = Some(wait);
@@ -173,7 +155,7 @@ impl Trouble {
     fn is_over(&mut self) {
         self.backoff = None;
         if std::mem::take(&mut self.is_told) {
-            events::accept_recovered(self.address);
+            self.witness.tell(Fact::AcceptRecovered { address: self.address });
         }
     }
 }
@@ -196,10 +178,6 @@ impl Slot {
             (self.standing, self.since) = (standing, Instant::now());
         }
     }
-
-    pub(super) fn tell(&self, topic: Topic) -> Line {
-        self.shared.tell(self.address, self.standing, topic)
-    }
 }
 
 impl Drop for Slot {
@@ -209,36 +187,35 @@ impl Drop for Slot {
 }
 
 fn take_slot(shared: &Arc<Shared>, address: IpAddr, stream: &TcpStream) -> Option<Slot> {
-    let caps = {
+    let admitted = {
         let settings = shared.settings.borrow();
-        settings.clients.admit(address).map(|client| {
-            shared.visitors.came(&client.name, address, WallTime::now());
-            settings.caps(client.max_connections)
-        })
+        settings
+            .clients
+            .admit(address)
+            .map(|client| (client.name.clone(), settings.caps(client.max_connections)))
     };
+    let (client, caps) = admitted.unzip();
     let (standing, taken) = match caps {
         Some(caps) => (Standing::Device, shared.limits().device_connected(address, caps)),
         None => (Standing::Stranger, shared.limits().stranger_connected(address)),
     };
     match taken {
         Ok(()) => {
-            events::connected(address);
+            shared.witness.tell(Fact::Connected { peer: address, client });
             Some(Slot { shared: Arc::clone(shared), address, standing, since: Instant::now() })
         }
         Err(full) => {
-            turn_away(shared, address, standing, stream, full);
+            turn_away(shared, address, client, stream, full);
             None
         }
     }
 }
 
 /// Says 421 without waiting for anything: an empty send buffer takes it.
-fn turn_away(shared: &Shared, address: IpAddr, standing: Standing, stream: &TcpStream, full: Full) {
+fn turn_away(shared: &Shared, peer: IpAddr, client: Option<ClientName>, stream: &TcpStream, full: Full) {
     let reply = full.reply();
-    let hint = match (standing, full) {
-        (Standing::Stranger, _) => {
-            ". hint: it may not relay; add it to the `from` of a [[client]] if it is yours"
-        }
+    let hint = match (&client, full) {
+        (None, _) => ". hint: it may not relay; add it to the `from` of a [[client]] if it is yours",
         (_, Full::Address(_)) => ". hint: raise max_connections in its [[client]] if it needs more",
         (_, Full::Network(_)) => {
             ". hint: half of max_connections in [receive] is what a /64 of IPv6 gets; raise it"
@@ -247,9 +224,8 @@ fn turn_away(shared: &Shared, address: IpAddr, standing: Standing, stream: &TcpS
             ". hint: `mailferry status` says who is there; raise max_connections in [receive]"
         }
     };
-    let line = shared.tell(address, standing, Topic::Full);
-    events::too_many_connections(address, &reply, hint, line);
     let socket = SockRef::from(stream);
     let _ = socket.send(reply.as_bytes());
     let _ = socket.shutdown(std::net::Shutdown::Write);
+    shared.witness.tell(Fact::TurnedAway { peer, client, reply, hint });
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a peer outside every client network gets nothing accepted; a 250 at the end of data needs a
 //! `queue::Stored`; whatever a peer sends, memory for it is bounded. `session` and what it is made of (`command`,
-//! `decode`, `foreign`, `login`, `limits`, `told`) are pure; sockets, TLS and the clock are in
+//! `decode`, `foreign`, `login`, `limits`) are pure; sockets, TLS and the clock are in
 //! `listener` and `connection`.
 //! Must not know: how a message leaves again.
 
@@ -16,10 +16,8 @@ pub mod limits;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod listener;
 pub mod login;
-pub mod peer;
 pub mod session;
 pub mod settings;
-pub mod told;
 pub mod visitors;
 
 pub use settings::{Auth, Listen, Settings, Tls};

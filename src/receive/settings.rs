@@ -3,9 +3,9 @@
 //! Invariant: a value of `Settings` is one whole configuration; a transaction uses one from MAIL to its end.
 
 use crate::mail::AccountId;
-use crate::policy::admission::Clients;
+use crate::policy::admission::{Clients, Standing};
 use crate::policy::route::Routes;
-use crate::receive::limits::{Caps, Standing};
+use crate::receive::limits::Caps;
 use secrecy::SecretString;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

@@ -1,8 +1,10 @@
-//! Who came, how much they sent, what went wrong last: what `status` says of devices.
+//! The observer that remembers who came, how much they sent, what went wrong last: what `status` says of devices.
 //!
-//! Invariant: at most `MOST` addresses are remembered; texts are escaped before they get here. Forgotten at a
-//! restart: history is the queue's. Must not know: sessions, who asks.
+//! Invariant: at most `MOST` addresses are remembered; strangers are not. Forgotten at a restart: history is the
+//! queue's. Must not know: sessions, who asks.
 
+use crate::fact::receive::Fact;
+use crate::fact::{self, At, Observer};
 use crate::mail::{ClientName, WallTime};
 use crate::policy::admission::Client;
 use std::collections::BTreeMap;
@@ -48,24 +50,6 @@ impl Visitors {
     /// Nobody came yet.
     pub fn new(since: WallTime) -> Self {
         Self { since, visits: Mutex::default() }
-    }
-
-    /// An admitted address is connected.
-    pub fn came(&self, client: &ClientName, address: IpAddr, now: WallTime) {
-        self.visit(client, address, now, |_| ());
-    }
-
-    /// A message of it got a 250: whatever was wrong before is over.
-    pub fn sent(&self, client: &ClientName, address: IpAddr, now: WallTime) {
-        self.visit(client, address, now, |v| {
-            v.messages += 1;
-            v.problem.clear();
-        });
-    }
-
-    /// Something went wrong, in one escaped line.
-    pub fn failed(&self, client: &ClientName, address: IpAddr, now: WallTime, problem: String) {
-        self.visit(client, address, now, |v| v.problem = problem);
     }
 
     /// Everyone seen, and every configured client that was not.
@@ -122,24 +106,51 @@ impl Visitors {
     }
 }
 
+impl Observer for Visitors {
+    fn saw(&self, at: At, fact: &fact::Fact) {
+        let fact::Fact::Receive(fact) = fact else { return };
+        let failed = |client, peer, problem| self.visit(client, peer, at.wall, |v| v.problem = problem);
+        match fact {
+            Fact::Connected { peer, client: Some(client) }
+            | Fact::TurnedAway { peer, client: Some(client), .. } => {
+                self.visit(client, *peer, at.wall, |_| ())
+            }
+            // Whatever was wrong before is over.
+            Fact::Queued { peer, client, .. } => self.visit(client, *peer, at.wall, |v| {
+                v.messages += 1;
+                v.problem.clear();
+            }),
+            Fact::MessageRefused { peer, client, reply } => {
+                failed(client, *peer, reply.trim_end().to_owned());
+            }
+            Fact::QueueRefused { peer, client, why } => failed(client, *peer, why.clone()),
+            Fact::EndOfDataMissing { peer, client, lf_dot_lf, .. } => {
+                let hint = if *lf_dot_lf {
+                    "set line_endings = \"lf\" for this client"
+                } else {
+                    "look for a firmware update"
+                };
+                let words = format!("no end of data (a line with only a dot) came in time. hint: {hint}");
+                failed(client, *peer, words);
+            }
+            _ => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::admission::LineEndings;
+    use crate::mail::{QueueId, ReversePath};
+    use std::time::Instant;
+
+    fn tell(visitors: &Visitors, ms: i64, fact: Fact) {
+        let at = At { wall: WallTime::from_ms(ms), instant: Instant::now() };
+        visitors.saw(at, &fact.into());
+    }
 
     fn client(name: &str, silent_after: Option<Duration>) -> Client {
-        Client {
-            name: ClientName::new(name),
-            networks: vec![],
-            account: None,
-            allowed_recipients: vec![],
-            max_message_size_bytes: None,
-            max_connections: None,
-            messages_per_minute: None,
-            charset: None,
-            line_endings: LineEndings::Crlf,
-            silent_after,
-        }
+        Client { silent_after, ..Client::new(ClientName::new(name), vec![]) }
     }
 
     #[test]
@@ -148,9 +159,13 @@ mod tests {
         let visitors = Visitors::new(at(0));
         let clients = [client("printers", Some(Duration::from_secs(60))), client("ups", None)];
         let printer: IpAddr = "10.0.5.7".parse().unwrap();
-        visitors.failed(&clients[0].name, printer, at(500), "552 too large".into());
+        let client = clients[0].name.clone();
+        let reply = "552 too large\r\n".to_owned();
+        tell(&visitors, 500, Fact::MessageRefused { peer: printer, client: client.clone(), reply });
         assert_eq!(visitors.seen(clients.iter(), at(500))[0].last_problem, "552 too large");
-        visitors.sent(&clients[0].name, printer, at(1000));
+        let id = QueueId::from_number(1);
+        let (from, to) = (ReversePath::Null, vec![]);
+        tell(&visitors, 1000, Fact::Queued { id, peer: printer, client, from, to, size_bytes: 1 });
         let seen = visitors.seen(clients.iter(), at(61_000));
         assert_eq!((seen[0].messages_total, seen[0].is_silent), (1, false));
         assert_eq!(seen[0].last_problem, "", "a success ends the problem");
@@ -163,7 +178,8 @@ mod tests {
         let visitors = Visitors::new(WallTime::from_ms(0));
         let lan = ClientName::new("lan");
         for i in 0..10_000_u32 {
-            visitors.came(&lan, IpAddr::from(i.to_be_bytes()), WallTime::from_ms(i.into()));
+            let peer = IpAddr::from(i.to_be_bytes());
+            tell(&visitors, i.into(), Fact::Connected { peer, client: Some(lan.clone()) });
         }
         assert_eq!(visitors.lock().len(), MOST);
     }

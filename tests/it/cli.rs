@@ -116,3 +116,56 @@ fn a_secret_that_cannot_be_read_does_not_keep_the_admin_from_the_queue() {
     mailferry(&["check", "--config", &config]).env_remove("PW").assert().code(78);
     mailferry(&["account", "pause", "x", "--config", &config]).env_remove("PW").assert().code(69);
 }
+
+#[test]
+fn an_admin_without_internet_asks_the_relay_what_a_text_means() {
+    let explain = |args: &[&str]| {
+        let output = mailferry(&[&["explain"], args].concat()).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    // Quoted or not: a shell splits it into words.
+    let reply = "451 4.7.0 Temporary server error. Please try again later. PRX4";
+    let (code, quoted, said) = explain(&[reply]);
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert_eq!(explain(&reply.split(' ').collect::<Vec<_>>()).1, quoted);
+    assert!(
+        quoted.starts_with("451 4.7.0 Temporary server error ... PRX4\n  means: exchange online"),
+        "{quoted}"
+    );
+    assert!(quoted.contains("\n  then: the account waits as a whole"), "{quoted}");
+    assert!(quoted.contains("Set-CASMailbox -Identity MAILBOX"), "{quoted}");
+    assert!(quoted.ends_with("\n  more: docs/errors.md#prx4\n"), "{quoted}");
+
+    let (code, json, _) = explain(&[
+        "--json",
+        "AUTH: 535 5.7.139 Authentication unsuccessful, the user credentials were incorrect.",
+    ]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["known"]), (0, &serde_json::json!(true)));
+    assert_eq!(json["entries"][0]["slug"], "wrong-password");
+
+    let (code, text, said) = explain(&["550", "5.9.9", "Blurb"]);
+    assert_eq!(code, 66);
+    assert!(
+        text.starts_with("nobody here knows these words; what happens all the same:\n  5yz at connecting"),
+        "{text}"
+    );
+    assert_eq!(
+        said,
+        "no entry explains these words\nhint: mailferry explain, without a text, lists what there is\n"
+    );
+
+    let (code, list, _) = explain(&[]);
+    assert_eq!(code, 0);
+    assert!(
+        list.lines().any(|l| l.starts_with("aadsts7000215 ")) && list.lines().any(|l| l.starts_with("prx4 "))
+    );
+    // The only account of a configuration that can be read is filled in.
+    let dir = tempfile::tempdir().unwrap();
+    let config = working(dir.path());
+    mailferry(&["explain", "--config", &config, "prx4"])
+        .assert()
+        .code(0)
+        .stdout(predicates::str::contains("Set-CASMailbox -Identity scanner@contoso.com"));
+}

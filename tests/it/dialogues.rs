@@ -7,6 +7,7 @@
 //! `! word value` sets the scene or makes something happen: see `Scene::set` and `Scene::happen`.
 
 use mailferry::fact::Witness;
+use mailferry::fact::receive::Fact;
 use mailferry::letter::stamp::StampError;
 use mailferry::mail::{AccountId, ClientName, QueueId, RelayTime, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
@@ -16,7 +17,7 @@ use mailferry::receive::finished::Refusal;
 use mailferry::receive::limits::Limits;
 use mailferry::receive::session::{Offer, Session, Step, World};
 use mailferry::receive::{Auth, Settings};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -40,30 +41,12 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let client = Client {
-            name: ClientName::new("printers"),
-            networks: vec!["10.0.5.0/24".parse().unwrap()],
-            account: None,
-            allowed_recipients: vec![],
-            max_message_size_bytes: None,
-            max_connections: None,
-            messages_per_minute: None,
-            charset: None,
-            line_endings: LineEndings::Crlf,
-            silent_after: None,
-        };
+        let networks = vec!["10.0.5.0/24".parse().unwrap()];
+        let client = Client::new(ClientName::new("printers"), networks);
+        let routes = Routes { routes: vec![], default: AccountId::new("scanner@contoso.com") };
         let settings = Settings {
-            hostname: "relay.contoso.local".into(),
-            max_message_size_bytes: 36_700_160,
-            max_recipients: 500,
-            max_connections: 1000,
-            max_connections_per_client: 50,
-            idle_timeout: Duration::from_secs(600),
-            data_timeout: Duration::from_secs(300),
-            clients: Clients::default(),
-            routes: Routes { routes: vec![], default: AccountId::new("scanner@contoso.com") },
             users: vec![("printer".into(), "s3cret".into())],
-            mailboxes: HashMap::new(),
+            ..Settings::new("relay.contoso.local", Clients::default(), routes)
         };
         Self {
             client,
@@ -123,6 +106,9 @@ struct Play {
     now: Instant,
     said: VecDeque<String>,
     queued: VecDeque<String>,
+    told: VecDeque<Fact>,
+    /// The transcript says what is told, and then all of it.
+    tells: bool,
     content: Vec<u8>,
     drafting: bool,
     ids: i64,
@@ -144,6 +130,7 @@ impl Play {
                     assert!(!lines.replace("\r\n", "").contains(['\r', '\n']), "{reply:?}");
                     self.said.extend(lines.split("\r\n").map(str::to_owned));
                 }
+                Step::Tell(fact) => self.told.push_back(fact),
                 Step::Pause(_) => self.said.push_back("<pause>".into()),
                 Step::Begin { .. } => {
                     self.ids += 1;
@@ -269,6 +256,14 @@ impl Play {
                     said => Err(format!("said {said:?}")),
                 }
             }
+            "F: " => {
+                self.tells = true;
+                let told = self.told.pop_front();
+                match told.as_ref().map(|fact| format!("{}: {fact}", fact.event())) {
+                    Some(told) if matches(text, &told) => Ok(()),
+                    told => Err(format!("told {told:?}")),
+                }
+            }
             "M: " | "M:" => match self.queued.pop_front() {
                 Some(said) if matches(text, &said) => Ok(()),
                 said => Err(format!("queued {said:?}, then {:?}", self.queued)),
@@ -316,6 +311,8 @@ fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
         now: Instant::now(),
         said: VecDeque::from([banner.trim_end().to_owned()]),
         queued: VecDeque::new(),
+        told: VecDeque::new(),
+        tells: false,
         content: vec![],
         drafting: false,
         ids: 0,
@@ -352,10 +349,13 @@ fn play(transcript: &str, pieces: Pieces) -> Result<(), String> {
         play.feed(&unsent);
     }
     play.said.retain(|s| s != "<pause>");
-    if play.said.is_empty() && play.queued.is_empty() {
+    if !play.tells {
+        play.told.clear();
+    }
+    if play.said.is_empty() && play.queued.is_empty() && play.told.is_empty() {
         return Ok(());
     }
-    Err(format!("at the end: said {:?}, queued {:?}", play.said, play.queued))
+    Err(format!("at the end: said {:?}, queued {:?}, told {:?}", play.said, play.queued, play.told))
 }
 
 #[test]
@@ -390,6 +390,9 @@ fn a_transcript_that_does_not_go_as_written_fails() {
         "S: 220 *\nC: NOOP\n",
         "S: 220 *\nC: NOOP\nS: 250 *\nS: 250 *\n",
         "S: 220 *\nC: QUIT\nS: 221 *\n",
+        "S: 220 *\nC: AUTH LOGIN\nF: login_failed: *\nS: 502 *\n",
+        "S: 220 *\nC: NOOP\nF: auth_not_offered: *\nS: 250 *\n",
+        "S: 220 *\nC: AUTH LOGIN\nC: AUTH LOGIN\nF: auth_not_offered: *\nS: 502 *\nS: 502 *\n",
     ] {
         assert!(play(wrong, Pieces::Whole).is_err(), "{wrong}");
     }

@@ -3,13 +3,9 @@
 use mailferry::letter::head::Head;
 use mailferry::letter::stamp::{Stamp, complete};
 use mailferry::letter::words::read_text;
-use mailferry::mail::Sender;
-use mailferry::mail::{
-    AccountId, ClientName, Mailbox, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, State,
-    WallTime,
-};
-use mailferry::queue::Body;
-use mailferry::submit::wire::{Taken, Wire};
+use mailferry::mail::{Mailbox, QueueId, ReversePath, Sender, WallTime};
+use mailferry::submit::InMemory;
+use mailferry::submit::smtp::wire::{Taken, Wire};
 
 pub(crate) struct Sample<'a> {
     pub(crate) charset: Option<&'a str>,
@@ -62,25 +58,7 @@ pub(crate) fn carry(raw: &[u8], sample: &Sample<'_>) -> Sent {
         body_is_8bit: !content.is_ascii(),
         now: WallTime::from_ms(1_795_435_200_000),
     };
-    let body = Body::in_memory(complete(head, &stamp).expect("the sample is right"), content.to_vec());
-    let message = QueuedMessage {
-        id: stamp.id,
-        account: AccountId::new("scanner@contoso.com"),
-        client: ClientName::new("printers"),
-        peer: Some(stamp.peer),
-        reverse_path: reverse_path.clone(),
-        recipients: recipients.iter().map(|m| Recipient::pending(m.clone())).collect(),
-        size_bytes: raw.len() as u64,
-        received_at: stamp.now,
-        queued_since: RelayTime::from_ms(0),
-        next_attempt: RelayTime::from_ms(0),
-        attempts: 0,
-        state: State::Queued,
-        finished_at: None,
-        last_said: String::new(),
-        outcome_unknown: false,
-        charset: sample.charset.map(str::to_owned),
-    };
+    let letter = InMemory::new(complete(head, &stamp).expect("the sample is right"), content.to_vec());
     let sender = Sender {
         mailbox: "scanner@contoso.com".parse().expect("the sample is right"),
         send_as: sample.send_as.iter().map(|p| p.parse().expect("the sample is right")).collect(),
@@ -89,8 +67,8 @@ pub(crate) fn carry(raw: &[u8], sample: &Sample<'_>) -> Sent {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the sample is right");
         runtime.block_on(async {
             let mut wire = Wire::prepare(
-                &body,
-                &message,
+                &letter,
+                sample.charset,
                 &sender,
                 Taken { eight_bit: sample.to_8bit, utf8: sample.utf8 },
             )

@@ -1,10 +1,10 @@
 //! Replies of smart hosts and of the sign-in service, as they were met: each leads to an action that is right, and to
 //! advice that says what to do. Rows are in tests/replies/; `action` names what is right, the best first.
 
-use mailferry::mail::{Cause, Failure, Reply, Stage};
+use mailferry::mail::{Cause, Failure, Place, Reply, Stage};
 use mailferry::policy::advice::{About, Advice};
 use mailferry::policy::verdict::{Action, Blame, Standing, Verdict, judge_for};
-use mailferry::submit::reply::ReplyReader;
+use mailferry::submit::smtp::reply::ReplyReader;
 use mailferry::token::refusal::{self, Class, Refusal};
 use serde::Deserialize;
 
@@ -81,7 +81,7 @@ fn action(verdict: &Verdict) -> &'static str {
 }
 
 fn advice(advice: Option<Advice>) -> String {
-    let about = About { mailbox: "scanner@contoso.example", smart_host: "mail.example:587" };
+    let about = About { mailbox: "scanner@contoso.example", smart_host: &Place::known("mail.example", 587) };
     advice.map_or(String::new(), |a| format!("{}\n{}", a.meaning(), a.remedy(about).join("\n")))
 }
 

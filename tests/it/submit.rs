@@ -5,22 +5,18 @@ use crate::support::smart_host;
 use crate::support::smart_host::{Act, At, Ending, Protection, SmartHost, TestCertificate};
 use futures_util::StreamExt;
 use mailferry::fact::Witness;
-use mailferry::mail::Sender;
-use mailferry::mail::{
-    AccountId, Cause, ClientName, Failure, QueueId, QueuedMessage, Recipient, RelayTime, ReversePath, Stage,
-    State, WallTime,
-};
+use mailferry::mail::{Cause, Failure, Mailbox, ReversePath, Sender, Stage};
 use mailferry::policy::verdict::{Action, Blame, judge};
-use mailferry::queue::Body;
-use mailferry::submit::{self, Connection, Login, Outcome, Sent, Tls};
+use mailferry::submit::smtp::{self, Connection, Login, Tls};
+use mailferry::submit::{InMemory, Outcome, Outgoing, Sent};
 use mailferry::tls::Trust;
 use std::time::{Duration, Instant};
 
 const PRX4: &str = "451 4.7.0 Temporary server error. Please try again later. PRX4";
 const PASSWORD: &str = "correct horse";
 
-fn settings(host: &SmartHost) -> submit::SmartHost {
-    submit::SmartHost {
+fn settings(host: &SmartHost) -> smtp::SmartHost {
+    smtp::SmartHost {
         host: smart_host::NAME.to_owned(),
         port: host.address().port(),
         tls: Tls::StartTls,
@@ -35,11 +31,11 @@ fn settings(host: &SmartHost) -> submit::SmartHost {
     }
 }
 
-fn in_clear(host: &SmartHost) -> submit::SmartHost {
-    submit::SmartHost { tls: Tls::Off, login: None, ..settings(host) }
+fn in_clear(host: &SmartHost) -> smtp::SmartHost {
+    smtp::SmartHost { tls: Tls::Off, login: None, ..settings(host) }
 }
 
-async fn open_with(host: &SmartHost, settings: &submit::SmartHost) -> Result<Connection, Failure> {
+async fn open_with(host: &SmartHost, settings: &smtp::SmartHost) -> Result<Connection, Failure> {
     let trust = Trust::new(Some(SmartHost::ca_file())).unwrap();
     Connection::open(settings, &trust, host.address(), &Witness::nobody()).await
 }
@@ -57,30 +53,27 @@ async fn clear_host(
     (host, connection)
 }
 
-fn message(recipients: &[&str]) -> QueuedMessage {
-    QueuedMessage {
-        id: QueueId::from_number(1),
-        account: AccountId::new("scanner@contoso.com"),
-        client: ClientName::new("printers"),
-        peer: None,
+/// From whom to whom.
+struct Message {
+    reverse_path: ReversePath,
+    recipients: Vec<Mailbox>,
+}
+
+fn message(recipients: &[&str]) -> Message {
+    Message {
         reverse_path: ReversePath::Mailbox("copier@contoso.com".parse().unwrap()),
-        recipients: recipients.iter().map(|r| Recipient::pending(r.parse().unwrap())).collect(),
-        size_bytes: 100,
-        received_at: WallTime::default(),
-        queued_since: RelayTime::default(),
-        next_attempt: RelayTime::default(),
-        attempts: 0,
-        state: State::Queued,
-        finished_at: None,
-        last_said: String::new(),
-        outcome_unknown: false,
-        charset: None,
+        recipients: recipients.iter().map(|r| r.parse().unwrap()).collect(),
     }
 }
 
-fn body(content: impl Into<Vec<u8>>) -> Body {
+fn body(content: impl Into<Vec<u8>>) -> InMemory {
     let head = b"From: scanner@contoso.com\r\nTo: a@contoso.com\r\nSubject: scan\r\n\r\n".to_vec();
-    Body::in_memory(head, content.into())
+    InMemory::new(head, content.into())
+}
+
+async fn post(connection: &mut Connection, message: &Message, letter: &InMemory, sender: &Sender) -> Sent {
+    let (reverse_path, recipients) = (&message.reverse_path, message.recipients.iter().collect());
+    connection.send(&Outgoing { reverse_path, recipients, letter, charset: None, sender }, &|| {}).await
 }
 
 fn sender() -> Sender {
@@ -88,7 +81,7 @@ fn sender() -> Sender {
 }
 
 async fn send(connection: &mut Connection, recipients: &[&str]) -> Sent {
-    connection.send(&message(recipients), &body("hello\r\n"), &sender(), &|| {}).await
+    post(connection, &message(recipients), &body("hello\r\n"), &sender()).await
 }
 
 /// Outcomes in short: `taken`, `untried`, or the refusal.
@@ -140,14 +133,13 @@ async fn a_message_goes_out_over_verified_tls_after_login() {
     let mut connection = open(&host).await.unwrap();
     assert!(connection.tls().unwrap().starts_with("TLSv1_3"), "{:?}", connection.tls());
     assert!(connection.capabilities().has_auth("XOAUTH2"));
-    let sent = connection
-        .send(
-            &message(&["a@contoso.com", "b@contoso.com"]),
-            &body("one\r\n.two\r\n..\r\n"),
-            &sender(),
-            &|| {},
-        )
-        .await;
+    let sent = post(
+        &mut connection,
+        &message(&["a@contoso.com", "b@contoso.com"]),
+        &body("one\r\n.two\r\n..\r\n"),
+        &sender(),
+    )
+    .await;
     assert_eq!(outcomes(&sent), ["taken", "taken"]);
     assert!(sent.failure.is_none() && sent.usable);
     let Outcome::Taken(reply) = &sent.outcomes[0] else { unreachable!() };
@@ -166,7 +158,7 @@ async fn a_message_goes_out_over_verified_tls_after_login() {
 #[tokio::test]
 async fn implicit_tls_is_spoken_from_the_first_byte() {
     let host = SmartHost::builder().protection(Protection::Implicit).start().await;
-    let settings = submit::SmartHost { tls: Tls::Implicit, ..settings(&host) };
+    let settings = smtp::SmartHost { tls: Tls::Implicit, ..settings(&host) };
     let mut connection = open_with(&host, &settings).await.unwrap();
     assert_eq!(outcomes(&send(&mut connection, &["a@contoso.com"]).await), ["taken"]);
 }
@@ -174,7 +166,7 @@ async fn implicit_tls_is_spoken_from_the_first_byte() {
 #[tokio::test]
 async fn implicit_tls_to_a_server_that_speaks_plainly_is_told_as_such() {
     let host = SmartHost::start().await;
-    let settings = submit::SmartHost { tls: Tls::Implicit, ..settings(&host) };
+    let settings = smtp::SmartHost { tls: Tls::Implicit, ..settings(&host) };
     let failure = open_with(&host, &settings).await.unwrap_err();
     assert_eq!(failure.to_string(), "STARTTLS: the server does not speak TLS here");
 }
@@ -301,7 +293,7 @@ async fn a_server_without_starttls_gets_neither_login_nor_mail() {
 #[tokio::test]
 async fn a_login_in_the_clear_is_refused_before_a_packet_is_sent() {
     let host = SmartHost::builder().protection(Protection::None).with("AUTH PLAIN").start().await;
-    let settings = submit::SmartHost { tls: Tls::Off, ..settings(&host) };
+    let settings = smtp::SmartHost { tls: Tls::Off, ..settings(&host) };
     assert_eq!(open_with(&host, &settings).await.unwrap_err().stage, Stage::Tls);
     assert_eq!(host.recorded().connections, 0);
 }
@@ -374,7 +366,7 @@ async fn a_handshake_that_is_broken_off_is_an_outage_and_a_certificate_that_is_n
             let host = SmartHost::builder().protection(protection).start().await;
             host.once(At::Handshake, Act::SayThen(bytes.clone(), *ending));
             let wait = Duration::from_secs(if *ending == Ending::Stall { 1 } else { 20 });
-            let settings = submit::SmartHost { connect_timeout: wait, tls, ..settings(&host) };
+            let settings = smtp::SmartHost { connect_timeout: wait, tls, ..settings(&host) };
             let failure = open_with(&host, &settings).await.unwrap_err();
             assert_eq!(failure, Failure::new(Stage::Tls, cause.clone()), "{bytes:?} {ending:?}");
             let verdict = judge(&failure);
@@ -411,9 +403,9 @@ async fn nobody_there_or_nobody_answering_is_told_apart() {
 
     let short = Duration::from_millis(50);
     for (at, stage, settings) in [
-        (At::Banner, Stage::Connect, submit::SmartHost { connect_timeout: short, ..settings(&host) }),
-        (At::Ehlo, Stage::Ehlo, submit::SmartHost { command_timeout: short, ..settings(&host) }),
-        (At::Auth, Stage::Auth, submit::SmartHost { command_timeout: short, ..settings(&host) }),
+        (At::Banner, Stage::Connect, smtp::SmartHost { connect_timeout: short, ..settings(&host) }),
+        (At::Ehlo, Stage::Ehlo, smtp::SmartHost { command_timeout: short, ..settings(&host) }),
+        (At::Auth, Stage::Auth, smtp::SmartHost { command_timeout: short, ..settings(&host) }),
     ] {
         host.once(at, Act::Stall);
         assert_eq!(open_with(&host, &settings).await.unwrap_err(), Failure::new(stage, Cause::Timeout));
@@ -425,7 +417,7 @@ async fn a_reply_dripped_byte_by_byte_does_not_hold_us_for_ever() {
     let host = SmartHost::builder().protection(Protection::None).start().await;
     host.once(At::Banner, Act::Drip(vec![b'2'; 1000], Duration::from_millis(10)));
     host.once(At::Banner, Act::Drip(b"220-x\r\n".repeat(100), Duration::from_millis(10)));
-    let hasty = submit::SmartHost { connect_timeout: Duration::from_millis(100), ..in_clear(&host) };
+    let hasty = smtp::SmartHost { connect_timeout: Duration::from_millis(100), ..in_clear(&host) };
     for _ in 0..2 {
         let begun = Instant::now();
         let failure = open_with(&host, &hasty).await.unwrap_err();
@@ -513,7 +505,7 @@ async fn a_refused_sender_is_told_at_mail_and_nothing_is_left_over() {
 #[tokio::test]
 async fn a_message_beyond_the_announced_size_is_not_begun() {
     let (host, mut connection) = clear_host(|b| b.with("SIZE 1000")).await;
-    let sent = connection.send(&message(&["a@x.example"]), &body(vec![b'x'; 2000]), &sender(), &|| {}).await;
+    let sent = post(&mut connection, &message(&["a@x.example"]), &body(vec![b'x'; 2000]), &sender()).await;
     let failure = sent.failure.unwrap();
     assert_eq!(failure.stage, Stage::Mail);
     assert!(matches!(failure.cause, Cause::TooLarge { limit_bytes: 1000, size_bytes: 2000.. }), "{failure}");
@@ -530,7 +522,7 @@ async fn parameters_are_given_only_where_announced_and_needed() {
         ("SIZE", &eight, "<scanner@contoso.com> BODY=8BITMIME"),
     ] {
         let (host, mut connection) = clear_host(|b| b.without(without)).await;
-        connection.send(&message(&["a@x.example"]), content, &sender(), &|| {}).await;
+        post(&mut connection, &message(&["a@x.example"]), content, &sender()).await;
         assert_eq!(mail_argument(&host), mail, "without {without}");
     }
 }
@@ -542,13 +534,13 @@ async fn addresses_that_need_smtputf8_are_refused_only_where_it_is_not_offered()
     message.reverse_path = ReversePath::Mailbox("k\u{f6}pierer@contoso.com".parse().unwrap());
 
     let (host, mut connection) = clear_host(|b| b).await;
-    let sent = connection.send(&message, &body("x\r\n"), &own, &|| {}).await;
+    let sent = post(&mut connection, &message, &body("x\r\n"), &own).await;
     assert_eq!(outcomes(&sent), ["taken", "taken"]);
     // An international sender is never used: Exchange Online has no such mailboxes, and From could not follow.
     assert_eq!(mail_argument(&host), "<scanner@contoso.com> SIZE=n SMTPUTF8");
 
     let (host, mut connection) = clear_host(|b| b.without("SMTPUTF8")).await;
-    let sent = connection.send(&message, &body("x\r\n"), &own, &|| {}).await;
+    let sent = post(&mut connection, &message, &body("x\r\n"), &own).await;
     assert_eq!(sent.outcomes[1], Outcome::Refused(Failure::new(Stage::Rcpt, Cause::NoSmtpUtf8)));
     assert_eq!(outcomes(&sent)[0], "taken");
     assert_eq!(mail_argument(&host), "<scanner@contoso.com> SIZE=n");
@@ -560,10 +552,10 @@ async fn without_smtputf8_nothing_beyond_ascii_leaves_and_whoever_can_be_reached
     let to = ["a@x.example", "b@m\u{fc}nchen.example", "j\u{fc}rgen@x.example", "c@\u{4f8b}\u{3048}.example"];
     let head = "From: scanner@b\u{fc}ro.example\r\nTo: B <b@m\u{fc}nchen.example>, J\u{fc}rgen <j\u{fc}rgen@x.example>\r\n\
                 Reply-To: k\u{f6}nig@m\u{fc}nchen.example\r\nSubject: Gr\u{fc}\u{df}e\r\n\r\n";
-    let body = || Body::in_memory(head.as_bytes().to_vec(), "Gr\u{fc}\u{df}e\r\n");
+    let body = || InMemory::new(head.as_bytes().to_vec(), "Gr\u{fc}\u{df}e\r\n");
     for (without, offers_utf8) in [("SMTPUTF8", false), ("8BITMIME", true), ("CHUNKING", true)] {
         let (host, mut connection) = clear_host(|b| b.without(without)).await;
-        let sent = connection.send(&message(&to), &body(), &own, &|| {}).await;
+        let sent = post(&mut connection, &message(&to), &body(), &own).await;
         let no = "RCPT TO: an address needs SMTPUTF8, which the server does not offer";
         let jurgen = if offers_utf8 { "taken" } else { no };
         assert_eq!(outcomes(&sent), ["taken", "taken", jurgen, "taken"], "{without}");
@@ -586,11 +578,11 @@ async fn without_smtputf8_nothing_beyond_ascii_leaves_and_whoever_can_be_reached
     }
     // Nobody can be reached: no transaction, and the connection goes on.
     let (host, mut connection) = clear_host(|b| b.without("SMTPUTF8")).await;
-    let sent = connection.send(&message(&to[2..3]), &body(), &own, &|| {}).await;
+    let sent = post(&mut connection, &message(&to[2..3]), &body(), &own).await;
     assert!(sent.failure.is_none() && sent.usable && !host.recorded().text(1).contains("MAIL"), "{sent:?}");
     // The mailbox itself cannot be said: the account's fault, not the message's.
     let own = Sender { mailbox: "k\u{f6}nig@contoso.com".parse().unwrap(), send_as: vec![] };
-    let sent = connection.send(&message(&["a@x.example"]), &body(), &own, &|| {}).await;
+    let sent = post(&mut connection, &message(&["a@x.example"]), &body(), &own).await;
     let verdict = judge(&sent.failure.unwrap());
     assert_eq!((verdict.blame, verdict.action), (Blame::Account, Action::Hold));
     assert!(sent.usable);
@@ -608,8 +600,7 @@ async fn a_large_body_arrives_whole() {
         } else {
             clear_host(|b| b).await
         };
-        let sent =
-            connection.send(&message(&["a@x.example"]), &body(content.clone()), &sender(), &|| {}).await;
+        let sent = post(&mut connection, &message(&["a@x.example"]), &body(content.clone()), &sender()).await;
         assert_eq!(outcomes(&sent), ["taken"]);
         assert!(host.recorded().messages[0].data.ends_with(&content));
     }
@@ -627,8 +618,7 @@ async fn an_answer_during_the_body_is_heard_and_the_rest_is_not_sent() {
         };
         host.once(At::Body(10_000), Act::say("552 5.3.4 Message too big"));
         let content = b"0123456789012345678901234567890123456789\r\n".repeat(1_500_000);
-        let sent =
-            connection.send(&message(&["a@x.example"]), &body(content.clone()), &sender(), &|| {}).await;
+        let sent = post(&mut connection, &message(&["a@x.example"]), &body(content.clone()), &sender()).await;
         assert_eq!(failed(&sent), "DATA: 552 5.3.4 Message too big");
         assert!(!sent.usable);
         connection.quit().await;
@@ -643,7 +633,7 @@ async fn a_server_that_says_why_and_closes_during_the_body_is_quoted() {
     let (host, mut connection) = clear_host(|b| b).await;
     host.once(At::Body(10), Act::SayAndClose("421 4.3.2 Service shutting down".to_owned()));
     let content = b"0123456789\r\n".repeat(10);
-    let sent = connection.send(&message(&["a@x.example"]), &body(content), &sender(), &|| {}).await;
+    let sent = post(&mut connection, &message(&["a@x.example"]), &body(content), &sender()).await;
     let failure = sent.failure.unwrap();
     assert_eq!(failure.reply().map(ToString::to_string).as_deref(), Some("421 4.3.2 Service shutting down"));
     assert!(!sent.usable);
@@ -666,7 +656,7 @@ async fn a_connection_lost_in_the_middle_leaves_no_doubt_and_one_lost_at_the_end
     }
     for act in [Act::Stall, Act::say("what?")] {
         let host = SmartHost::builder().protection(Protection::None).start().await;
-        let hasty = submit::SmartHost { data_timeout: Duration::from_millis(100), ..in_clear(&host) };
+        let hasty = smtp::SmartHost { data_timeout: Duration::from_millis(100), ..in_clear(&host) };
         let mut connection = open_with(&host, &hasty).await.unwrap();
         host.once(At::FinalDot, act);
         let sent = send(&mut connection, &["a@x.example"]).await;
@@ -698,9 +688,9 @@ const ENDINGS: [(&str, Ending); 5] = [
 ];
 
 /// Waits no longer than a second for a server that falls silent.
-fn hasty(settings: submit::SmartHost, ending: Ending) -> submit::SmartHost {
+fn hasty(settings: smtp::SmartHost, ending: Ending) -> smtp::SmartHost {
     let wait = Duration::from_secs(if ending == Ending::Stall { 1 } else { 20 });
-    submit::SmartHost { command_timeout: wait, data_timeout: wait, ..settings }
+    smtp::SmartHost { command_timeout: wait, data_timeout: wait, ..settings }
 }
 
 /// All of them, some at a time.
@@ -823,7 +813,7 @@ async fn a_reply_in_hand_wins_over_the_end_of_the_connection_within_a_body() {
             let mut connection = open_with(&host, &settings).await.unwrap();
             host.once(At::Body(10_000), Act::SayThen(bytes.clone(), ending));
             let content = b"0123456789012345678901234567890123456789\r\n".repeat(60_000);
-            let sent = connection.send(&message(&["a@x.example"]), &body(content), &sender(), &|| {}).await;
+            let sent = post(&mut connection, &message(&["a@x.example"]), &body(content), &sender()).await;
             // Where it was heard is a matter of how much the system's buffers took.
             assert!(failed(&sent).ends_with(reply), "{case}: {sent:?}");
             let again = send(&mut connection, &["c@x.example"]).await;
@@ -934,12 +924,12 @@ async fn quit_waits_until_the_server_has_closed() {
 #[tokio::test]
 async fn the_smart_hosts_name_is_resolved_once_each() {
     let host = SmartHost::start().await;
-    let addresses = submit::resolve(&settings(&host)).await.unwrap();
+    let addresses = smtp::resolve(&settings(&host)).await.unwrap();
     assert!(addresses.contains(&host.address()), "{addresses:?}");
-    let literal = submit::SmartHost { host: "[::1]".to_owned(), port: 25, ..settings(&host) };
-    assert_eq!(submit::resolve(&literal).await.unwrap(), ["[::1]:25".parse().unwrap()]);
-    let unknown = submit::SmartHost { host: "no such name".to_owned(), ..settings(&host) };
-    let failure = submit::resolve(&unknown).await.unwrap_err();
+    let literal = smtp::SmartHost { host: "[::1]".to_owned(), port: 25, ..settings(&host) };
+    assert_eq!(smtp::resolve(&literal).await.unwrap(), ["[::1]:25".parse().unwrap()]);
+    let unknown = smtp::SmartHost { host: "no such name".to_owned(), ..settings(&host) };
+    let failure = smtp::resolve(&unknown).await.unwrap_err();
     assert_eq!(failure.stage, Stage::Connect);
     assert!(failure.to_string().contains("cannot resolve no such name"), "{failure}");
 }
@@ -962,7 +952,7 @@ async fn a_ca_file_stands_in_place_of_the_authorities_of_the_system() {
         return own_process::passes(child).await;
     };
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
-    let settings = submit::SmartHost {
+    let settings = smtp::SmartHost {
         host: smart_host::NAME.to_owned(),
         port: address.port(),
         tls: Tls::StartTls,

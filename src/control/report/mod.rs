@@ -14,7 +14,7 @@ pub use message::{
 pub use needs::{Ending, move_hint, stranded};
 
 use super::{AccountLive, ClientLive};
-use crate::mail::{RelayTime, State, WallTime};
+use crate::mail::{Place, RelayTime, State, WallTime};
 use crate::queue::Total;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -51,6 +51,9 @@ pub struct Status {
     /// Mail goes to the sandbox: nobody gets it.
     #[serde(default)]
     pub is_sandbox: bool,
+    /// So much as anybody may see: without the smart host's words and the devices' addresses.
+    #[serde(default)]
+    pub is_abridged: bool,
     /// All of it in one line.
     pub sentence: String,
     /// What only a human can put right.
@@ -110,7 +113,7 @@ pub struct AccountStatus {
     /// Its mailbox.
     pub mailbox: String,
     /// `host:port`.
-    pub smart_host: String,
+    pub smart_host: Place,
     /// Whether mail flows.
     pub state: AccountState,
     /// Why not; empty when it does.
@@ -332,10 +335,11 @@ mod tests {
     fn live(state: AccountState, reason: &str, hint: Option<&str>) -> AccountLive {
         AccountLive {
             account: AccountId::new("scanner@contoso.com"),
-            smart_host: "smtp.office365.com:587".to_owned(),
+            smart_host: Place::known("smtp.office365.com", 587),
             state,
             reason: reason.to_owned(),
             hint: hint.map(str::to_owned),
+            advice: None,
             warnings: vec![],
             since: None,
             next_probe_at: None,

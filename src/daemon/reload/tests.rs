@@ -4,7 +4,8 @@ use super::*;
 use crate::config::{self, Env, known_keys};
 use crate::fact::Witness;
 use crate::mail::WallTime;
-use crate::submit::Login;
+use crate::submit::Way;
+use crate::submit::smtp::{Login, Submission};
 use secrecy::ExposeSecret;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -100,6 +101,7 @@ expire_after = "5 days"
 to = ["it@contoso.com"]
 [control]
 socket = "control.sock"
+status_socket = "status.sock"
 [network]
 https_proxy = "http://127.0.0.1:3128"
 no_proxy = ["contoso.local"]
@@ -206,6 +208,7 @@ const KEYS: &[Key] = &[
     ("retry.expire_after", &[("retry.expire_after", r#""7 days""#)], Taken),
     ("notify.to", &[("notify.to", r#"["admin@contoso.com"]"#)], Taken),
     ("control.socket", &[("control.socket", r#""another.sock""#)], Named),
+    ("control.status_socket", &[("control.status_socket", r#""other.sock""#)], Named),
     ("network.https_proxy", &[("network.https_proxy", r#""http://127.0.0.2:3128""#)], Taken),
     ("network.no_proxy", &[("network.no_proxy", r#"["fabrikam.local"]"#)], Taken),
     ("log.format", &[("log.format", r#""json""#)], TakenByTheProcess),
@@ -285,7 +288,7 @@ fn shown(it: &InForce) -> String {
     let logins: Vec<_> = dispatch
         .accounts
         .iter()
-        .filter_map(|a| match &a.smart_host.login {
+        .filter_map(|a| match &submission(a).smart_host.login {
             Some(Login::Password { password, .. }) => Some(password.expose_secret()),
             _ => None,
         })
@@ -296,9 +299,14 @@ fn shown(it: &InForce) -> String {
     )
 }
 
+fn submission(account: &dispatch::Account) -> &Submission {
+    let Way::Smtp(submission) = &account.way;
+    submission
+}
+
 fn is_same(one: &InForce, other: &InForce) -> bool {
     let sources = |it: &InForce| -> Vec<_> {
-        it.dispatch.accounts.iter().filter_map(|a| Some(a.oauth.as_ref()?.source.clone())).collect()
+        it.dispatch.accounts.iter().filter_map(|a| a.way.tokens().cloned()).collect()
     };
     let (a, b) = (sources(one), sources(other));
     shown(one) == shown(other) && a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.is_same(b))
@@ -347,9 +355,12 @@ fn files_of_the_same_name_with_another_content_are_taken() {
         }
         let other = InForce::of(&settings(directory.path(), BEFORE), clock(), &Witness::nobody()).unwrap();
         for (a, b) in one.dispatch.accounts.iter().zip(&other.dispatch.accounts) {
-            let same = match (&a.oauth, &b.oauth) {
-                (Some(a), Some(b)) => a.source.is_same(&b.source),
-                _ => format!("{:?}", a.trust) == format!("{:?}", b.trust) && shown(&one) == shown(&other),
+            let same = match (a.way.tokens(), b.way.tokens()) {
+                (Some(a), Some(b)) => a.is_same(b),
+                _ => {
+                    let trust = |a| format!("{:?}", submission(a).trust);
+                    trust(a) == trust(b) && shown(&one) == shown(&other)
+                }
             };
             let uses_a_file = a.id.as_str() != "person@contoso.com";
             let of_a_certificate_only = a.id.as_str() == "certificate@contoso.com" && names == ["1.secret"];

@@ -19,10 +19,38 @@ pub(super) static CONFIGURATION: Entry = Entry {
     slug: "configuration",
     title: "The configuration is wrong",
     blame: Side::Host,
-    texts: &["the configuration has 1 problem; nothing was opened", "mailferry.service: exit code 78"],
+    texts: &["the configuration has ... nothing was opened", "mailferry.service: exit code 78"],
     meaning: "the relay does not start with this configuration, and a reload changes nothing",
     waiting: None,
     steps: &["each problem above names file, line, key and what to write; then: mailferry check"],
+};
+
+pub(super) static DOUBTFUL_CONFIGURATION: Entry = Entry {
+    slug: "configuration-warning",
+    title: "The configuration works, and is hardly meant like that",
+    blame: Side::Host,
+    texts: &["mailferry.toml:9:1: warning: "],
+    meaning: "the relay runs with this configuration; one part of it is hardly what was meant",
+    waiting: None,
+    steps: &["change it as the line says, then: mailferry check; systemctl reload mailferry"],
+};
+
+pub(super) static CREDENTIAL_ENDS: Entry = Entry {
+    slug: "credential-ends",
+    title: "A client secret or certificate ends soon",
+    blame: Side::Host,
+    texts: &[
+        "the client secret of scanner@contoso.com expires in 5 days, on",
+        "the certificate of scanner@contoso.com has expired on",
+    ],
+    meaning: "from that day on the sign-in service gives no token, and the mailbox's mail waits",
+    waiting: None,
+    steps: &[
+        "add the next one to the application now, both may stand side by side: entra admin center > App registrations > \
+         {client_id} > Certificates & secrets",
+        "put it in its file (for a secret, its last day in secret_expires, too), then: systemctl reload mailferry (restart, \
+         where it is a systemd credential)",
+    ],
 };
 
 pub(super) static FILES_OPEN: Entry = Entry {
@@ -83,7 +111,10 @@ pub(super) static CLOCK: Entry = Entry {
     slug: "clock",
     title: "This host's clock is wrong",
     blame: Side::Host,
-    texts: &["this host's clock is 12 min ahead of the sign-in service's"],
+    texts: &[
+        "this host's clock is ... ahead of the sign-in service's",
+        "this host's clock is ... behind the sign-in service's",
+    ],
     meaning: "a signed sign-in is refused when clocks differ by more than some minutes, and certificates seem expired",
     waiting: None,
     steps: &["timedatectl set-ntp true, then look at: timedatectl status"],

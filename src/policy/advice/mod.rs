@@ -4,6 +4,7 @@
 //! Invariant: an entry names a remedy that a person can carry out; where a remedy weakens the tenant, the safer one
 //! comes first; slugs are addresses that stay. Must not know: which reply led here (`verdict` does), how it is shown.
 
+mod device;
 mod host;
 mod limits;
 mod login;
@@ -12,6 +13,7 @@ mod relay;
 mod sender;
 mod server;
 
+use crate::mail::Place;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -126,6 +128,8 @@ advice! {
     TlsHandshake = server::TLS_HANDSHAKE;
     /// The server's certificate cannot be verified.
     Certificate = server::CERTIFICATE;
+    /// The server's certificate can be verified, and not for long.
+    CertificateEnds = server::CERTIFICATE_ENDS;
     /// The server wants a newer TLS.
     TlsVersion = server::TLS_VERSION;
     /// The server is busy or throttles this address.
@@ -236,6 +240,10 @@ advice! {
     BodyUnreadable = host::BODY_UNREADABLE;
     /// The configuration is wrong.
     Configuration = host::CONFIGURATION;
+    /// The configuration works, and is hardly meant like that.
+    DoubtfulConfiguration = host::DOUBTFUL_CONFIGURATION;
+    /// What tokens are asked for with ends soon.
+    CredentialEnds = host::CREDENTIAL_ENDS;
     /// A secret can be read by others.
     FilesOpen = host::FILES_OPEN;
     /// The queue's directory cannot be used as it is.
@@ -246,6 +254,22 @@ advice! {
     ListenerTaken = host::LISTENER_TAKEN;
     /// This host's clock is wrong.
     Clock = host::CLOCK;
+    /// An address outside every client wants to relay.
+    DeviceRefused = device::REFUSED;
+    /// A device speaks TLS on a plain port.
+    DeviceTls = device::TLS;
+    /// A device wants to log in where it cannot.
+    DeviceLogin = device::LOGIN;
+    /// A device sends more than `max_message_size`.
+    DeviceTooLarge = device::TOO_LARGE;
+    /// A device never sends the end of data.
+    DeviceNoEnd = device::NO_END;
+    /// A client sends more messages a minute than it may, or holds more connections.
+    DeviceTooMuch = device::TOO_MUCH;
+    /// A client may not write to this recipient.
+    DeviceRecipient = device::RECIPIENT;
+    /// What a device speaks is not SMTP.
+    DeviceNotSmtp = device::NOT_SMTP;
 }
 
 /// Whom and what an entry is filled in with.
@@ -254,7 +278,7 @@ pub struct About<'a> {
     /// The account's mailbox.
     pub mailbox: &'a str,
     /// `host:port`.
-    pub smart_host: &'a str,
+    pub smart_host: &'a Place,
 }
 
 /// The application an account logs in with, where it uses OAuth.
@@ -295,18 +319,23 @@ impl Advice {
         matches!(self, Self::Proxy | Self::MailboxLogon | Self::TlsHandshake)
     }
 
-    /// Where the documentation has it.
-    pub fn link(self) -> String {
-        link(self.entry().slug)
+    /// The command that prints it.
+    pub fn command(self) -> String {
+        command(self.entry().slug)
     }
 }
 
 fn fill(step: &str, about: About<'_>, app: Option<App<'_>>) -> String {
     let app = app.unwrap_or(App { tenant: "TENANT", client_id: "CLIENT_ID" });
     step.replace("{mailbox}", about.mailbox)
-        .replace("{smart_host}", about.smart_host)
+        .replace("{smart_host}", &about.smart_host.to_string())
         .replace("{tenant}", app.tenant)
         .replace("{client_id}", app.client_id)
+}
+
+/// The command that prints the entry of this slug, for messages: a host may have no internet.
+pub fn command(slug: &str) -> String {
+    format!("mailferry explain {slug}")
 }
 
 /// Where the documentation has this slug.
@@ -331,7 +360,8 @@ mod tests {
     use crate::policy::verdict::judge;
     use std::collections::HashSet;
 
-    const ABOUT: About<'_> = About { mailbox: "scanner@contoso.com", smart_host: "smtp.office365.com:587" };
+    const ABOUT: About<'_> =
+        About { mailbox: "scanner@contoso.com", smart_host: &Place::known("smtp.office365.com", 587) };
 
     #[test]
     fn the_organisation_switch_is_printed_the_right_way_round() {

@@ -138,7 +138,7 @@ pub(super) static HOST_NAME: Entry = Entry {
     steps: &[
         "set hostname at the top of the configuration to a full name with a domain that is yours, such as \
          relay.contoso.com; some servers want it to resolve, too",
-        "then: systemctl restart mailferry",
+        "then: systemctl reload mailferry",
     ],
 };
 

@@ -77,6 +77,16 @@ pub(super) static TLS_HANDSHAKE: Entry = Entry {
     ],
 };
 
+pub(super) static CERTIFICATE_ENDS: Entry = Entry {
+    slug: "certificate-ends",
+    title: "The server's certificate ends soon",
+    blame: Side::Service,
+    texts: &["STARTTLS: TLS 1.3; certificate for mail.contoso.com, issued by CN=example, 3 days left"],
+    meaning: "the server's certificate is good today; when it has ended, nothing is sent there",
+    waiting: None,
+    steps: &["whoever runs {smart_host} must renew its certificate"],
+};
+
 pub(super) static CERTIFICATE: Entry = Entry {
     slug: "certificate",
     title: "Certificate not accepted",

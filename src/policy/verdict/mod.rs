@@ -139,6 +139,11 @@ pub fn judge_for(failure: &Failure, standing: Standing) -> Verdict {
     }
 }
 
+/// Whether the table knows such words at this stage; else the reply is judged by the class of its code alone.
+pub fn knows(stage: Stage, reply: &Reply) -> bool {
+    (stage.is_after_auth() && reply.says_dropped()) || rules::is_known(&Heard::new(stage, reply))
+}
+
 fn by_reply(stage: Stage, reply: &Reply, standing: Standing) -> Verdict {
     let heard = Heard::new(stage, reply);
     // About the connection, whatever it was that ran out.

@@ -63,6 +63,14 @@ pub(super) fn by_table(heard: &Heard<'_>, standing: Standing) -> Option<Verdict>
     RULES.iter().find(|r| r.fits(heard)).map(|r| r.verdict(heard.stage, standing))
 }
 
+/// Whether a rule fits that goes by more than the class of the code: by words, an enhanced status or one code.
+pub(super) fn is_known(heard: &Heard<'_>) -> bool {
+    RULES
+        .iter()
+        .find(|r| r.fits(heard))
+        .is_some_and(|r| !r.text.is_empty() || r.status.is_some() || matches!(r.code, Is(_)))
+}
+
 /// Which codes a rule is for.
 #[derive(Clone, Copy)]
 enum Code {

@@ -1,11 +1,19 @@
 //! A disk that changes what was written, page by page: what is damaged is set aside and named, everything else is
 //! delivered, and nothing twice.
 
-use super::tests::open;
+use super::ground::OpenError;
+use super::open::SqliteQueue;
+use super::rebuild::{Rescued, rescue};
+use super::schema::DATABASE;
 use super::tests::*;
-use super::*;
-use crate::mail::State;
+use crate::fact::Witness;
+use crate::mail::{QueueId, RelayTime, State};
+use crate::queue::ledger::{Change, Filter};
+use crate::queue::role::{Health, Notes, Outbox};
+use rusqlite::Connection;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 
 const PAGE: usize = 4096;
 /// With this in the environment every page and frame is tried, which takes a minute.

@@ -3,8 +3,9 @@
 //! Invariant: a message with a file here is not handed out before the file's outcome is in its row, so what the
 //! smart host has is not sent again. The normal path writes nothing here. Must not know: why the row failed.
 
+use super::row;
+use super::shared::Shared;
 use super::transaction::apply_settlement;
-use super::{Shared, row};
 use crate::files;
 use crate::mail::{Attempt, QueueId, QueuedMessage, Recipient, RelayTime};
 use crate::queue::error::QueueError;

@@ -3,20 +3,22 @@
 //! Invariant: whoever finds a message not leased also sees what became of it; a message that cannot be read is set
 //! aside and named, and those behind it get their turn. Must not know: who sends it, and what comes of it.
 
-use super::Shared;
+use super::content::Stored;
 use super::row;
+use super::shared::Shared;
 use crate::fact::queue::Fact;
 use crate::mail::{AccountId, QueueId, RelayTime, State};
 use crate::queue::body::Body;
 use crate::queue::error::QueueError;
 use crate::queue::lease::{Lease, LeaseGuard, Next};
+use crate::queue::owner::Fence;
 use rusqlite::{Connection, OptionalExtension};
 use std::sync::Arc;
 
 impl Shared {
     pub(super) fn pick(
         self: &Arc<Self>,
-        account: &AccountId,
+        (account, fence): (&AccountId, Fence),
         now: RelayTime,
         except: &[QueueId],
         may_promote: bool,
@@ -69,7 +71,7 @@ impl Shared {
                     Ok(Some(body)) => body,
                     Ok(None) => {
                         self.disk.tell(Fact::ContentMissing { id, error: "no row".to_owned() });
-                        Body::in_file(Vec::new(), self.disk.path(id), message.size_bytes)
+                        Body::kept(Vec::new(), Stored { path: self.disk.path(id), len: message.size_bytes })
                     }
                     Err(why) if !is_mended => return Err(why),
                     Err(why) => {
@@ -81,7 +83,7 @@ impl Shared {
                 return {
                     let shared = Arc::clone(self);
                     let hand_over = Box::new(move || shared.hand_overs.begin(id));
-                    Ok(Pick::Next(Next::Message(Box::new(Lease { message, body, hand_over, guard }))))
+                    Ok(Pick::Next(Next::Message(Box::new(Lease { message, body, hand_over, fence, guard }))))
                 };
             }
         })

@@ -4,10 +4,12 @@
 //! leases never wait for it, and keeps no snapshot between two pages. What a step is to change is chosen before and
 //! judged again by the writer. One message that cannot be read hides no other.
 
+use super::ops::{Ops, blocking, mending};
 use super::row::{self, HELD, QUEUED, state_code, to_json};
+use super::schema::DATABASE;
 use super::schema::{self, Use};
+use super::shared::Shared;
 use super::transaction::{Op, Transaction};
-use super::{DATABASE, Ops, Shared, blocking, mending};
 use crate::fact::queue::Fact;
 use crate::mail::{AccountId, Progress, QueueId, QueuedMessage, Recipient, RelayTime, State};
 use crate::queue::body::SMALL_BYTES;

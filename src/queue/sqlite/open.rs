@@ -1,196 +1,152 @@
-//! Whether a directory has a database that may be gone on with, and what a start reads of it.
+//! The start of a queue, and its two threads.
 //!
-//! Invariant: nothing is begun on a log that may not be on the disk, on damage that is seen, beside what a lost queue
-//! left, or on another program's file. Must not know: what the queue does once it is open.
+//! Invariant: when `open` returns, everything that an earlier run began is finished or known, and nobody else has the
+//! directory. Must not know: what the queue is asked.
 
-use super::rebuild::{self, Damage, Look};
-use super::schema::{self, Use};
-use super::store::{self, Frames};
-use super::turns::Turns;
-use super::{DATABASE, handover};
+use super::disk::Disk;
+use super::ground::{Ground, OpenError, refuse_gone, start_on_sound_ground};
+use super::handover::HandOvers;
+use super::ops::Ops;
+use super::schema::DATABASE;
+use super::shared::{IdCounter, Shared, lock_of};
+use super::store::Frames;
+use super::transaction::{self, Op};
+use super::{held_over, rebuild, upkeep, writer};
+use crate::fact::Witness;
 use crate::fact::queue::Fact;
-use crate::mail::{RelayTime, WallTime};
+use crate::files;
 use crate::queue;
 use crate::queue::clock::Clock;
-use crate::queue::disk::Disk;
 use crate::queue::error::QueueError;
-use rusqlite::{Connection, OptionalExtension};
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use crate::queue::role::Queue;
+use crate::queue::settings::Settings;
+use rusqlite::Connection;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::{Arc, Mutex, RwLock, mpsc};
+use tokio::sync::watch;
 
-/// Why a queue does not open. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
-    /// Another process has it.
-    #[error("the queue in {} is in use by another process", .0.display())]
-    Locked(PathBuf),
-    /// Written by a later mailferry.
-    #[error("the queue has schema version {found}, this mailferry knows up to {known}")]
-    Newer {
-        /// What the file says.
-        found: i64,
-        /// What this program can read.
-        known: i64,
-    },
-    /// The directory cannot be made, read or written.
-    #[error("cannot use the queue directory {}: {error}", .directory.display())]
-    Directory {
-        /// The one in the settings.
-        directory: PathBuf,
-        /// The system's words.
-        error: std::io::Error,
-    },
-    /// There was a queue, and its database is gone or somebody else's: nothing is made in its place.
-    #[error("{} {what}, in a directory that was used before", .file.display())]
-    NotOurs {
-        /// The database.
-        file: PathBuf,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// SQLite does not take the file.
-    #[error("cannot open the queue database {}: {error}", .file.display())]
-    Database {
-        /// The file.
-        file: PathBuf,
-        /// SQLite's words.
-        error: String,
-    },
+/// Opens the queue off the runtime's threads.
+///
+/// # Errors
+/// See `OpenError`.
+pub(in crate::queue) async fn open(settings: &Settings, witness: Witness) -> Result<Queue, queue::OpenError> {
+    let of = settings.clone();
+    let opened = tokio::task::spawn_blocking(move || SqliteQueue::open(&of, witness)).await;
+    let unusable =
+        |e| OpenError::Directory { directory: settings.directory.clone(), error: io::Error::other(e) };
+    let (queue, clock) = opened.map_err(unusable)??;
+    Ok(Queue::of(&queue, clock))
 }
 
-impl OpenError {
-    pub(super) fn hint(&self) -> String {
-        let hint = match self {
-            Self::Locked(_) => "stop the running mailferry first, or ask it through its control socket",
-            Self::Newer { .. } => "install the mailferry that wrote it, or a later one",
-            Self::Directory { .. } => "it and all in it must belong to the user mailferry runs as, mode 0700",
-            Self::NotOurs { file, .. } => {
-                let directory = file.parent().unwrap_or(Path::new(".")).display();
-                return format!(
-                    "put the right queue.db back; or, to begin anew, move {directory} away: mail in it is not in the new queue"
-                );
+/// The queue of one directory; nobody else has it open.
+pub(super) struct SqliteQueue {
+    pub(super) shared: Arc<Shared>,
+    pub(super) ops: Arc<Ops>,
+}
+
+impl std::fmt::Debug for SqliteQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteQueue").field("directory", &self.shared.directory).finish_non_exhaustive()
+    }
+}
+
+impl SqliteQueue {
+    /// Opens the queue, making what is missing, and continues the relay's clock. Its facts are told to `witness`.
+    ///
+    /// # Errors
+    /// See `OpenError`.
+    pub(super) fn open(settings: &Settings, witness: Witness) -> Result<(Arc<Self>, Clock), OpenError> {
+        let directory = &settings.directory;
+        let file = directory.join(DATABASE);
+        let unusable = |error| OpenError::Directory { directory: directory.clone(), error };
+        let damaged = |e: QueueError| OpenError::Database { file: file.clone(), error: e.to_string() };
+        files::make_directory(directory).map_err(unusable)?;
+        let lock = lock(directory)?;
+        let disk = Arc::new(Disk::open(directory, settings.min_free_space_bytes, witness).map_err(unusable)?);
+        rebuild::finish(directory).map_err(unusable)?;
+        refuse_gone(directory, &file)?;
+        // SQLite would make it readable for everybody, and its log with it.
+        files::open_or_create(&file).map_err(unusable)?;
+        let frames = Frames::default();
+        let conn = start_on_sound_ground(directory, &disk, &frames)?;
+
+        let ground = Ground::read(&conn, &file).map_err(damaged)?;
+        let (hand_overs, interrupted) = HandOvers::open(directory).map_err(unusable)?;
+        let shared = Arc::new(Shared {
+            directory: directory.clone(),
+            disk,
+            ids: IdCounter(AtomicI64::new(ground.last_id)),
+            clock: ground.clock,
+            turns: Mutex::new(ground.turns),
+            leased: Mutex::default(),
+            arrivals: Mutex::default(),
+            reader: Mutex::new(Some(ground.reader)),
+            checkpointer: Mutex::new(None),
+            lists: RwLock::default(),
+            frames,
+            hand_overs,
+            is_suspect: AtomicBool::new(false),
+            lock: Mutex::new(Some(lock)),
+            closed: watch::channel(false).0,
+        });
+        for (id, record) in held_over::all(directory) {
+            match held_over::replay(&conn, &shared, id, record) {
+                Ok(()) => shared.disk.tell(Fact::SettledAfterAll { id }),
+                Err(_) => drop(shared.leased().insert(id)),
             }
-            Self::Database { .. } => {
-                "mailferry queue rescue --to DIR writes what can be read of it, whatever is wrong with it"
-            }
-        };
-        hint.to_owned()
-    }
-}
-
-impl From<OpenError> for queue::OpenError {
-    fn from(e: OpenError) -> Self {
-        let (said, hint) = (e.to_string(), e.hint());
-        match e {
-            OpenError::Locked(_) => Self::InUse { said, hint },
-            OpenError::Newer { .. }
-            | OpenError::Directory { .. }
-            | OpenError::NotOurs { .. }
-            | OpenError::Database { .. } => Self::Unusable { said, hint },
         }
-    }
-}
-
-/// A database that is empty beside what a queue leaves, or that another program wrote, is not begun anew: whatever was
-/// acknowledged is elsewhere, and somebody must hear of it.
-pub(super) fn refuse_gone(directory: &Path, file: &Path) -> Result<(), OpenError> {
-    let len = |file: &Path| std::fs::metadata(file).map_or(0, |m| m.len());
-    if len(file) == 0 && (was_used(directory) || len(&store::log_file(directory)) > 0) {
-        return Err(OpenError::NotOurs { file: file.to_owned(), what: "is missing or empty" });
-    }
-    Ok(())
-}
-
-fn refuse_foreign(directory: &Path, file: &Path) -> Result<(), OpenError> {
-    let is_another = || -> rusqlite::Result<bool> {
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let conn = Connection::open_with_flags(file, flags)?;
-        let has = |what: &str| {
-            conn.query_row(&format!("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE {what})"), [], |r| {
-                r.get(0)
-            })
-        };
-        let ours = has("name = 'message'")? && has("name = 'body'")?;
-        Ok(!ours && (has("type = 'table'")? || was_used(directory)))
-    };
-    // One that cannot be read is damaged, which is another matter.
-    if is_another().unwrap_or(false) {
-        return Err(OpenError::NotOurs { file: file.to_owned(), what: "is another program's" });
-    }
-    Ok(())
-}
-
-/// Whether a queue has been opened here, whole.
-fn was_used(directory: &Path) -> bool {
-    let has_contents = || std::fs::read_dir(directory.join("bodies")).is_ok_and(|mut d| d.next().is_some());
-    directory.join(handover::NAME).exists() || has_contents()
-}
-
-/// Opens the database on a log that is certainly on the disk, in our version; a damaged one is replaced by what can be
-/// read of it.
-pub(super) fn start_on_sound_ground(
-    directory: &Path,
-    disk: &Disk,
-    frames: &Frames,
-) -> Result<Connection, OpenError> {
-    let file = directory.join(DATABASE);
-    let damaged = |e: QueueError| OpenError::Database { file: file.clone(), error: e.to_string() };
-    let open = || -> Result<Connection, QueueError> {
-        let conn = store::open(directory, frames)?;
-        if schema::version(&conn)? <= schema::VERSION {
-            if let Some(from) = schema::migrate(&conn)? {
-                disk.tell(Fact::Upgraded { from, to: schema::MIGRATIONS.len() });
-            }
-            // What the start needs; the rest is found out when it is asked for.
-            Ground::read(&conn, &file)?;
+        if !interrupted.is_empty() && transaction::record_interrupted(&conn, &shared, &interrupted).is_ok() {
+            shared.hand_overs.forget().map_err(unusable)?;
         }
-        store::empty_log(&conn, frames)?;
-        Ok(conn)
-    };
-    let ours = |conn: Connection| match schema::version(&conn) {
-        Ok(found) if found > schema::VERSION => Err(OpenError::Newer { found, known: schema::VERSION }),
-        Ok(_) => Ok(conn),
-        Err(e) => Err(damaged(e.into())),
-    };
-    let seen = rebuild::readable(directory, Look::Log).map_err(damaged)?;
-    let damage = if seen.log_is_sound() {
-        refuse_foreign(directory, &file)?;
-        store::write_anew(&store::log_file(directory)).map_err(|e| damaged(e.into()))?;
-        match open() {
-            Err(error @ (QueueError::Damaged(_) | QueueError::Unreadable(_))) => Damage::of(&error),
-            // What SQLite wrote upon damage can fail in any way.
-            Err(QueueError::Broken(_)) if !seen.is_sound() => Some(Damage::Wrong),
-            other => return ours(other.map_err(damaged)?),
-        }
-    } else {
-        // SQLite would drop what stands behind the damage.
-        Some(Damage::Wrong)
-    };
-    drop(seen);
-    rebuild::replace(directory, disk, damage.unwrap_or(Damage::Wrong)).map_err(damaged)?;
-    ours(open().map_err(damaged)?)
-}
-
-/// What a start reads.
-pub(super) struct Ground {
-    pub(super) clock: Clock,
-    /// No message ever had a greater one.
-    pub(super) last_id: i64,
-    pub(super) turns: Turns,
-    pub(super) reader: Connection,
-}
-
-impl Ground {
-    pub(super) fn read(conn: &Connection, file: &Path) -> Result<Self, QueueError> {
-        let saved = conn
-            .query_row("SELECT relay_ms, wall_ms, last_id FROM clock", [], |row| {
-                let last = (RelayTime::from_ms(row.get(0)?), WallTime::from_ms(row.get(1)?));
-                Ok((last, row.get::<_, i64>(2)?))
-            })
-            .optional()?;
-        let newest: i64 = conn.query_row("SELECT coalesce(max(id), 0) FROM message", [], |row| row.get(0))?;
-        let clock = Clock::resume(saved.map(|(last, _)| last), WallTime::now(), Instant::now());
-        let last_id = newest.max(saved.map_or(0, |(_, id)| id));
-        Ok(Self { clock, last_id, turns: Turns::load(conn)?, reader: schema::connect(file, Use::Read)? })
+        shared.disk.space.keep_ballast();
+        let clock = shared.clock;
+        let ops = start(&shared, conn).map_err(unusable)?;
+        shared.disk.tell(Fact::Opened { directory: directory.clone() });
+        Ok((Arc::new(Self { shared, ops: Arc::new(Ops(Mutex::new(Some(ops)))) }), clock))
     }
+}
+
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let unusable = |error| OpenError::Directory { directory: directory.to_owned(), error };
+    let lock = files::open_or_create(&directory.join("lock")).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_owned())),
+        Err(std::fs::TryLockError::Error(e)) => Err(unusable(e)),
+    }
+}
+
+/// Starts the two threads. The writer ends when the sender is dropped, and everything else with it.
+fn start(shared: &Arc<Shared>, conn: Connection) -> std::io::Result<mpsc::Sender<Op>> {
+    let (ops, waiting) = mpsc::channel();
+    let (chores, to_do) = mpsc::channel();
+    let first_id = shared.ids.next();
+    let beside = Arc::clone(shared);
+    let upkeep = std::thread::Builder::new()
+        .name("queue-upkeep".into())
+        .spawn(move || upkeep::run(&beside, &to_do, first_id))?;
+    let shared = Arc::clone(shared);
+    std::thread::Builder::new().name("queue-writer".into()).spawn(move || {
+        let writer = writer::Writer::new(Arc::clone(&shared), conn, chores);
+        // Without a writer nothing is ever stored again: that must be loud, and must not keep the close waiting.
+        let run = std::panic::AssertUnwindSafe(|| writer.run(&waiting));
+        if std::panic::catch_unwind(run).is_err() {
+            shared.disk.give_up("the queue's writer stopped by a defect");
+        }
+        // A panic there has been reported by its own thread.
+        let _ = upkeep.join();
+        shared.closed.send_replace(true);
+        *lock_of(&shared.checkpointer) = None;
+        let mut reader = lock_of(&shared.reader);
+        // The last connection to go copies the log into the database and removes it.
+        *reader = None;
+        drop(reader);
+        shared.disk.tell(Fact::Closed);
+        lock_of(&shared.lock).take();
+        shared.closed.send_modify(|_| {});
+    })?;
+    Ok(ops)
 }

@@ -5,16 +5,17 @@
 //! meanwhile: the last one to close a file removes the log of whatever has its name then.
 //! Must not know: what damaged it.
 
+use super::disk::Disk;
 use super::row::{DEAD, HELD, QUEUED, digest};
 use super::salvage::{Row, Salvage, Soundness};
 use super::schema;
+use super::schema::DATABASE;
+use super::shared::Shared;
 use super::store::log_file;
-use super::{DATABASE, Shared};
 use crate::fact::Witness;
 use crate::fact::queue::Fact;
 use crate::files;
 use crate::mail::{QueueId, WallTime};
-use crate::queue::disk::Disk;
 use crate::queue::error::QueueError;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
@@ -58,7 +59,7 @@ impl Damage {
         match error {
             QueueError::Damaged(_) => Some(Self::Wrong),
             QueueError::Unreadable(_) => Some(Self::Unreadable),
-            QueueError::Full(_) | QueueError::Broken(_) | QueueError::Closed => None,
+            QueueError::Full(_) | QueueError::Broken(_) | QueueError::Disowned | QueueError::Closed => None,
         }
     }
 }
@@ -85,8 +86,8 @@ impl Mended {
 /// Replaces the database under a running queue. The writer's own connection is closed already.
 pub(super) fn rebuild(shared: &Shared, damage: Damage) -> Result<(), QueueError> {
     let _lists = shared.lists.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut reader = super::lock_of(&shared.reader);
-    let mut checkpointer = super::lock_of(&shared.checkpointer);
+    let mut reader = super::shared::lock_of(&shared.reader);
+    let mut checkpointer = super::shared::lock_of(&shared.checkpointer);
     *reader = None;
     *checkpointer = None;
     replace(&shared.directory, &shared.disk, damage)

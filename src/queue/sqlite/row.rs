@@ -1,9 +1,10 @@
 //! Between rows and values.
 
+use super::content::Stored;
+use super::disk::Disk;
 use crate::fact::queue::Fact;
 use crate::mail::{AccountId, Attempt, ClientName, QueueId, QueuedMessage, RelayTime, State, WallTime};
 use crate::queue::body::Body;
-use crate::queue::disk::Disk;
 use crate::queue::error::QueueError;
 use crate::queue::message::{NewMessage, pending};
 use rusqlite::ffi::{SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
@@ -210,5 +211,5 @@ pub(super) fn body(
     if let Err(error) = std::fs::metadata(&path) {
         disk.tell(Fact::ContentMissing { id, error: error.to_string() });
     }
-    Ok(Some(Body::in_file(head, path, len).expecting(digest)))
+    Ok(Some(Body::kept(head, Stored { path, len }).expecting(digest)))
 }

@@ -6,6 +6,9 @@ use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
 
+/// In the queue's directory.
+pub(super) const DATABASE: &str = "queue.db";
+
 /// Each step leads from the version of its index to the next.
 ///
 /// `message` and `body` are apart so that settling a message rewrites a small row. `ready` and `deferred` hold
@@ -89,7 +92,8 @@ pub(super) enum Use {
 /// Opens a connection; each has its own page cache, so they are small.
 pub(super) fn connect(file: &Path, purpose: Use) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(file, flags)?;
+    #[cfg_attr(not(test), expect(unused_mut, reason = "a test counts its steps"))]
+    let mut conn = Connection::open_with_flags(file, flags)?;
     conn.set_prepared_statement_cache_capacity(48);
     // Incremental vacuum must be chosen before the first table is made; it does nothing afterwards.
     conn.execute_batch(
@@ -108,6 +112,8 @@ pub(super) fn connect(file: &Path, purpose: Use) -> rusqlite::Result<Connection>
     conn.busy_timeout(patience)?;
     conn.pragma_update(None, "cache_size", -cache_kib)?;
     conn.pragma_update(None, "query_only", query_only)?;
+    #[cfg(test)]
+    super::tests::count_steps(&mut conn);
     Ok(conn)
 }
 
@@ -137,7 +143,7 @@ mod tests {
     use crate::mail::{RelayTime, State};
     use crate::queue::role::{Health, Ledger};
     use crate::queue::settings::Settings;
-    use crate::queue::sqlite::SqliteQueue;
+    use crate::queue::sqlite::open::SqliteQueue;
 
     /// A queue as version 0.1 left it: its clock at `relay_ms`, and a message in every state.
     fn of_version_1(directory: &Path, relay_ms: i64) {

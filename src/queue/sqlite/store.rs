@@ -5,8 +5,8 @@
 //! as if they had; so a log that was left by another run, or that a sync failed on, is written anew and synced
 //! before anything is built upon it. Must not know: what is written.
 
+use super::schema::DATABASE;
 use super::schema::{Use, connect};
-use super::{DATABASE, Shared};
 use crate::files;
 use crate::queue::error::QueueError;
 use rusqlite::Connection;
@@ -56,11 +56,15 @@ pub(super) fn open(directory: &Path, frames: &Frames) -> Result<Connection, Queu
 
 /// A new connection on a log that is certain to be on the disk. The old one stays open until then, so that what it
 /// did not commit is never taken for committed.
-pub(super) fn renew(shared: &Shared, old: Option<Connection>) -> Result<Connection, QueueError> {
-    write_anew(&log_file(&shared.directory))?;
-    let conn = open(&shared.directory, &shared.frames)?;
+pub(super) fn renew(
+    directory: &Path,
+    frames: &Frames,
+    old: Option<Connection>,
+) -> Result<Connection, QueueError> {
+    write_anew(&log_file(directory))?;
+    let conn = open(directory, frames)?;
     drop(old);
-    empty_log(&conn, &shared.frames)?;
+    empty_log(&conn, frames)?;
     Ok(conn)
 }
 

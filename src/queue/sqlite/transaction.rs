@@ -3,12 +3,13 @@
 //! Invariant: nothing here is visible or answered before `COMMIT` returned; the counters of `total` and the turns
 //! change in the same transaction as the rows they speak of.
 
+use super::content::Sealed;
 use super::rebuild::Damage;
 use super::row::{DEAD, DELIVERED, Entry, QUEUED, digest_of, load, state_code, to_json};
-use super::{Shared, turns::Turns};
+use super::shared::Shared;
+use super::turns::Turns;
 use crate::fact::queue::Fact;
 use crate::mail::{AccountId, Attempt, Progress, QueueId, QueuedMessage, RelayTime, Stage, State, WallTime};
-use crate::queue::body::Sealed;
 use crate::queue::error::QueueError;
 use crate::queue::lease::{Destination, Lease, Settlement};
 use crate::queue::ledger::{Change, ChangeStep, Filter};

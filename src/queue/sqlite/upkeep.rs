@@ -3,8 +3,9 @@
 //! Invariant: nothing here is needed for a message to be safe, and a failure here loses nothing.
 
 use super::row::DELIVERED;
+use super::schema::DATABASE;
 use super::schema::{Use, connect};
-use super::{DATABASE, Shared, lock_of};
+use super::shared::{Shared, lock_of};
 use crate::fact::queue::Fact;
 use crate::mail::QueueId;
 use crate::queue::error::QueueError;

@@ -5,13 +5,14 @@
 //! the database does not take is kept beside it. A disk that does not confirm even that is given up, before anything
 //! more is acknowledged.
 
+use super::disk::Step;
+use super::held_over;
 use super::rebuild::{self, Damage, Mended};
+use super::shared::Shared;
 use super::store;
 use super::transaction::{Op, Outcome, Transaction};
 use super::upkeep::Chore;
-use super::{Shared, held_over};
 use crate::fact::queue::Fact;
-use crate::queue::disk::Step;
 use crate::queue::error::QueueError;
 use rusqlite::Connection;
 use std::sync::Arc;
@@ -244,7 +245,7 @@ impl Writer {
             Some(conn) if !is_suspect => return Ok(conn),
             old => old,
         };
-        let error = match store::renew(&self.shared, old) {
+        let error = match store::renew(&self.shared.directory, &self.shared.frames, old) {
             Err(QueueError::Broken(why)) if self.shared.disk.space.is_exhausted() => QueueError::Full(why),
             Err(error) => error,
             renewed => return renewed,
@@ -410,7 +411,7 @@ impl Writer {
         match error {
             QueueError::Damaged(_) => self.mend(Damage::Wrong),
             QueueError::Unreadable(_) => self.mend(Damage::Unreadable),
-            QueueError::Full(_) | QueueError::Closed => {}
+            QueueError::Full(_) | QueueError::Disowned | QueueError::Closed => {}
             QueueError::Broken(_) => {
                 self.failed_in_a_row += 1;
                 self.shared.disk.transactions_failed(self.failed_in_a_row, error);

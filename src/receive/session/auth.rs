@@ -4,23 +4,22 @@
 //! are read and compared; that is `receive::login`.
 
 use super::{MAX_FAILED_LOGINS, Session, State, Step, World};
-use crate::events::receive as events;
+use crate::fact::receive::Fact;
 use crate::receive::login::{self, Credentials, Turn};
 use crate::receive::settings::Auth;
-use crate::receive::told::Topic;
 use secrecy::zeroize::Zeroizing;
 use std::time::Duration;
 
 impl Session {
     pub(super) fn auth(&mut self, mechanism: &str, initial: Option<Zeroizing<Vec<u8>>>, world: World<'_>) {
         if self.offer.auth == Auth::Off {
-            events::auth_not_offered(self.peer, world.tell(self.peer, Topic::AuthNotOffered));
+            self.tell(Fact::AuthNotOffered { peer: self.peer, standing: self.standing(world) });
             let reply = "502 5.5.1 AUTH is not offered here, turn authentication off at the device\r\n";
             return self.fail(reply, world);
         }
         if self.may_start_tls() {
             // Even where anything is taken: a person may have typed the password of a real mailbox into the panel.
-            events::auth_in_the_clear(self.peer, world.tell(self.peer, Topic::AuthInTheClear));
+            self.tell(Fact::AuthInTheClear { peer: self.peer, standing: self.standing(world) });
             return self.fail("538 5.7.11 not in the clear: STARTTLS, then log in\r\n", world);
         }
         if self.transaction.is_some() {
@@ -50,7 +49,7 @@ impl Session {
             (Auth::Any, _) if admitted => true,
             (Auth::Required, Some(c)) if admitted => match c.check(&world.settings.users) {
                 Some(user) => {
-                    events::logged_in(self.peer, user);
+                    self.tell(Fact::LoggedIn { peer: self.peer, user: user.to_owned() });
                     true
                 }
                 None => false,
@@ -62,8 +61,8 @@ impl Session {
             self.logged_in = true;
             return self.reply("235 2.7.0 logged in\r\n");
         }
-        let line = world.tell(self.peer, Topic::LoginFailed);
-        events::login_failed(self.peer, credentials.map_or(b"", |c| c.user()), line);
+        let user = credentials.map_or(vec![], |c| c.user().to_vec());
+        self.tell(Fact::LoginFailed { peer: self.peer, standing: self.standing(world), user });
         self.failed_logins += 1;
         self.steps.push_back(Step::Pause(Duration::from_secs(1 << self.failed_logins.min(3))));
         if self.failed_logins >= MAX_FAILED_LOGINS {

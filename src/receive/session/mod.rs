@@ -2,24 +2,22 @@
 //!
 //! Invariant: the data is answered 250 only with a `queue::Stored` in hand (see `finished`); a peer outside every
 //! client network never gets past MAIL; a session keeps one line, one head and one transaction, whatever it
-//! is sent. Must not know: sockets, the queue's storage, the clock (`World` brings the time).
+//! is sent. Must not know: sockets, the queue's storage, the clock (`World` brings the time), who is told.
 
 mod auth;
 mod transaction;
 
-use crate::events::receive::{self as events, Line};
+use crate::fact::receive::Fact;
 use crate::letter::splitter::Splitter;
-use crate::mail::{ClientName, Mailbox, QueueId, ReversePath};
-use crate::policy::admission::Client;
+use crate::mail::{Mailbox, QueueId, ReversePath};
+use crate::policy::admission::{Client, Standing};
 use crate::receive::command::{self, Command, CommandError, Parameters};
 use crate::receive::decode::Decoder;
 use crate::receive::finished::{Finished, Refusal};
 use crate::receive::foreign;
 use crate::receive::limits::Limits;
 use crate::receive::login::{self, Exchange};
-use crate::receive::peer::Peer;
 use crate::receive::settings::{Auth, Settings};
-use crate::receive::told::Topic;
 use secrecy::zeroize::{Zeroize, Zeroizing};
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -55,12 +53,6 @@ impl World<'_> {
     pub fn limits<T>(&self, ask: impl FnOnce(&mut Limits) -> T) -> T {
         ask(&mut self.limits.lock().unwrap_or_else(PoisonError::into_inner))
     }
-
-    /// Whether this about this peer gets a line in the log.
-    fn tell(&self, peer: IpAddr, topic: Topic) -> Line {
-        let standing = self.settings.standing(peer);
-        self.limits(|l| l.tell(Peer::of(peer), standing, topic, self.now))
-    }
 }
 
 /// What the shell is to do.
@@ -68,6 +60,8 @@ impl World<'_> {
 pub enum Step {
     /// Write this, in one write.
     Reply(Vec<u8>),
+    /// Tell whoever wants to know.
+    Tell(Fact),
     /// Wait this long before the next step.
     Pause(Duration),
     /// Begin a draft; answer with `begun`.
@@ -156,7 +150,6 @@ pub struct Session {
     errors: u32,
     failed_logins: u32,
     chatter: (Option<Instant>, u32),
-    problem: Option<(ClientName, String)>,
 }
 
 impl Session {
@@ -181,7 +174,6 @@ impl Session {
             errors: 0,
             failed_logins: 0,
             chatter: (None, 0),
-            problem: None,
         }
     }
 
@@ -236,12 +228,12 @@ impl Session {
         }
         if let State::Data(data) = &self.state {
             let seen = data.decoder.seen();
-            let lf = seen.all_lf() && seen.lf_dot_lf;
-            events::end_of_data_missing(self.peer, &data.transaction.client.name, seen.raw_bytes, lf);
-            let hint =
-                if lf { "set line_endings = \"lf\" for this client" } else { "look for a firmware update" };
-            let words = format!("no end of data (a line with only a dot) came in time. hint: {hint}");
-            self.problem = Some((data.transaction.client.name.clone(), words));
+            self.tell(Fact::EndOfDataMissing {
+                peer: self.peer,
+                client: data.transaction.client.name.clone(),
+                raw_bytes: seen.raw_bytes,
+                lf_dot_lf: seen.all_lf() && seen.lf_dot_lf,
+            });
             self.steps.push_back(Step::Discard);
             self.reply(
                 "451 4.4.2 no end of data (a line with only a dot) came in time, nothing was queued\r\n",
@@ -252,18 +244,14 @@ impl Session {
         self.close();
     }
 
-    /// What went wrong since this was last asked, for the device's status; a failed commit tells its own.
-    pub fn take_problem(&mut self) -> Option<(ClientName, String)> {
-        self.problem.take()
-    }
-
     /// The peer closed its side.
     pub fn peer_closed(&mut self) {
         if self.ended_by_silence() {
             return;
         }
         if let State::Data(data) = &self.state {
-            events::closed_in_data(self.peer, &data.transaction.client.name, data.decoder.seen().raw_bytes);
+            let (client, raw_bytes) = (data.transaction.client.name.clone(), data.decoder.seen().raw_bytes);
+            self.tell(Fact::ClosedInData { peer: self.peer, client, raw_bytes });
             self.steps.push_back(Step::Discard);
         }
         self.close();
@@ -289,7 +277,7 @@ impl Session {
         let Some(first) = input.first() else { return false };
         if std::mem::take(&mut self.fresh) && *first == 0x16 && self.tls.is_none() {
             // A ClientHello (RFC 8446 section 5.1). Whatever we said in clear text would not be understood.
-            events::tls_on_plain_port(self.peer, world.tell(self.peer, Topic::TlsOnPlainPort));
+            self.tell(Fact::TlsOnPlainPort { peer: self.peer, standing: self.standing(world) });
             self.close();
             return false;
         }
@@ -352,8 +340,8 @@ impl Session {
 
     /// Whatever follows is not meant for us, and may be what somebody made a browser send (its headers end, and the
     /// body of its request is MAIL, RCPT and DATA).
-    fn other_protocol(&mut self, protocol: &str, world: World<'_>) {
-        events::other_protocol(self.peer, protocol, world.tell(self.peer, Topic::OtherProtocol));
+    fn other_protocol(&mut self, protocol: &'static str, world: World<'_>) {
+        self.tell(Fact::OtherProtocol { peer: self.peer, standing: self.standing(world), protocol });
         self.reply(format!("421 4.7.0 this is SMTP, not {protocol}, goodbye\r\n"));
         self.close();
     }
@@ -441,6 +429,14 @@ impl Session {
         *input = &[];
     }
 
+    fn tell(&mut self, fact: Fact) {
+        self.steps.push_back(Step::Tell(fact));
+    }
+
+    fn standing(&self, world: World<'_>) -> Standing {
+        world.settings.standing(self.peer)
+    }
+
     fn reply(&mut self, text: impl Into<Vec<u8>>) {
         self.steps.push_back(Step::Reply(text.into()));
     }
@@ -471,7 +467,7 @@ impl Session {
         if self.errors < MAX_ERRORS {
             return self.reply(text);
         }
-        events::too_many_errors(self.peer, world.tell(self.peer, Topic::Errors));
+        self.tell(Fact::TooManyErrors { peer: self.peer, standing: self.standing(world) });
         text.extend_from_slice(b"421 4.7.0 too many errors\r\n");
         self.reply(text);
         self.close();

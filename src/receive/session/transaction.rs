@@ -4,16 +4,15 @@
 //! swallowed to its end without being kept. Must not know: lines, logins, TLS.
 
 use super::{Data, Session, State, Step, Transaction, World, limit_bytes};
-use crate::events::receive as events;
+use crate::fact::receive::Fact;
 use crate::letter::splitter::Splitter;
-use crate::mail::{AddressError, Mailbox, QueueId, ReversePath};
+use crate::mail::{AddressError, ClientName, Mailbox, QueueId, ReversePath};
 use crate::policy::admission::{Client, LineEndings};
 use crate::queue::{QueueError, Stored};
 use crate::receive::command::Parameters;
 use crate::receive::decode::Decoder;
 use crate::receive::finished::{Finished, Refusal, accepted};
 use crate::receive::settings::Auth;
-use crate::receive::told::Topic;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -45,9 +44,9 @@ impl Session {
                 self.reply("354 end the message with a line that holds only a dot\r\n");
             }
             Err(why) => {
-                events::queue_refused(self.peer, &transaction.client.name, &why);
-                self.problem = Some((transaction.client.name.clone(), why.to_string()));
-                self.refuse(&Refusal::Queue(why));
+                let refusal = Refusal::Queue(why);
+                self.tell_refused(&transaction.client.name, &refusal);
+                self.refuse(&refusal);
             }
         }
     }
@@ -66,11 +65,12 @@ impl Session {
     /// Answers `Step::Commit`.
     pub fn committed(&mut self, outcome: Result<Stored, Refusal>) {
         let State::Committing(finished) = std::mem::replace(&mut self.state, State::Command) else { return };
-        let client = &finished.client.name;
         match outcome {
             Ok(stored) => {
-                let (from, to) = (&finished.reverse_path, &finished.recipients);
-                events::queued(stored.id(), self.peer, client, from, to, finished.size_bytes);
+                let Finished { client, reverse_path: from, recipients: to, size_bytes, .. } =
+                    Arc::unwrap_or_clone(finished);
+                let (id, peer, client) = (stored.id(), self.peer, client.name.clone());
+                self.tell(Fact::Queued { id, peer, client, from, to, size_bytes });
                 self.errors = 0;
                 self.reply(accepted(&stored));
                 if self.stopping {
@@ -78,10 +78,7 @@ impl Session {
                 }
             }
             Err(refusal) => {
-                match &refusal {
-                    Refusal::Queue(why) => events::queue_refused(self.peer, client, why),
-                    other => events::message_refused(self.peer, client, &other.reply()),
-                }
+                self.tell_refused(&finished.client.name, &refusal);
                 self.refuse(&refusal);
             }
         }
@@ -91,7 +88,7 @@ impl Session {
     fn admitted(&mut self, world: World<'_>) -> Option<Arc<Client>> {
         let client = world.settings.clients.admit(self.peer).cloned();
         if client.is_none() {
-            events::relay_refused(self.peer, world.tell(self.peer, Topic::Refused));
+            self.tell(Fact::RelayRefused { peer: self.peer });
             self.transaction = None;
             self.fail(format!("550 5.7.1 {} may not relay here\r\n", self.peer), world);
         }
@@ -108,21 +105,20 @@ impl Session {
             return self.fail("503 5.5.1 a transaction is under way, RSET ends it\r\n", world);
         }
         if !parameters.unknown.is_empty() {
-            let line = world.tell(self.peer, Topic::Parameters);
-            events::unknown_parameters(self.peer, &parameters.unknown, line);
+            let parameters = parameters.unknown.clone();
+            self.tell(Fact::UnknownParameters { peer: self.peer, parameters });
         }
         let limit = limit_bytes(world.settings, Some(&client));
         if parameters.size_bytes > limit {
-            let reply = Refusal::TooLarge(limit).reply();
-            events::message_refused(self.peer, &client.name, &reply);
-            self.problem = Some((client.name.clone(), Refusal::TooLarge(limit).words()));
-            return self.chat(reply, world);
+            let refusal = Refusal::TooLarge(limit);
+            self.tell_refused(&client.name, &refusal);
+            return self.chat(refusal.reply(), world);
         }
         if let Some(per_minute) = client.messages_per_minute
             && let Err(wait) = world.limits(|l| l.message(&client.name, per_minute, world.now))
         {
-            let line = world.tell(self.peer, Topic::Rate);
-            events::rate_limited(self.peer, &client.name, per_minute, line);
+            let (peer, client) = (self.peer, client.name.clone());
+            self.tell(Fact::RateLimited { peer, client, per_minute });
             self.pace(world);
             let seconds = wait.as_secs() + 1;
             return self.reply(format!(
@@ -144,34 +140,32 @@ impl Session {
         let Some(transaction) = &mut self.transaction else {
             return self.fail("503 5.5.1 MAIL comes first\r\n", world);
         };
-        let name = &transaction.client.name;
-        let refused = match to {
+        let (why, reply) = match to {
             Err(why) => {
-                events::recipient_refused(self.peer, name, &why);
                 let code = if why == AddressError::Routing { 550 } else { 501 };
-                format!("{code} 5.1.3 {why}\r\n")
+                (Some(why.to_string()), format!("{code} 5.1.3 {why}\r\n"))
             }
             Ok(to) => {
                 let new: Vec<Mailbox> =
                     to.into_iter().filter(|m| !transaction.recipients.contains(m)).collect();
                 let max = transaction.settings.max_recipients;
                 if let Some(forbidden) = new.iter().find(|m| !transaction.client.may_write_to(m)) {
-                    events::recipient_refused(
-                        self.peer,
-                        name,
-                        &format!("{forbidden} is not in allowed_recipients"),
-                    );
-                    "550 5.7.1 not a recipient you may write to\r\n".into()
+                    let why = format!("{forbidden} is not in allowed_recipients");
+                    (Some(why), "550 5.7.1 not a recipient you may write to\r\n".into())
                 } else if transaction.recipients.len() + new.len() > max {
-                    format!("452 4.5.3 more than {max} recipients\r\n")
+                    (None, format!("452 4.5.3 more than {max} recipients\r\n"))
                 } else {
                     transaction.recipients.extend(new);
                     return self.reply("250 2.1.5 recipient ok\r\n");
                 }
             }
         };
+        if let Some(why) = why {
+            let client = transaction.client.name.clone();
+            self.tell(Fact::RecipientRefused { peer: self.peer, client, why });
+        }
         // A long list with wrong addresses in it is no attack; it is only slowed down.
-        self.chat(refused, world);
+        self.chat(reply, world);
     }
 
     pub(super) fn begin_data(&mut self, world: World<'_>) {
@@ -212,10 +206,9 @@ impl Session {
         } else if let Some(refusal) = &data.refusal
             && raw_bytes > limit.saturating_mul(SWALLOW_FACTOR)
         {
-            let reply = refusal.reply();
-            events::message_refused(self.peer, &data.transaction.client.name, &reply);
-            self.problem = Some((data.transaction.client.name.clone(), refusal.words()));
-            self.reply(reply);
+            let (refusal, client) = (refusal.clone(), data.transaction.client.name.clone());
+            self.tell_refused(&client, &refusal);
+            self.reply(refusal.reply());
             self.close();
         }
     }
@@ -234,11 +227,7 @@ impl Session {
         let State::Data(data) = std::mem::replace(&mut self.state, State::Command) else { return };
         let Data { transaction, id, decoder, mut splitter, refusal } = *data;
         if let Some(refusal) = refusal {
-            self.problem = Some((transaction.client.name.clone(), refusal.words()));
-            match &refusal {
-                Refusal::Queue(why) => events::queue_refused(self.peer, &transaction.client.name, why),
-                other => events::message_refused(self.peer, &transaction.client.name, &other.reply()),
-            }
+            self.tell_refused(&transaction.client.name, &refusal);
             return self.refuse(&refusal);
         }
         let content = splitter.finish();
@@ -273,6 +262,14 @@ impl Session {
         });
         let _ = write!(name, "{}{}", if secure { "S" } else { "" }, if login { "A" } else { "" });
         name
+    }
+
+    fn tell_refused(&mut self, client: &ClientName, refusal: &Refusal) {
+        let (peer, client) = (self.peer, client.clone());
+        self.tell(match refusal {
+            Refusal::Queue(why) => Fact::QueueRefused { peer, client, why: why.to_string() },
+            other => Fact::MessageRefused { peer, client, reply: other.reply() },
+        });
     }
 
     /// The reply to data that was not taken.

@@ -1,13 +1,15 @@
 //! The receiver on loopback with a real queue, and devices that talk to it.
 
 pub use super::watched_queue::WatchedQueue;
+use mailferry::fact::{Observer, Witness};
+use mailferry::mail::WallTime;
 use mailferry::mail::{AccountId, ClientName};
-use mailferry::policy::admission::{Client, Clients, LineEndings};
+use mailferry::policy::admission::{Client, Clients};
 use mailferry::policy::route::{Route, Routes};
 use mailferry::receive::listener::{self, Shared};
+use mailferry::receive::visitors::Visitors;
 use mailferry::receive::{Auth, Listen, Settings, Tls};
 use mailferry::tls::server;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,43 +20,25 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub fn settings() -> Settings {
-    Settings {
-        hostname: "relay.contoso.local".into(),
-        max_message_size_bytes: 35 << 20,
-        max_recipients: 500,
-        max_connections: 1000,
-        max_connections_per_client: 600,
-        idle_timeout: Duration::from_secs(600),
-        data_timeout: Duration::from_secs(300),
-        clients: Clients::new(vec![Client {
-            name: ClientName::new("here"),
-            networks: vec!["127.0.0.1/32".parse().unwrap()],
-            account: None,
-            allowed_recipients: vec![],
-            max_message_size_bytes: None,
-            max_connections: None,
-            messages_per_minute: None,
-            charset: None,
-            line_endings: LineEndings::Crlf,
-            silent_after: None,
-        }]),
-        routes: Routes {
-            routes: vec![Route {
-                account: AccountId::new("partner@contoso.com"),
-                senders: vec![],
-                recipients: vec!["*@partner.example".parse().unwrap()],
-            }],
-            default: AccountId::new("scanner@contoso.com"),
-        },
-        users: vec![],
-        mailboxes: HashMap::new(),
-    }
+    let networks = vec!["127.0.0.1/32".parse().unwrap()];
+    let client = Client::new(ClientName::new("here"), networks);
+    let routes = Routes {
+        routes: vec![Route {
+            account: AccountId::new("partner@contoso.com"),
+            senders: vec![],
+            recipients: vec!["*@partner.example".parse().unwrap()],
+        }],
+        default: AccountId::new("scanner@contoso.com"),
+    };
+    let settings = Settings::new("relay.contoso.local", Clients::new(vec![client]), routes);
+    Settings { max_connections_per_client: 600, ..settings }
 }
 
 pub struct Relay {
     pub address: SocketAddr,
     pub queue: Arc<WatchedQueue>,
     pub shared: Arc<Shared>,
+    pub visitors: Arc<Visitors>,
     pub settings: watch::Sender<Arc<Settings>>,
     pub stop: watch::Sender<Option<Instant>>,
     pub served: JoinHandle<std::io::Result<()>>,
@@ -70,10 +54,13 @@ pub async fn relay_with(settings: Settings, queue: impl Future<Output = WatchedQ
     let (settings, told) = watch::channel(Arc::new(settings));
     let (stop, stopped) = watch::channel(None);
     let queue = Arc::new(queue.await);
-    let shared = Arc::new(Shared::new(told, Arc::clone(&queue.watched.intake), queue.watched.clock));
+    let visitors = Arc::new(Visitors::new(WallTime::now()));
+    let witness = Witness::new([Arc::clone(&visitors) as Arc<dyn Observer>]);
+    let intake = Arc::clone(&queue.watched.intake);
+    let shared = Arc::new(Shared::new(told, intake, queue.watched.clock, witness));
     let listen = watch::channel(Arc::new(listen)).1;
     let served = tokio::spawn(listener::serve(socket, listen, Arc::clone(&shared), stopped));
-    Relay { address, queue, shared, settings, stop, served }
+    Relay { address, queue, shared, visitors, settings, stop, served }
 }
 
 pub async fn relay() -> Relay {

@@ -9,7 +9,7 @@
 mod pages;
 mod record;
 
-use super::DATABASE;
+use super::schema::DATABASE;
 use super::store::log_file;
 use crate::mail::QueueId;
 use pages::{Number, PAGE, Pages};

@@ -8,11 +8,8 @@
 use super::channel::Interrupted;
 use super::connect::Connection;
 use super::wire::{Taken, Wire};
-use super::{Outcome, Sent};
-use crate::fact::submit::Fact;
-use crate::mail::Sender;
-use crate::mail::{Cause, Failure, Mailbox, QueuedMessage, Reply, Stage};
-use crate::queue::Body;
+use crate::mail::{Cause, Failure, Mailbox, Reply, Stage};
+use crate::submit::{Outcome, Outgoing, Sent};
 use futures_util::FutureExt;
 
 /// Commands in one write. RFC 2920 section 3.1 leaves it to the client not to fill both directions; a hundred and
@@ -23,25 +20,16 @@ const COMMANDS_PER_WRITE: usize = 100;
 const WRITE_BYTES: usize = 64 * 1024;
 
 impl Connection {
-    /// Sends the message to its pending recipients, in one transaction.
-    ///
-    /// Failures are in the answer. Dropping the future leaves the connection good for nothing but `quit`.
-    /// `dots` is called just before the end of data is written: from then on only the server's answer, or its
-    /// timeout, tells the outcome, and whoever drops the future earns a duplicate.
-    pub async fn send(
-        &mut self,
-        message: &QueuedMessage,
-        body: &Body,
-        sender: &Sender,
-        dots: &(dyn Fn() + Sync),
-    ) -> Sent {
-        let recipients: Vec<&Mailbox> = message.pending().collect();
+    /// Sends a message, in one transaction; see `submit::Connection::send`. `dots` is called just before the end of
+    /// data is written.
+    pub async fn send(&mut self, outgoing: &Outgoing<'_>, dots: &(dyn Fn() + Sync)) -> Sent {
+        let recipients = outgoing.recipients.clone();
         let outcomes = vec![Outcome::Untried; recipients.len()];
         let was_orderly = std::mem::replace(&mut self.orderly, false);
         let mut transaction =
             Transaction { connection: self, recipients, outcomes, accepted: vec![], open: false };
         let result = if was_orderly {
-            transaction.run(message, body, sender, dots).await
+            transaction.run(outgoing, dots).await
         } else {
             Err(Stop::Lost(Failure::new(
                 Stage::Mail,
@@ -55,19 +43,8 @@ impl Connection {
             Err(Stop::Over) => (None, false),
         };
         let usable = usable && (!transaction.open || transaction.reset().await);
-        let (outcomes, accepted) = (transaction.outcomes, transaction.accepted.len());
+        let outcomes = transaction.outcomes;
         self.orderly = usable;
-        match &failure {
-            Some(failure) => {
-                let failure = failure.clone();
-                self.witness.tell(Fact::TransactionFailed { id: message.id, failure });
-            }
-            None if accepted > 0 => {
-                let (id, size_bytes) = (message.id, message.size_bytes);
-                self.witness.tell(Fact::TransactionTaken { id, recipients: accepted, size_bytes });
-            }
-            None => {}
-        }
         Sent { outcomes, failure, usable }
     }
 }
@@ -110,20 +87,14 @@ struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    async fn run(
-        &mut self,
-        message: &QueuedMessage,
-        body: &Body,
-        sender: &Sender,
-        dots: &(dyn Fn() + Sync),
-    ) -> Result<(), Stop> {
+    async fn run(&mut self, outgoing: &Outgoing<'_>, dots: &(dyn Fn() + Sync)) -> Result<(), Stop> {
         self.check_silence()?;
         let unreadable = |e: std::io::Error| Failure::new(Stage::Data, unreadable(&e));
         let has = |keyword| self.connection.capabilities.has(keyword);
         let taken = Taken { eight_bit: has("8BITMIME"), utf8: has("SMTPUTF8") };
-        let wire = Wire::prepare(body, message, sender, taken).await;
+        let wire = Wire::prepare(outgoing.letter, outgoing.charset, outgoing.sender, taken).await;
         let mut wire = wire.map_err(|e| Stop::Refused(unreadable(e)))?;
-        let Some(commands) = self.commands(message, sender, &wire)? else { return Ok(()) };
+        let Some(commands) = self.commands(outgoing, &wire)? else { return Ok(()) };
         let go_ahead = self.envelope(&commands).await?;
         if !go_ahead {
             return Ok(());
@@ -165,8 +136,7 @@ impl Transaction<'_> {
     /// Every command up to DATA, written out; none when there is nobody to send to.
     fn commands(
         &mut self,
-        message: &QueuedMessage,
-        sender: &Sender,
+        outgoing: &Outgoing<'_>,
         wire: &Wire<'_>,
     ) -> Result<Option<Vec<(Command, String)>>, Stop> {
         let refused = |cause| Stop::Refused(Failure::new(Stage::Mail, cause));
@@ -176,7 +146,8 @@ impl Transaction<'_> {
         if let Some(limit_bytes) = capabilities.max_size_bytes().filter(|limit| size_bytes > *limit) {
             return Err(refused(Cause::TooLarge { size_bytes, limit_bytes }));
         }
-        let mut from = sender.reverse_path(&message.reverse_path).in_ascii();
+        let sender = outgoing.sender;
+        let mut from = sender.reverse_path(outgoing.reverse_path).in_ascii();
         if !utf8 && !from.is_ascii() {
             from = sender.mailbox.in_ascii();
         }

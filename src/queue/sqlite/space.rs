@@ -27,7 +27,7 @@ const FRESH: Duration = Duration::from_secs(1);
 const ROOM_TO_TIDY_BYTES: u64 = 1 << 20;
 
 #[derive(Debug)]
-pub(crate) struct Space {
+pub(super) struct Space {
     directory: PathBuf,
     min_free: AtomicU64,
     seen: Mutex<Option<Seen>>,
@@ -48,7 +48,7 @@ struct Seen {
 }
 
 impl Space {
-    pub(crate) fn new(directory: &Path, min_free: u64) -> Self {
+    pub(super) fn new(directory: &Path, min_free: u64) -> Self {
         Self {
             directory: directory.to_owned(),
             min_free: AtomicU64::new(min_free),
@@ -59,7 +59,7 @@ impl Space {
     }
 
     /// Leaves so much free from now on.
-    pub(crate) fn set_min_free(&self, bytes: u64) {
+    pub(super) fn set_min_free(&self, bytes: u64) {
         self.min_free.store(bytes, Ordering::Relaxed);
         self.forget();
     }
@@ -90,13 +90,13 @@ impl Space {
     }
 
     /// Bytes free for new mail.
-    pub(crate) fn free(&self) -> u64 {
+    pub(super) fn free(&self) -> u64 {
         let seen = self.look();
         if seen.inodes { seen.free } else { 0 }
     }
 
     /// Whether `bytes` more of new mail may come, in a file of its own.
-    pub(crate) fn check(&self, bytes: u64) -> Result<(), QueueError> {
+    pub(super) fn check(&self, bytes: u64) -> Result<(), QueueError> {
         if self.log_is_full.load(Ordering::Relaxed) {
             return Err(QueueError::Full(
                 "the queue's log cannot be emptied while another program has queue.db open".into(),
@@ -116,7 +116,7 @@ impl Space {
     }
 
     /// Whether `bytes` more of new mail may come as a row, which may find its place in free pages.
-    pub(crate) fn check_row(&self, bytes: u64) -> Result<(), QueueError> {
+    pub(super) fn check_row(&self, bytes: u64) -> Result<(), QueueError> {
         let refused = match self.check(bytes) {
             Ok(()) => return Ok(()),
             Err(refused) => refused,
@@ -126,14 +126,14 @@ impl Space {
     }
 
     /// Like `check`, and counts the bytes as written until the next look at the disk.
-    pub(crate) fn take(&self, bytes: u64) -> Result<(), QueueError> {
+    pub(super) fn take(&self, bytes: u64) -> Result<(), QueueError> {
         self.check(bytes)?;
         self.count(bytes);
         Ok(())
     }
 
     /// Like `check_row`, and counts the bytes as written until the next look.
-    pub(crate) fn take_row(&self, bytes: u64) -> Result<(), QueueError> {
+    pub(super) fn take_row(&self, bytes: u64) -> Result<(), QueueError> {
         self.check_row(bytes)?;
         let bytes = bytes + ROW_BYTES;
         let from = |free: u64| Some(free.saturating_sub(bytes));
@@ -152,33 +152,33 @@ impl Space {
     }
 
     /// New mail has to wait for room, or soon will have to.
-    pub(crate) fn is_short(&self) -> bool {
+    pub(super) fn is_short(&self) -> bool {
         let seen = self.look();
         !seen.inodes || seen.free < SHORT_BYTES
     }
 
     /// Whether there is room for what giving pages back writes on the way.
-    pub(crate) fn may_tidy(&self) -> bool {
+    pub(super) fn may_tidy(&self) -> bool {
         self.look().raw > ROOM_TO_TIDY_BYTES
     }
 
     /// All that is free on the disk, whoever it is meant for.
-    pub(crate) fn raw_free(&self) -> u64 {
+    pub(super) fn raw_free(&self) -> u64 {
         self.look().raw
     }
 
     /// What the database could take without growing.
-    pub(crate) fn set_reusable(&self, bytes: u64) {
+    pub(super) fn set_reusable(&self, bytes: u64) {
         self.reusable.store(bytes, Ordering::Relaxed);
     }
 
     /// Says whether the log is too long for more mail; whether that is news.
-    pub(crate) fn set_log_full(&self, is_full: bool) -> bool {
+    pub(super) fn set_log_full(&self, is_full: bool) -> bool {
         self.log_is_full.swap(is_full, Ordering::Relaxed) != is_full
     }
 
     /// What was known of the disk is known no longer.
-    pub(crate) fn forget(&self) {
+    pub(super) fn forget(&self) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
@@ -187,7 +187,7 @@ impl Space {
     }
 
     /// Gives up the reserve; `false` when there was none.
-    pub(crate) fn release_ballast(&self) -> bool {
+    pub(super) fn release_ballast(&self) -> bool {
         let released = std::fs::remove_file(self.ballast()).is_ok();
         if released {
             // The blocks are free for others only when the removal is on the disk.
@@ -197,7 +197,7 @@ impl Space {
     }
 
     /// Makes the reserve when there is room for it.
-    pub(crate) fn keep_ballast(&self) {
+    pub(super) fn keep_ballast(&self) {
         if self.free() < BALLAST_BYTES || self.ballast().exists() {
             return;
         }
@@ -208,7 +208,7 @@ impl Space {
     }
 
     /// Whether even a small write fails for want of room: SQLite does not tell a quota from a broken disk.
-    pub(crate) fn is_exhausted(&self) -> bool {
+    pub(super) fn is_exhausted(&self) -> bool {
         let path = self.directory.join("probe");
         let _ = std::fs::remove_file(&path);
         let wrote = files::create_for_owner(&path)
@@ -231,6 +231,6 @@ fn allocate(mut file: &std::fs::File) -> io::Result<()> {
 }
 
 /// Disk, quota or inodes.
-pub(crate) fn is_full(e: &io::Error) -> bool {
+pub(super) fn is_full(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

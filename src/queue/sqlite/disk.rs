@@ -5,12 +5,12 @@
 //! synced (`ID.part` before), mode 0600, made only where nothing was before. So only a part is ever removed unseen:
 //! a whole content that no row names is moved aside. Must not know: rows.
 
+use super::space::{BALLAST_BYTES, Space, is_full};
 use crate::fact::Witness;
 use crate::fact::queue::Fact;
 use crate::files;
 use crate::mail::QueueId;
 use crate::queue::error::QueueError;
-use crate::queue::space::{BALLAST_BYTES, Space, is_full};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ const PART: &str = ".part";
 
 /// A moment in the order of events (see `sqlite`): where tests stop the world or break the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(super) enum Step {
     BodySync,
     BodySynced,
     DirectorySync,
@@ -40,16 +40,16 @@ pub(crate) enum Step {
 #[cfg(test)]
 type Hook = Box<dyn FnMut(Step) -> io::Result<()> + Send>;
 
-pub(crate) struct Disk {
+pub(super) struct Disk {
     bodies: PathBuf,
     unclaimed: PathBuf,
     handle: File,
-    pub(crate) space: Space,
+    pub(super) space: Space,
     sync_failures: Mutex<Vec<Instant>>,
     failed: watch::Sender<Option<String>>,
     witness: Witness,
     #[cfg(test)]
-    pub(crate) hook: Mutex<Option<Hook>>,
+    pub(super) hook: Mutex<Option<Hook>>,
 }
 
 impl std::fmt::Debug for Disk {
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Disk {
 }
 
 impl Disk {
-    pub(crate) fn open(directory: &Path, min_free: u64, witness: Witness) -> io::Result<Self> {
+    pub(super) fn open(directory: &Path, min_free: u64, witness: Witness) -> io::Result<Self> {
         let bodies = directory.join("bodies");
         let handle = files::open_or_make_directory(&bodies)?;
         Ok(Self {
@@ -76,7 +76,7 @@ impl Disk {
     }
 
     /// Gives up the reserve; `false` when there was none.
-    pub(crate) fn release_ballast(&self) -> bool {
+    pub(super) fn release_ballast(&self) -> bool {
         let released = self.space.release_ballast();
         if released {
             self.tell(Fact::BallastReleased { size_bytes: BALLAST_BYTES });
@@ -85,20 +85,20 @@ impl Disk {
     }
 
     /// To whoever sees what happens in the queue.
-    pub(crate) fn tell(&self, fact: Fact) {
+    pub(super) fn tell(&self, fact: Fact) {
         self.witness.tell(fact);
     }
 
-    pub(crate) fn path(&self, id: QueueId) -> PathBuf {
+    pub(super) fn path(&self, id: QueueId) -> PathBuf {
         self.bodies.join(id.to_string())
     }
 
     /// Where the content is until it is whole.
-    pub(crate) fn part(&self, id: QueueId) -> PathBuf {
+    pub(super) fn part(&self, id: QueueId) -> PathBuf {
         self.bodies.join(format!("{id}{PART}"))
     }
 
-    pub(crate) fn create(&self, id: QueueId) -> io::Result<File> {
+    pub(super) fn create(&self, id: QueueId) -> io::Result<File> {
         let path = self.part(id);
         match files::create_for_owner(&path) {
             // Ids are never given twice to rows, so this was left by a draft of a run whose clock was ahead.
@@ -112,7 +112,7 @@ impl Disk {
 
     /// Makes the content durable, and the same content under each further id. The names are durable only after
     /// `sync_directory`.
-    pub(crate) fn seal(&self, id: QueueId, file: &File, links: &[QueueId]) -> io::Result<()> {
+    pub(super) fn seal(&self, id: QueueId, file: &File, links: &[QueueId]) -> io::Result<()> {
         let synced = self.reach(Step::BodySync).and_then(|()| file.sync_data());
         if let Err(e) = synced {
             self.sync_failed(&e);
@@ -125,7 +125,7 @@ impl Disk {
         self.reach(Step::BodySynced)
     }
 
-    pub(crate) fn sync_directory(&self) -> io::Result<()> {
+    pub(super) fn sync_directory(&self) -> io::Result<()> {
         let synced = self.reach(Step::DirectorySync).and_then(|()| self.handle.sync_all());
         if let Err(e) = &synced {
             self.sync_failed(e);
@@ -134,7 +134,7 @@ impl Disk {
     }
 
     /// Removes contents nobody has a row for any more; what remains is removed at the next start.
-    pub(crate) fn remove(&self, ids: &[QueueId]) {
+    pub(super) fn remove(&self, ids: &[QueueId]) {
         for id in ids {
             let _ = std::fs::remove_file(self.path(*id));
         }
@@ -145,12 +145,12 @@ impl Disk {
     }
 
     /// The ids that have a whole content.
-    pub(crate) fn ids(&self) -> io::Result<Vec<QueueId>> {
+    pub(super) fn ids(&self) -> io::Result<Vec<QueueId>> {
         self.named(|name| name.parse().ok())
     }
 
     /// Removes what drafts of an earlier run left: never whole, so never acknowledged.
-    pub(crate) fn remove_parts(&self, first_id: QueueId) -> io::Result<usize> {
+    pub(super) fn remove_parts(&self, first_id: QueueId) -> io::Result<usize> {
         let parts: Vec<QueueId> = self.named(|name| name.strip_suffix(PART)?.parse().ok())?;
         let left = parts.iter().filter(|id| **id < first_id);
         Ok(left.filter(|id| std::fs::remove_file(self.part(**id)).is_ok()).count())
@@ -162,12 +162,12 @@ impl Disk {
     }
 
     /// Where whole contents are kept that no row names.
-    pub(crate) fn unclaimed(&self) -> &Path {
+    pub(super) fn unclaimed(&self) -> &Path {
         &self.unclaimed
     }
 
     /// Takes a whole content that no row names out of the way of the others, for a person to look at.
-    pub(crate) fn move_aside(&self, id: QueueId) -> io::Result<()> {
+    pub(super) fn move_aside(&self, id: QueueId) -> io::Result<()> {
         let handle = files::open_or_make_directory(&self.unclaimed)?;
         std::fs::rename(self.path(id), self.unclaimed.join(id.to_string()))?;
         handle.sync_all()
@@ -184,7 +184,7 @@ impl Disk {
     }
 
     /// Called with the number of transactions that failed in a row.
-    pub(crate) fn transactions_failed(&self, in_a_row: usize, error: &QueueError) {
+    pub(super) fn transactions_failed(&self, in_a_row: usize, error: &QueueError) {
         self.tell(Fact::TransactionFailed { error: error.to_string() });
         if in_a_row >= FAILURES {
             self.give_up(&format!("{in_a_row} transactions failed in a row, the last with: {error}"));
@@ -192,29 +192,29 @@ impl Disk {
     }
 
     /// From here on `Queue::failed` says why.
-    pub(crate) fn give_up(&self, why: &str) {
+    pub(super) fn give_up(&self, why: &str) {
         if self.failed.send_replace(Some(why.to_owned())).is_none() {
             self.tell(Fact::GivenUp { why: why.to_owned() });
         }
     }
 
-    pub(crate) fn is_given_up(&self) -> bool {
+    pub(super) fn is_given_up(&self) -> bool {
         self.failed.borrow().is_some()
     }
 
-    pub(crate) fn failed(&self) -> watch::Receiver<Option<String>> {
+    pub(super) fn failed(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
     }
 
     #[cfg(test)]
-    pub(crate) fn reach(&self, step: Step) -> io::Result<()> {
+    pub(super) fn reach(&self, step: Step) -> io::Result<()> {
         self.hook.lock().expect("test").as_mut().map_or(Ok(()), |hook| hook(step))
     }
 
     #[cfg(not(test))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the tests' version can fail")]
     #[inline]
-    pub(crate) fn reach(&self, _: Step) -> io::Result<()> {
+    pub(super) fn reach(&self, _: Step) -> io::Result<()> {
         Ok(())
     }
 }

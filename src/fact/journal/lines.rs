@@ -1,69 +1,38 @@
 //! What the log has heard of whom: a fact that a peer can repeat at will has one line a minute, and the next line
 //! says how many were held back.
 //!
-//! Invariant: at most `most` peers and topics are remembered; what is beyond is counted, and nothing that was held
+//! Invariant: at most `most` peers and events are remembered; what is beyond is counted, and nothing that was held
 //! back stays untold for longer than two calls of `overdue`. Pure: `now` is an argument. Must not know: the words.
 
-use crate::events::receive::Line;
-use crate::receive::peer::Peer;
+use crate::policy::peer::Peer;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What is logged once a minute and peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Topic {
-    /// Not in any client network.
-    Refused,
-    /// Too many connections.
-    Full,
-    /// TLS on a plain port.
-    TlsOnPlainPort,
-    /// No SMTP at all.
-    OtherProtocol,
-    /// AUTH where none is offered.
-    AuthNotOffered,
-    /// AUTH before STARTTLS.
-    AuthInTheClear,
-    /// A failed login.
-    LoginFailed,
-    /// A failed TLS handshake.
-    HandshakeFailed,
-    /// Closed after too many errors.
-    Errors,
-    /// Too many messages a minute.
-    Rate,
-    /// Parameters nobody knows.
-    Parameters,
+/// Whether a fact gets a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    /// It does.
+    Written {
+        /// Lines about the same that did not, since the last one that did.
+        held_back: u64,
+    },
+    /// The log has had it within this minute.
+    HeldBack,
 }
 
-impl Topic {
-    /// The `event` of its lines.
-    pub fn event(self) -> &'static str {
-        match self {
-            Self::Refused => "relay_refused",
-            Self::Full => "too_many_connections",
-            Self::TlsOnPlainPort => "tls_on_plain_port",
-            Self::OtherProtocol => "other_protocol",
-            Self::AuthNotOffered => "auth_not_offered",
-            Self::AuthInTheClear => "auth_in_the_clear",
-            Self::LoginFailed => "login_failed",
-            Self::HandshakeFailed => "handshake_failed",
-            Self::Errors => "too_many_errors",
-            Self::Rate => "rate_limited",
-            Self::Parameters => "unknown_parameters",
-        }
-    }
+impl Line {
+    pub(super) const FIRST: Self = Self::Written { held_back: 0 };
 }
 
 /// Lines that were held back and whose minute is over.
 #[derive(Debug, PartialEq, Eq)]
-pub struct HeldBack {
+pub(super) struct HeldBack {
     /// About whom and what; none: about more peers than are remembered.
-    pub about: Option<(Peer, Topic)>,
+    pub(super) about: Option<(Peer, &'static str)>,
     /// How many.
-    pub lines: u64,
+    pub(super) lines: u64,
 }
 
 #[derive(Debug)]
@@ -74,21 +43,21 @@ struct Told {
 
 /// The lines of the last minute.
 #[derive(Debug)]
-pub struct Lines {
+pub(super) struct Lines {
     most: usize,
-    told: HashMap<(Peer, Topic), Told>,
+    told: HashMap<(Peer, &'static str), Told>,
     beyond: u64,
 }
 
 impl Lines {
-    /// Remembers at most so many peers and topics.
-    pub fn new(most: usize) -> Self {
+    /// Remembers at most so many peers and events.
+    pub(super) fn new(most: usize) -> Self {
         Self { most, told: HashMap::new(), beyond: 0 }
     }
 
     /// Whether this gets a line.
-    pub fn tell(&mut self, peer: Peer, topic: Topic, now: Instant) -> Line {
-        if let Some(told) = self.told.get_mut(&(peer, topic)) {
+    pub(super) fn tell(&mut self, peer: Peer, event: &'static str, now: Instant) -> Line {
+        if let Some(told) = self.told.get_mut(&(peer, event)) {
             if now.saturating_duration_since(told.at) < MINUTE {
                 told.held_back += 1;
                 return Line::HeldBack;
@@ -100,13 +69,13 @@ impl Lines {
             self.beyond += 1;
             return Line::HeldBack;
         }
-        self.told.insert((peer, topic), Told { at: now, held_back: 0 });
+        self.told.insert((peer, event), Told { at: now, held_back: 0 });
         Line::Written { held_back: 0 }
     }
 
     /// Forgets what is older than a minute, and gives back what was held back in it: of a peer that fell silent no
     /// further line would say so.
-    pub fn overdue(&mut self, now: Instant) -> Vec<HeldBack> {
+    pub(super) fn overdue(&mut self, now: Instant) -> Vec<HeldBack> {
         let is_old = |told: &mut Told| now.saturating_duration_since(told.at) >= MINUTE;
         let old = self.told.extract_if(|_, told| is_old(told));
         let mut due: Vec<HeldBack> = old
@@ -120,7 +89,7 @@ impl Lines {
     }
 
     /// Whatever is still held back, at the end.
-    pub fn rest(&mut self) -> Vec<HeldBack> {
+    pub(super) fn rest(&mut self) -> Vec<HeldBack> {
         let held = self.told.iter_mut().filter(|(_, told)| told.held_back > 0);
         held.map(|(about, told)| HeldBack { about: Some(*about), lines: std::mem::take(&mut told.held_back) })
             .chain(
@@ -137,41 +106,42 @@ mod tests {
     use super::*;
     use std::net::{IpAddr, Ipv6Addr};
 
+    const REFUSED: &str = "relay_refused";
+    const FULL: &str = "too_many_connections";
+
     fn peer(n: u32) -> Peer {
         Peer::of(IpAddr::V6(Ipv6Addr::from_bits(u128::from(n) << 64)))
     }
 
-    const FIRST: Line = Line::Written { held_back: 0 };
-
     #[test]
-    fn a_peer_has_one_line_a_minute_and_topic_and_the_next_one_counts_what_was_held_back() {
+    fn a_peer_has_one_line_a_minute_and_event_and_the_next_one_counts_what_was_held_back() {
         let (mut lines, start) = (Lines::new(10), Instant::now());
         let at = |s| start + Duration::from_secs(s);
-        assert_eq!(lines.tell(peer(1), Topic::Refused, at(0)), FIRST);
+        assert_eq!(lines.tell(peer(1), REFUSED, at(0)), Line::FIRST);
         for _ in 0..11_000 {
-            assert_eq!(lines.tell(peer(1), Topic::Refused, at(1)), Line::HeldBack);
+            assert_eq!(lines.tell(peer(1), REFUSED, at(1)), Line::HeldBack);
         }
-        assert_eq!(lines.tell(peer(1), Topic::Full, at(1)), FIRST);
-        assert_eq!(lines.tell(peer(2), Topic::Refused, at(1)), FIRST);
-        assert_eq!(lines.tell(peer(1), Topic::Refused, at(60)), Line::Written { held_back: 11_000 });
-        assert_eq!(lines.tell(peer(1), Topic::Refused, at(61)), Line::HeldBack);
-        assert_eq!(lines.tell(peer(1), Topic::Refused, at(120)), Line::Written { held_back: 1 });
+        assert_eq!(lines.tell(peer(1), FULL, at(1)), Line::FIRST);
+        assert_eq!(lines.tell(peer(2), REFUSED, at(1)), Line::FIRST);
+        assert_eq!(lines.tell(peer(1), REFUSED, at(60)), Line::Written { held_back: 11_000 });
+        assert_eq!(lines.tell(peer(1), REFUSED, at(61)), Line::HeldBack);
+        assert_eq!(lines.tell(peer(1), REFUSED, at(120)), Line::Written { held_back: 1 });
     }
 
     #[test]
     fn what_was_held_back_is_told_though_nothing_follows() {
         let (mut lines, start) = (Lines::new(10), Instant::now());
         for _ in 0..5 {
-            lines.tell(peer(1), Topic::Refused, start);
+            lines.tell(peer(1), REFUSED, start);
         }
-        lines.tell(peer(2), Topic::Refused, start);
+        lines.tell(peer(2), REFUSED, start);
         assert_eq!(lines.overdue(start + Duration::from_secs(59)), []);
-        let told = HeldBack { about: Some((peer(1), Topic::Refused)), lines: 4 };
+        let told = HeldBack { about: Some((peer(1), REFUSED)), lines: 4 };
         assert_eq!(lines.overdue(start + MINUTE), [told]);
         assert!(lines.told.is_empty(), "and forgotten");
-        lines.tell(peer(1), Topic::Refused, start);
-        lines.tell(peer(1), Topic::Refused, start);
-        let told = HeldBack { about: Some((peer(1), Topic::Refused)), lines: 1 };
+        lines.tell(peer(1), REFUSED, start);
+        lines.tell(peer(1), REFUSED, start);
+        let told = HeldBack { about: Some((peer(1), REFUSED)), lines: 1 };
         assert_eq!(lines.rest(), [told]);
         assert_eq!(lines.rest(), []);
     }
@@ -179,10 +149,10 @@ mod tests {
     #[test]
     fn a_flood_of_networks_needs_bounded_memory_and_is_counted() {
         let (mut lines, start) = (Lines::new(1000), Instant::now());
-        let written = (0..100_000).filter(|n| lines.tell(peer(*n), Topic::Refused, start) == FIRST).count();
+        let written = (0..100_000).filter(|n| lines.tell(peer(*n), REFUSED, start) == Line::FIRST).count();
         assert_eq!((written, lines.told.len()), (1000, 1000));
         assert_eq!(lines.overdue(start), [HeldBack { about: None, lines: 99_000 }]);
         lines.overdue(start + MINUTE);
-        assert_eq!(lines.tell(peer(5000), Topic::Refused, start + MINUTE), FIRST, "old ones make room");
+        assert_eq!(lines.tell(peer(5000), REFUSED, start + MINUTE), Line::FIRST, "old ones make room");
     }
 }

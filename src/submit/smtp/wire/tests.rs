@@ -2,29 +2,8 @@
 
 use super::*;
 use crate::letter::words::MAX_LINE_BYTES;
-use crate::mail::{AccountId, ClientName, QueueId, Recipient, RelayTime, ReversePath, State, WallTime};
+use crate::submit::InMemory;
 use proptest::prelude::*;
-
-fn message() -> QueuedMessage {
-    QueuedMessage {
-        id: QueueId::from_number(1),
-        account: AccountId::new("scanner@contoso.com"),
-        client: ClientName::new("printers"),
-        peer: None,
-        reverse_path: ReversePath::Mailbox("scanner@contoso.com".parse().unwrap()),
-        recipients: vec![Recipient::pending("a@contoso.com".parse().unwrap())],
-        size_bytes: 0,
-        received_at: WallTime::from_ms(0),
-        queued_since: RelayTime::from_ms(0),
-        next_attempt: RelayTime::from_ms(0),
-        attempts: 0,
-        state: State::Queued,
-        finished_at: None,
-        last_said: String::new(),
-        outcome_unknown: false,
-        charset: None,
-    }
-}
 
 fn sender() -> Sender {
     Sender { mailbox: "scanner@contoso.com".parse().unwrap(), send_as: vec![] }
@@ -41,9 +20,9 @@ struct Sent {
 fn send(head: &str, content: &[u8], to_8bit: bool) -> Sent {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let body = Body::in_memory(format!("{head}\r\n").into_bytes(), content.to_vec());
+        let body = InMemory::new(format!("{head}\r\n").into_bytes(), content.to_vec());
         let taken = Taken { eight_bit: to_8bit, utf8: true };
-        let mut wire = Wire::prepare(&body, &message(), &sender(), taken).await.unwrap();
+        let mut wire = Wire::prepare(&body, None, &sender(), taken).await.unwrap();
         let mut bytes = Vec::new();
         while let Some(chunk) = wire.chunk().await.unwrap() {
             assert!(!chunk.is_empty());
@@ -153,10 +132,10 @@ fn eight_bit_leaves_labelled_or_encoded() {
 #[test]
 fn sending_may_move_between_threads() {
     fn assert_send<T: Send>(_: T) {}
-    let (body, message, sender) = (Body::in_memory(vec![], vec![]), message(), sender());
+    let (body, sender) = (InMemory::new(vec![], vec![]), sender());
     assert_send(async {
         let taken = Taken { eight_bit: true, utf8: true };
-        let mut wire = Wire::prepare(&body, &message, &sender, taken).await.unwrap();
+        let mut wire = Wire::prepare(&body, None, &sender, taken).await.unwrap();
         wire.chunk().await.unwrap()
     });
 }

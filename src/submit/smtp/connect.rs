@@ -74,7 +74,6 @@ pub struct Connection {
     /// in the middle of a body must not be followed by a command.
     pub(super) orderly: bool,
     address: SocketAddr,
-    pub(super) witness: Witness,
 }
 
 impl Connection {
@@ -148,7 +147,6 @@ impl Connection {
             data_timeout: host.data_timeout,
             orderly: true,
             address,
-            witness: witness.clone(),
         })
     }
 

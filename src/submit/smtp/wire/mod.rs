@@ -16,8 +16,8 @@ pub use crate::letter::recode::Taken;
 use crate::letter::recode::{Rewriter, Survey};
 use crate::letter::rewrite::rewrite_head;
 use crate::letter::scan::Scan;
-use crate::mail::{QueuedMessage, Sender};
-use crate::queue::{Body, BodyReader};
+use crate::mail::Sender;
+use crate::submit::{Content, Letter};
 use bytes::Bytes;
 use stuffing::Stuffing;
 
@@ -27,8 +27,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// One message on its way out.
 #[derive(Debug)]
 pub struct Wire<'a> {
-    body: &'a Body,
-    reader: BodyReader,
+    letter: &'a dyn Letter,
+    reader: Box<dyn Content>,
     how: How,
     stuffing: Stuffing,
     /// Stuffed and ready.
@@ -56,30 +56,30 @@ impl<'a> Wire<'a> {
     /// # Errors
     /// The disk's: the content is gone or unreadable.
     pub async fn prepare(
-        body: &'a Body,
-        message: &QueuedMessage,
+        letter: &'a dyn Letter,
+        charset: Option<&str>,
         sender: &Sender,
         taken: Taken,
     ) -> std::io::Result<Self> {
-        let root = body.head();
-        let mut charsets = Charsets::of_client(message.charset.as_deref()).declared_in(Head::of(root));
+        let root = letter.head();
+        let mut charsets = Charsets::of_client(charset).declared_in(Head::of(root));
         if !charsets.is_declared() && std::str::from_utf8(root).is_err() {
             // A part may say what the head was written in.
             let head = rewrite_head(root, sender, charsets);
-            charsets = charsets.or_declared(survey(body, &head, charsets, taken).await?.declared());
+            charsets = charsets.or_declared(survey(letter, &head, charsets, taken).await?.declared());
         }
         let mut head = rewrite_head(root, sender, charsets);
         if !taken.utf8 {
             head = downgraded(head);
         }
         let mut scan = Scan::default();
-        let mut reader = body.open().await?;
+        let mut reader = letter.open().await?;
         while let Some(chunk) = reader.chunk().await? {
             scan.push(&chunk);
         }
         let mut wire = Self {
-            body,
-            reader: body.open().await?,
+            letter,
+            reader: letter.open().await?,
             how: How::Clean { has_dots: scan.dots, lacks_line_end: !scan.at_line_start },
             stuffing: Stuffing::default(),
             ready: Vec::with_capacity(head.len() + 16),
@@ -99,11 +99,11 @@ impl<'a> Wire<'a> {
 
     /// Decides part by part, then writes once into nothing for the exact size.
     async fn recode(&mut self, head: &[u8], charsets: Charsets, taken: Taken) -> std::io::Result<()> {
-        let survey = survey(self.body, head, charsets, taken).await?;
+        let survey = survey(self.letter, head, charsets, taken).await?;
         let charsets = charsets.or_declared(survey.declared());
         let decisions = survey.decisions();
 
-        self.reader = self.body.open().await?;
+        self.reader = self.letter.open().await?;
         let mut rewriter = Rewriter::new(decisions.clone(), charsets, taken);
         let mut walker = Walker::begin(head, &mut rewriter);
         (self.size_bytes, self.needs_8bit) = (rewriter.out.len() as u64, !rewriter.out.is_ascii());
@@ -121,7 +121,7 @@ impl<'a> Wire<'a> {
         count(&mut rewriter.out);
         self.needs_utf8 |= rewriter.needs_utf8;
 
-        self.reader = self.body.open().await?;
+        self.reader = self.letter.open().await?;
         let mut rewriter = Rewriter::new(decisions, charsets, taken);
         let walker = Walker::begin(head, &mut rewriter);
         self.how = How::Recode(Box::new((Some(walker), rewriter)));
@@ -198,10 +198,15 @@ impl<'a> Wire<'a> {
 }
 
 /// The first walk through a message.
-async fn survey(body: &Body, head: &[u8], charsets: Charsets, taken: Taken) -> std::io::Result<Survey> {
+async fn survey(
+    letter: &dyn Letter,
+    head: &[u8],
+    charsets: Charsets,
+    taken: Taken,
+) -> std::io::Result<Survey> {
     let mut survey = Survey::new(head, charsets, taken.eight_bit);
     let mut walker = Walker::begin(head, &mut survey);
-    let mut reader = body.open().await?;
+    let mut reader = letter.open().await?;
     while let Some(chunk) = reader.chunk().await? {
         walker.push(&chunk, &mut survey);
     }
