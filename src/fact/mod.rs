@@ -9,6 +9,7 @@
 
 pub mod daemon;
 mod journal;
+pub mod notify;
 pub mod queue;
 pub mod receive;
 pub mod submit;
@@ -35,6 +36,8 @@ pub enum Fact {
     Token(token::Fact),
     /// On a connection to a smart host.
     Submit(submit::Fact),
+    /// Whether admins and programs were told.
+    Notify(notify::Fact),
     /// Of the process.
     Daemon(daemon::Fact),
 }
@@ -46,6 +49,7 @@ macro_rules! each {
             Fact::Queue($fact) => $what,
             Fact::Token($fact) => $what,
             Fact::Submit($fact) => $what,
+            Fact::Notify($fact) => $what,
             Fact::Daemon($fact) => $what,
         }
     };
@@ -64,6 +68,7 @@ impl Fact {
             Self::Queue(fact) => fact.is_detail(),
             Self::Token(fact) => fact.is_detail(),
             Self::Submit(fact) => fact.is_detail(),
+            Self::Notify(fact) => fact.is_detail(),
             Self::Daemon(_) => false,
         }
     }
@@ -72,7 +77,7 @@ impl Fact {
     pub fn hints(&self) -> Vec<String> {
         match self {
             Self::Token(fact) => fact.hints(),
-            Self::Receive(_) | Self::Queue(_) | Self::Submit(_) | Self::Daemon(_) => vec![],
+            Self::Receive(_) | Self::Queue(_) | Self::Submit(_) | Self::Notify(_) | Self::Daemon(_) => vec![],
         }
     }
 }
@@ -94,7 +99,7 @@ macro_rules! from {
     };
 }
 
-from!(receive: Receive, queue: Queue, token: Token, submit: Submit, daemon: Daemon);
+from!(receive: Receive, queue: Queue, token: Token, submit: Submit, notify: Notify, daemon: Daemon);
 
 fn in_ms(d: std::time::Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
