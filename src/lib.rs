@@ -1,6 +1,6 @@
 //! mailferry: a local SMTP relay between devices that speak plain SMTP and a smart host that demands more.
 //!
-//! The rooms, lowest first; imports go downwards only (see ARCHITECTURE.md): [`mail`], [`letter`], [`policy`], [`events`],
+//! The rooms, lowest first; imports go downwards only (see ARCHITECTURE.md): [`mail`], [`letter`], [`policy`], [`fact`],
 //! [`queue`], [`receive`], [`submit`], [`dispatch`], [`control`], [`daemon`], [`cli`]; beside them [`files`], [`tls`], [`http`],
 //! [`token`],
 //! [`config`], [`logs`], [`doctor`], [`sandbox`] and [`demo`].
@@ -16,7 +16,6 @@ pub mod demo;
 pub mod dispatch;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod doctor;
-pub mod events;
 pub mod fact;
 pub mod files;
 pub mod http;

@@ -1,6 +1,6 @@
 //! Where log lines go: the journal under systemd, text on a terminal, JSON on request.
 //!
-//! Invariant: a line is a fact of `events` with its fields; nothing is formatted here that was not escaped there.
+//! Invariant: a line is a fact of `fact` with its fields; nothing is formatted here that was not escaped there.
 //! Must not know: what any line means.
 
 use std::fmt::Write as _;

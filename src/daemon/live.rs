@@ -6,7 +6,6 @@ use super::Observers;
 use crate::control::report::{AccountState, Need};
 use crate::control::{AccountLive, ClientLive, Live};
 use crate::dispatch::{self, Dispatcher};
-use crate::events;
 use crate::mail::{AccountId, Place, RelayTime, WallTime};
 use crate::policy::advice::About;
 use crate::policy::breaker::{Kind, Open};
@@ -64,9 +63,7 @@ impl Live for Rooms {
     }
 
     fn counters(&self) -> BTreeMap<&'static str, u64> {
-        let mut counters = events::counters();
-        counters.extend(self.observers.tally.status());
-        counters
+        self.observers.tally.status()
     }
 
     fn pause(&self, account: &AccountId) -> bool {

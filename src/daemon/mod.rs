@@ -228,7 +228,7 @@ impl Relay {
         let receiver =
             Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock, witness.clone()));
         let listeners = Listeners::start(listen, handed, &receiver)?;
-        let dispatcher = Dispatcher::start(&dispatch, queue.clone()).await;
+        let dispatcher = Dispatcher::start(&dispatch, queue.clone(), witness.clone()).await;
         let rooms = Arc::new(Rooms {
             dispatcher: Arc::clone(&dispatcher),
             receiver,

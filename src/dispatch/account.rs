@@ -12,8 +12,7 @@ use super::notice;
 use super::plan::{self, Action, At, Leased, Limits, Live, Memory, Past, Plan};
 use super::settle::Settled;
 use super::{Account, Settings};
-use crate::events;
-use crate::events::dispatch::Fact;
+use crate::fact::dispatch::Fact;
 use crate::mail::{AccountId, Place, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Open};
 use crate::policy::throttle::Throttle;
@@ -170,8 +169,11 @@ impl Actor {
     fn act(&mut self, action: Action<Box<Lease>, Line>, now: RelayTime) {
         match action {
             Action::Lease { except } => {
-                let (lease, tell, account) =
-                    (self.queue.outbox.lease(&self.id, now, except), self.teller(), self.id.clone());
+                let (lease, tell, account) = (
+                    self.queue.outbox.lease(&self.id, now, except),
+                    self.teller(),
+                    Arc::clone(&self.account),
+                );
                 tokio::spawn(async move { tell(leased(&account, lease.await)) });
             }
             Action::Open { conn, nth_address } => {
@@ -191,7 +193,7 @@ impl Actor {
                 if matches!(fact, Fact::Delivered { .. } | Fact::Recovered { .. }) {
                     self.board.works(&self.id, &self.place, now);
                 }
-                fact.tell(&self.id, &self.place);
+                self.account.tell(fact);
             }
             Action::HoldTenant(failed) => self.board.hold_tenant(&self.id, &failed),
         }
@@ -215,10 +217,11 @@ impl Actor {
         };
         let notices = writer.compose(&lease, &settled, &mut self.notices);
         let settlement = Settlement { notices, ..settled.settlement };
-        let (outbox, tell, account) = (Arc::clone(&self.queue.outbox), self.teller(), self.id.clone());
+        let (outbox, tell) = (Arc::clone(&self.queue.outbox), self.teller());
+        let account = Arc::clone(&self.account);
         let (id, cut) = (lease.message.id, self.cut.clone());
         tokio::spawn(async move {
-            let done = settle(outbox.as_ref(), lease, settlement, &account, cut).await;
+            let done = settle(outbox.as_ref(), lease, settlement, |fact| account.tell(fact), cut).await;
             tell(if done { Event::Settled(id) } else { Event::Unsettled(id) });
         });
     }
@@ -233,22 +236,22 @@ impl Actor {
             Memory::Paused(paused) => (pause_note(&self.id), paused.then(|| "paused".to_owned())),
             Memory::Works(way_in) => (worked_note(&self.id), Some(way_in)),
         };
-        let done = self.queue.notes.set_note(&name, value);
+        let (done, account) = (self.queue.notes.set_note(&name, value), Arc::clone(&self.account));
         tokio::spawn(async move {
             if let Err(error) = done.await {
-                events::dispatch::note_lost(&name, &error.to_string());
+                account.tell(Fact::NoteLost { name, why: error.to_string() });
             }
         });
     }
 }
 
-fn leased(account: &AccountId, answer: Result<Next, QueueError>) -> Event {
+fn leased(account: &Account, answer: Result<Next, QueueError>) -> Event {
     match answer {
         Ok(Next::Message(lease)) => Event::Leased(lease),
         Ok(Next::NotBefore(t)) => Event::NothingDue(Some(t)),
         Ok(Next::Empty) => Event::NothingDue(None),
         Err(error) => {
-            events::dispatch::lease_failed(account, &error.to_string());
+            account.tell(Fact::LeaseFailed { why: error.to_string() });
             Event::LeaseFailed
         }
     }
@@ -278,7 +281,7 @@ async fn settle(
     outbox: &dyn Outbox,
     mut lease: Box<Lease>,
     settlement: Settlement,
-    account: &AccountId,
+    say: impl Fn(Fact),
     mut cut: watch::Receiver<Cut>,
 ) -> bool {
     let id = lease.message.id;
@@ -286,14 +289,14 @@ async fn settle(
         match outbox.settle(lease, settlement.clone()).await {
             Ok(()) => return true,
             Err((lease, error @ QueueError::Closed)) => {
-                events::dispatch::settlement_lost(id, account, &error.to_string());
+                say(Fact::SettlementLost { id, why: error.to_string() });
                 lease.set_aside();
                 return false;
             }
             Err((again, error)) => {
-                events::dispatch::settlement_refused(id, account, &error.to_string());
+                say(Fact::SettlementRefused { id, why: error.to_string() });
                 if *cut.borrow() == Cut::Everything {
-                    events::dispatch::settlement_lost(id, account, &error.to_string());
+                    say(Fact::SettlementLost { id, why: error.to_string() });
                     again.set_aside();
                     return false;
                 }
@@ -387,10 +390,17 @@ mod tests {
         let cut = watch::Sender::new(Cut::Nothing);
         let told = cut.subscribe();
         let settled = tokio::spawn(async move {
-            settle(queue.outbox.as_ref(), lease, settlement, &AccountId::new("scanner@contoso.com"), told)
-                .await
+            let said = std::sync::Mutex::new(vec![]);
+            let say = |fact| said.lock().unwrap().push(fact);
+            let done = settle(queue.outbox.as_ref(), lease, settlement, say, told).await;
+            (done, said.into_inner().unwrap())
         });
         cut.send_replace(Cut::Everything);
-        assert!(!tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap().unwrap());
+        let (done, said) = tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap().unwrap();
+        assert!(!done);
+        assert!(
+            matches!(said[..], [Fact::SettlementRefused { .. }, .., Fact::SettlementLost { .. }]),
+            "{said:?}"
+        );
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: each warning is told once for each credential, over restarts too. Must not know: when mail is sent.
 
 use super::{Account, Settings, notice};
-use crate::events;
+use crate::fact::dispatch::Fact;
 use crate::fact::token;
 use crate::mail::{RelayTime, WallTime};
 use crate::policy::expiry::{Expiry, expiry_warning};
@@ -39,13 +39,13 @@ pub(super) async fn look_after(account: Arc<Account>, settings: Settings, queue:
         let notice =
             notice::to_admins(&account, &settings, queue.outbox.as_ref(), now, &subject, &paragraphs);
         if let Err(error) = queue.outbox.post(vec![notice]).await {
-            events::dispatch::note_lost(&name, &error.to_string());
+            account.tell(Fact::NoteLost { name, why: error.to_string() });
             return;
         }
     }
     let json = serde_json::to_string(&due).expect("a plain struct of numbers");
     if let Err(error) = queue.notes.set_note(&name, Some(json)).await {
-        events::dispatch::note_lost(&name, &error.to_string());
+        account.tell(Fact::NoteLost { name, why: error.to_string() });
     }
 }
 

@@ -18,6 +18,7 @@ mod stored;
 pub use plan::Live;
 
 use crate::fact::Witness;
+use crate::fact::dispatch::{Fact, Told};
 use crate::mail::Sender;
 use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::schedule::Retry;
@@ -54,6 +55,13 @@ pub struct Account {
     pub witness: Witness,
 }
 
+impl Account {
+    fn tell(&self, fact: Fact) {
+        let place = fact.has_advice().then(|| self.way.place());
+        self.witness.tell(Told { account: self.id.clone(), place, fact });
+    }
+}
+
 /// What every account shares.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -75,6 +83,7 @@ pub struct Dispatcher {
     queue: Queue,
     board: Arc<Board>,
     defect: watch::Sender<bool>,
+    witness: Witness,
 }
 
 struct Running {
@@ -86,7 +95,7 @@ struct Running {
 
 impl Dispatcher {
     /// Starts an actor for every account.
-    pub async fn start(settings: &Settings, queue: Queue) -> Arc<Self> {
+    pub async fn start(settings: &Settings, queue: Queue, witness: Witness) -> Arc<Self> {
         let board = Arc::new(Board::default());
         let this = Arc::new(Self {
             running: Mutex::default(),
@@ -94,6 +103,7 @@ impl Dispatcher {
             defect: watch::Sender::new(false),
             queue,
             board,
+            witness,
         });
         this.reload(settings).await;
         this
@@ -140,10 +150,10 @@ impl Dispatcher {
             let tell = actor.address();
             self.board.join(&account.id, tell.clone());
             let (id, actor) = (account.id.clone(), tokio::spawn(actor.run()));
-            let defect = self.defect.clone();
+            let (defect, witness) = (self.defect.clone(), self.witness.clone());
             let task = tokio::spawn(async move {
                 if actor.await.is_err_and(|e| e.is_panic()) {
-                    crate::events::dispatch::account_stopped(&id);
+                    witness.tell(Told { account: id, place: None, fact: Fact::Stopped });
                     defect.send_replace(true);
                 }
             });
@@ -156,7 +166,8 @@ impl Dispatcher {
     async fn tell_stranded(&self) {
         for t in self.queue.ledger.totals().await.unwrap_or_default() {
             if matches!(t.state, State::Queued | State::Held) && !self.lock().contains_key(&t.account) {
-                crate::events::dispatch::stranded(&t.account, t.messages);
+                let fact = Fact::Stranded { messages: t.messages };
+                self.witness.tell(Told { account: t.account, place: None, fact });
             }
         }
     }
@@ -222,7 +233,7 @@ impl Dispatcher {
         let over_at = tokio::time::Instant::now() + GOODBYE;
         for (id, r) in running.iter_mut().filter(|(_, r)| !r.task.is_finished()) {
             if tokio::time::timeout_at(over_at, &mut r.task).await.is_err() {
-                crate::events::dispatch::drain_abandoned(id);
+                self.witness.tell(Told { account: id.clone(), place: None, fact: Fact::DrainAbandoned });
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use super::settle::{Notify, Settled};
 use super::{Account, Settings};
-use crate::events;
+use crate::fact::dispatch::Fact;
 use crate::letter::report::{self, AdminNotice, Kind, Report, Written};
 use crate::mail::{Failure, Mailbox, Place, Progress, QueueId, RelayTime, WallTime};
 use crate::policy::advice::About;
@@ -82,7 +82,7 @@ impl Writer<'_> {
         let mut notices = Vec::with_capacity(readers.len());
         for to in readers {
             if !budget.take(self.now) {
-                events::dispatch::notice_withheld(message.id, &self.account.id);
+                self.account.tell(Fact::NoticeWithheld { id: message.id });
                 break;
             }
             let id = self.ids.next_id();

@@ -8,6 +8,7 @@
 //! counts. A new fact compiles once it has them.
 
 pub mod daemon;
+pub mod dispatch;
 mod journal;
 pub mod notify;
 pub mod queue;
@@ -36,6 +37,8 @@ pub enum Fact {
     Token(token::Fact),
     /// On a connection to a smart host.
     Submit(submit::Fact),
+    /// With an account, or one of its messages on the way out.
+    Dispatch(dispatch::Told),
     /// Whether admins and programs were told.
     Notify(notify::Fact),
     /// Of the process.
@@ -49,6 +52,7 @@ macro_rules! each {
             Fact::Queue($fact) => $what,
             Fact::Token($fact) => $what,
             Fact::Submit($fact) => $what,
+            Fact::Dispatch($fact) => $what,
             Fact::Notify($fact) => $what,
             Fact::Daemon($fact) => $what,
         }
@@ -69,7 +73,7 @@ impl Fact {
             Self::Token(fact) => fact.is_detail(),
             Self::Submit(fact) => fact.is_detail(),
             Self::Notify(fact) => fact.is_detail(),
-            Self::Daemon(_) => false,
+            Self::Dispatch(_) | Self::Daemon(_) => false,
         }
     }
 
@@ -77,6 +81,7 @@ impl Fact {
     pub fn hints(&self) -> Vec<String> {
         match self {
             Self::Token(fact) => fact.hints(),
+            Self::Dispatch(fact) => fact.hints(),
             Self::Receive(_) | Self::Queue(_) | Self::Submit(_) | Self::Notify(_) | Self::Daemon(_) => vec![],
         }
     }
@@ -97,6 +102,12 @@ macro_rules! from {
             }
         })*
     };
+}
+
+impl From<dispatch::Told> for Fact {
+    fn from(told: dispatch::Told) -> Self {
+        Self::Dispatch(told)
+    }
 }
 
 from!(receive: Receive, queue: Queue, token: Token, submit: Submit, notify: Notify, daemon: Daemon);

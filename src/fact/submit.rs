@@ -1,7 +1,8 @@
 //! Facts of `submit`.
 
 use super::tally::{Add, Family, Kind, Value};
-use crate::mail::{Escaped, Failure, QueueId};
+use crate::mail::{AccountId, Escaped, Failure, QueueId};
+use jiff::civil::Date;
 use std::fmt;
 use std::net::SocketAddr;
 use tracing::{debug, warn};
@@ -26,6 +27,15 @@ pub enum Fact {
         host: String,
         /// JSON, peer text.
         json: Vec<u8>,
+    },
+    /// OAuth failed and the password was used in its place.
+    PasswordStandsIn {
+        /// Whose.
+        account: AccountId,
+        /// What is wrong with OAuth; escaped.
+        why: String,
+        /// Its last day.
+        until: Date,
     },
     /// The smart host took a message for some recipients.
     TransactionTaken {
@@ -73,13 +83,14 @@ impl Fact {
         match self {
             Self::Connected { .. } => "smart_host_connected",
             Self::TokenChallenged { .. } => "token_challenged",
+            Self::PasswordStandsIn { .. } => "password_stands_in",
             Self::TransactionTaken { .. } => "transaction_taken",
             Self::TransactionFailed { .. } => "transaction_failed",
         }
     }
 
     pub(super) fn is_detail(&self) -> bool {
-        !matches!(self, Self::TokenChallenged { .. })
+        !matches!(self, Self::TokenChallenged { .. } | Self::PasswordStandsIn { .. })
     }
 
     pub(super) fn count(&self, add: Add<'_>) {
@@ -90,7 +101,7 @@ impl Fact {
                 add(&BYTES_TAKEN, &[], Value::More(*size_bytes));
             }
             Self::TransactionFailed { .. } => add(&TRANSACTIONS, &["failed"], Value::More(1)),
-            Self::TokenChallenged { .. } => {}
+            Self::TokenChallenged { .. } | Self::PasswordStandsIn { .. } => {}
         }
     }
 
@@ -102,6 +113,9 @@ impl Fact {
                 debug!(event, host, %address, tls, signed_in, "{self}");
             }
             Self::TokenChallenged { host, .. } => warn!(event, host, "{self}"),
+            Self::PasswordStandsIn { account, until, .. } => {
+                warn!(event, %account, until = until.to_string(), "{self}");
+            }
             Self::TransactionTaken { id, recipients, size_bytes } => {
                 debug!(event, %id, recipients, size_bytes, "{self}");
             }
@@ -120,6 +134,10 @@ impl fmt::Display for Fact {
             Self::TokenChallenged { json, .. } => {
                 write!(f, "the smart host says about the access token: {}", Escaped(json))
             }
+            Self::PasswordStandsIn { account, why, until } => write!(
+                f,
+                "{account}: OAuth failed ({why}); the password stands in until {until}; hint: mend OAuth before that day"
+            ),
             Self::TransactionTaken { .. } => f.write_str("the smart host took the message"),
             Self::TransactionFailed { failure, .. } => write!(f, "the transaction failed: {failure}"),
         }

@@ -5,7 +5,7 @@
 //! `FAMILIES`, and one without labels is there from the start, as zero. Must not know: what any fact means, how counts
 //! are shown.
 
-use super::{At, Fact, Observer, notify, queue, receive, submit, token};
+use super::{At, Fact, Observer, dispatch, notify, queue, receive, submit, token};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,8 +45,14 @@ pub(super) enum Value {
 pub(super) type Add<'a> = &'a mut dyn FnMut(&'static Family, &[&str], Value);
 
 /// By room.
-static FAMILIES: &[&[&Family]] =
-    &[receive::FAMILIES, queue::FAMILIES, token::FAMILIES, submit::FAMILIES, notify::FAMILIES];
+static FAMILIES: &[&[&Family]] = &[
+    receive::FAMILIES,
+    queue::FAMILIES,
+    token::FAMILIES,
+    submit::FAMILIES,
+    dispatch::FAMILIES,
+    notify::FAMILIES,
+];
 
 /// What `status --json` shows: its key, the family, and the one value of a label that is meant, if not all.
 static STATUS: &[(&str, &str, Option<&str>)] = &[
@@ -63,6 +69,11 @@ static STATUS: &[(&str, &str, Option<&str>)] = &[
     ("logins_failed_total", "logins_failed_total", None),
     ("handshakes_failed_total", "handshakes_failed_total", None),
     ("other_protocol_total", "other_protocol_total", None),
+    ("messages_delivered_total", "deliveries_total", Some("delivered")),
+    ("messages_deferred_total", "deliveries_total", Some("deferred")),
+    ("dead_letters_total", "deliveries_total", Some("dead")),
+    ("outcome_unknown_total", "unknown_outcomes_total", None),
+    ("account_failures_total", "account_failures_total", None),
     ("smart_host_connections_total", "smart_host_connections_total", None),
     ("smart_host_bytes_total", "smart_host_bytes_total", None),
     ("token_requests_total", "token_requests_total", None),
@@ -173,6 +184,7 @@ impl Observer for Tally {
             Fact::Queue(fact) => fact.count(&mut add),
             Fact::Token(fact) => fact.count(&mut add),
             Fact::Submit(fact) => fact.count(&mut add),
+            Fact::Dispatch(fact) => fact.count(&mut add),
             Fact::Notify(fact) => fact.count(&mut add),
             Fact::Daemon(_) => {}
         }

@@ -16,12 +16,12 @@ const TABLE: &[(&str, &[&str])] = &[
     ("letter", &["mail"]),
     ("policy", &["mail"]),
     ("fact", &["mail", "policy"]),
-    ("events", &["mail", "policy"]),
     ("queue", &["mail", "files", "fact"]),
     ("token", &["mail", "files", "tls", "http", "policy", "fact"]),
-    ("submit", &["mail", "tls", "letter", "policy", "fact", "events", "token"]),
+    ("submit", &["mail", "tls", "letter", "policy", "fact", "token"]),
     ("receive", &["mail", "letter", "policy", "fact", "queue"]),
-    ("dispatch", &["mail", "letter", "policy", "fact", "events", "queue", "submit", "token"]),
+    ("dispatch", &["mail", "letter", "policy", "fact", "queue", "submit", "token"]),
+    ("notify", &["mail", "tls", "http", "letter", "policy", "fact", "queue"]),
     ("control", &["mail", "fact", "queue"]),
     ("logs", &[]),
     ("config", &["mail", "files", "tls", "http", "policy", "token", "submit", "queue", "receive", "logs"]),
@@ -154,7 +154,7 @@ fn the_table_in_the_documentation_is_this_one() {
 #[test]
 fn imports_are_read_whatever_their_form() {
     let source = "use crate::mail::Reply;\nuse crate::{\n    queue::{self, body},\n    policy,\n};\n\
-                  // crate::daemon is only mentioned\nlet x = crate::events::told();\nuse othercrate::submit;\n\
+                  // crate::daemon is only mentioned\nlet x = crate::fact::told();\nuse othercrate::submit;\n\
                   #[cfg(test)]\nmod tests {\n    use crate::sandbox::Sandbox;\n}\n";
-    assert_eq!(imports(source).into_iter().collect::<Vec<_>>(), ["events", "mail", "policy", "queue"]);
+    assert_eq!(imports(source).into_iter().collect::<Vec<_>>(), ["fact", "mail", "policy", "queue"]);
 }

@@ -14,7 +14,7 @@ mod suspects;
 pub(crate) use pool::ConnId;
 
 use super::settle::Settled;
-use crate::events::dispatch::Fact;
+use crate::fact::dispatch::Fact;
 use crate::mail::{QueueId, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Open};
 use crate::policy::expiry::Expiry;
@@ -373,9 +373,8 @@ impl<L: Leased, C: Clone> Plan<L, C> {
             return;
         }
         // The first login alone: a refused one must not be tried twice in the same breath.
-        let opening = self.pool.opening();
-        let may_open = if self.pool.works() { now >= self.pool.grows_at() } else { opening == 0 };
-        if may_open && self.waiting.len() > opening && self.pool.has_room() {
+        let may_open = if self.pool.works() { now >= self.pool.grows_at() } else { self.pool.opening() == 0 };
+        if may_open && self.waiting.len() > self.pool.soon_idle() && self.pool.has_room() {
             self.open(now, todo);
         }
         if self.waiting.len() < self.pool.allowed().min(slots) {

@@ -7,7 +7,7 @@
 use super::pool::Begun;
 use super::{Action, At, ConnId, Leased, Memory, Plan, Todo};
 use crate::dispatch::settle::{self, Heard, Moment, Settled};
-use crate::events::dispatch::Fact;
+use crate::fact::dispatch::Fact;
 use crate::mail::{Failure, Progress, QueueId, QueuedMessage};
 use crate::policy::breaker::{Kind, Known, Lasting};
 use crate::policy::schedule;

@@ -97,6 +97,11 @@ impl<C> Pool<C> {
         self.count(|u| u == Use::Opening)
     }
 
+    /// So many take a message soon: their login, or the settlement of their last one, is on its way.
+    pub(super) fn soon_idle(&self) -> usize {
+        self.count(|u| matches!(u, Use::Opening | Use::Settling(_)))
+    }
+
     pub(super) fn works(&self) -> bool {
         self.count(|u| matches!(u, Use::Idle { .. } | Use::Busy | Use::Settling(_))) > 0
     }

@@ -667,6 +667,25 @@ fn recipients_put_off_do_not_keep_the_others_of_a_large_message_from_their_turn(
 }
 
 #[test]
+fn a_message_that_comes_while_the_last_is_settled_waits_for_its_connection_and_costs_no_login() {
+    let mut plan = plan(limits());
+    let conn = ConnId(0);
+    plan.handle(Event::Rung, at(0, 0.5));
+    plan.handle(Event::Leased(message(1, &["a@x.example"])), at(0, 0.5));
+    plan.handle(Event::Opened(conn, conn), at(1, 0.5));
+    plan.handle(Event::NothingDue(None), at(1, 0.5));
+    let taken = Outcome::Taken(Reply::new(250, "2.0.0 OK"));
+    let sent = Sent { outcomes: vec![taken], failure: None, usable: true };
+    plan.handle(Event::Sent(conn, message(1, &["a@x.example"]), sent, String::new()), at(2, 0.5));
+    plan.handle(Event::Rung, at(2, 0.5));
+    let todo = plan.handle(Event::Leased(message(2, &["a@x.example"])), at(2, 0.5));
+    assert!(todo.iter().all(|a| matches!(a, Action::Lease { .. })), "{todo:?}");
+    plan.handle(Event::NothingDue(None), at(2, 0.5));
+    let todo = plan.handle(Event::Settled(QueueId::from_number(1)), at(3, 0.5));
+    assert!(matches!(&todo[0], Action::Send { over, lease, .. } if (*over, lease.id.number()) == (conn, 2)));
+}
+
+#[test]
 fn an_old_connection_dropped_by_the_server_costs_the_message_nothing() {
     struct Drops(u32);
     impl Host for Drops {

@@ -92,7 +92,8 @@ pub(super) enum Use {
 /// Opens a connection; each has its own page cache, so they are small.
 pub(super) fn connect(file: &Path, purpose: Use) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(file, flags)?;
+    #[cfg_attr(not(test), expect(unused_mut, reason = "a test counts its steps"))]
+    let mut conn = Connection::open_with_flags(file, flags)?;
     conn.set_prepared_statement_cache_capacity(48);
     // Incremental vacuum must be chosen before the first table is made; it does nothing afterwards.
     conn.execute_batch(
@@ -111,6 +112,8 @@ pub(super) fn connect(file: &Path, purpose: Use) -> rusqlite::Result<Connection>
     conn.busy_timeout(patience)?;
     conn.pragma_update(None, "cache_size", -cache_kib)?;
     conn.pragma_update(None, "query_only", query_only)?;
+    #[cfg(test)]
+    super::tests::count_steps(&mut conn);
     Ok(conn)
 }
 

@@ -5,8 +5,8 @@
 //! every time is logged. Must not know: breakers, when it is tried again.
 
 use super::{Connection, Login, SmartHost, resolve};
-use crate::events;
 use crate::fact::Witness;
+use crate::fact::submit::Fact;
 use crate::mail::{AccountId, Cause, Failure, Mailbox, WallTime};
 use crate::policy::verdict::{Action, Judged};
 use crate::tls::Trust;
@@ -90,7 +90,8 @@ impl Submission {
         else {
             return Err(Judged::early(failure));
         };
-        events::dispatch::password_stands_in(&self.account, &failure.to_string(), &until.to_string());
+        let (account, why) = (self.account.clone(), failure.to_string());
+        self.witness.tell(Fact::PasswordStandsIn { account, why, until });
         self.connect(&self.smart_host, nth_address)
             .await
             .map_err(|second| deciding(Judged::early(failure), Judged::early(second)))
