@@ -8,9 +8,11 @@ use super::oauth::{self, Secrets};
 use super::secret::{certificates, secret};
 use super::section::{Field, Findings, Section};
 use super::{Account, Env, OAuth, Place};
-use crate::mail::{AccountId, Mailbox};
+use crate::dispatch::Pace;
+use crate::mail::{AccountId, Mailbox, Sender};
 use crate::policy::route::Route;
 use crate::submit::smtp::{Login, SmartHost, Tls};
+use crate::tls::Trust;
 use crate::token::Cloud;
 use jiff::civil::Date;
 use std::path::Path;
@@ -38,18 +40,8 @@ pub(super) fn account(
     let smart_host = smart_host(&mut section, env, hostname, address.as_ref(), &oauth);
     let fallback_until = fallback(&section.field("fallback_until"), has_password, &oauth);
     let is_exchange_online = smart_host.as_ref().is_some_and(|h| is_exchange_online(&h.host));
-    let mut limit = |name: &str, default: u32, most: u32| {
-        let field = section.field(name);
-        let value = small(&field).unwrap_or(default);
-        if is_exchange_online && value > most {
-            field.warn(format!("{value} is more than the {most} Exchange Online allows a mailbox"), "");
-        }
-        value
-    };
-    let max_connections = limit("max_connections", 2, 3);
-    let messages_per_minute = limit("messages_per_minute", 25, 30);
-    let recipients_per_day = limit("recipients_per_day", 10_000, 10_000);
-    let ca_file = certificates(&section.field("ca_file"));
+    let pace = pace(&mut section, is_exchange_online);
+    let trust = trust(&section.field("ca_file"));
     let send_as = patterns(&section.field("send_as"));
     let senders = patterns(&section.field("senders"));
     let recipient_domains = section
@@ -62,23 +54,40 @@ pub(super) fn account(
         .collect();
     let is_whole = !oauth.is_set || oauth.settings.is_some();
     let oauth = oauth.settings.map(|token| OAuth { token, fallback_until });
-    let account = address.zip(smart_host).filter(|_| is_whole).map(|(mailbox, smart_host)| {
+    let whole = address.zip(smart_host).zip(trust).filter(|_| is_whole);
+    let account = whole.map(|((mailbox, smart_host), trust)| {
         let id = AccountId::named(&mailbox.to_string());
         let route = Route { account: id.clone(), senders, recipients: recipient_domains };
-        let account = Account {
-            id,
-            mailbox,
-            smart_host,
-            oauth,
-            ca_file,
-            send_as,
-            max_connections: usize::try_from(max_connections).unwrap_or(usize::MAX),
-            messages_per_minute,
-            recipients_per_day,
-        };
+        let sender = Sender { mailbox, send_as };
+        let account = Account { id, sender, smart_host, oauth, trust, pace };
         Sending { account, route }
     });
     At(account, if mailbox.is_set() { mailbox.place() } else { place })
+}
+
+fn pace(section: &mut Section<'_>, is_exchange_online: bool) -> Pace {
+    let mut pace = Pace::default();
+    let mut limit = |name: &str, most: u32| {
+        let field = section.field(name);
+        let value = small(&field)?;
+        if is_exchange_online && value > most {
+            field.warn(format!("{value} is more than the {most} Exchange Online allows a mailbox"), "");
+        }
+        Some(value)
+    };
+    set(&mut pace.max_connections, limit("max_connections", 3).and_then(|n| usize::try_from(n).ok()));
+    set(&mut pace.messages_per_minute, limit("messages_per_minute", 30));
+    set(&mut pace.recipients_per_day, limit("recipients_per_day", 10_000));
+    pace
+}
+
+/// The system's authorities, or in their place those of the file.
+fn trust(ca_file: &Field<'_>) -> Option<Trust> {
+    let path = if ca_file.is_set() { Some(certificates(ca_file)?) } else { None };
+    Trust::new(path.as_deref())
+        // It was read a moment ago.
+        .map_err(|e| ca_file.unreadable(true, e.to_string(), ""))
+        .ok()
 }
 
 fn smart_host(

@@ -14,34 +14,35 @@ mod sockets;
 mod stand_in;
 mod upkeep;
 
-pub use demo::demo;
+pub use demo::{demo, end_with};
 pub use observers::Observers;
 pub use serve::{Exit, serve};
 pub use sockets::Handed;
 
 use crate::config::{self, Settings};
-use crate::control::{self, api};
+use crate::control::socket::{self, Access};
+use crate::control::{self, anybody, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::fact::Witness;
 use crate::fact::daemon::Fact;
 use crate::files;
 use crate::http::Limits;
-use crate::mail::{AccountId, Place, Sender, WallTime};
+use crate::mail::{AccountId, Place, WallTime};
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
 use crate::submit::Way;
 use crate::submit::smtp::{OAuth, Submission};
 use crate::tls::server::{self, CertificateError};
-use crate::tls::{Trust, TrustError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
 use reload::{Fixed, InForce};
 use stand_in::MailFor;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -68,14 +69,6 @@ pub enum StartError {
     /// What is in it may be meant for somebody.
     #[error("the queue in {} holds mail that serve --sandbox has not taken, which must not end there", .0.display())]
     NotOfSandbox(PathBuf),
-    /// A CA file.
-    #[error("account {account}: {error}")]
-    Trust {
-        /// Whose.
-        account: String,
-        /// What is wrong with it.
-        error: TrustError,
-    },
     /// What access tokens are got with.
     #[error("account {account}: oauth: {error}")]
     OAuth {
@@ -110,7 +103,7 @@ pub enum StartError {
         /// What to do.
         hint: &'static str,
     },
-    /// The control socket.
+    /// The control socket, or the status socket.
     #[error("cannot open the control socket {}: {error}", .path.display())]
     Control {
         /// Where.
@@ -128,7 +121,6 @@ impl StartError {
             Self::Directory { .. } => "it and all in it must belong to the user mailferry runs as, mode 0700",
             Self::OfSandbox(_) => "set queue.directory to the real queue's, which is not below it",
             Self::NotOfSandbox(_) => "move that directory away; the sandbox makes a new one",
-            Self::Trust { .. } => return None,
             Self::OAuth { error, .. } => error.hint,
             Self::Certificate { error, .. } => error.hint(),
             Self::Listen { .. } => {
@@ -145,14 +137,9 @@ impl StartError {
         match self {
             Self::Queue(_) | Self::Directory { .. } | Self::Listen { .. } | Self::Control { .. } => true,
             Self::OfSandbox(_) | Self::NotOfSandbox(_) | Self::Socket { .. } => false,
-            Self::Trust { error: TrustError::Unreadable { why, .. }, .. }
-            | Self::Certificate { error: CertificateError::Unreadable { why, .. }, .. } => {
-                files::may_pass(why)
-            }
-            Self::Trust { error: TrustError::System(_), .. }
-            | Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
-            Self::Trust { error: TrustError::NotCertificates { .. }, .. }
-            | Self::Certificate {
+            Self::Certificate { error: CertificateError::Unreadable { why, .. }, .. } => files::may_pass(why),
+            Self::Certificate { error: CertificateError::Write { .. }, .. } => true,
+            Self::Certificate {
                 error: CertificateError::NotPem { .. } | CertificateError::Useless(_),
                 ..
             } => false,
@@ -222,8 +209,14 @@ impl Relay {
         let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
             InForce::of(settings, queue.clock, &observers.witness)?;
         let witness = observers.witness.clone();
-        let socket = api::bind(&settings.control_socket)
-            .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
+        let open = |path: &Path, access| {
+            let failed = |error| StartError::Control { path: path.to_owned(), error };
+            socket::bind(path, access).map_err(failed)
+        };
+        let sockets = (
+            open(&settings.sockets.control, Access::Group)?,
+            settings.sockets.status.as_deref().map(|path| open(path, Access::Anybody)).transpose()?,
+        );
         let (receive, current) = watch::channel(Arc::new(receive));
         let receiver =
             Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock, witness.clone()));
@@ -247,12 +240,7 @@ impl Relay {
             is_sandbox: mail_for == MailFor::Sandbox,
             witness: witness.clone(),
         };
-        let (stopping, teller) = (stopped(stop.subscribe()), witness.clone());
-        let control = tokio::spawn(async move {
-            if let Err(error) = api::serve(socket, relay, stopping).await {
-                teller.tell(Fact::ControlFailed { why: error.to_string() });
-            }
-        });
+        let control = tokio::spawn(answer(sockets, relay, stop.subscribe()));
         let (keep, kept) = watch::channel(keep);
         let upkeep =
             tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
@@ -306,6 +294,27 @@ impl Relay {
     }
 }
 
+/// On both sockets, until the stop.
+async fn answer(
+    (control, status): (UnixListener, Option<UnixListener>),
+    relay: api::Relay,
+    stop: watch::Receiver<bool>,
+) {
+    let witness = relay.witness.clone();
+    let (for_control, for_status) = (stopped(stop.clone()), stopped(stop));
+    let anybody = async {
+        match status {
+            Some(socket) => anybody::serve(socket, relay.clone(), for_status).await,
+            None => Ok(()),
+        }
+    };
+    for failed in <[_; 2]>::from(tokio::join!(api::serve(control, relay.clone(), for_control), anybody)) {
+        if let Err(error) = failed {
+            witness.tell(Fact::ControlFailed { why: error.to_string() });
+        }
+    }
+}
+
 async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|s| *s).await;
 }
@@ -320,22 +329,18 @@ fn dispatch_settings(
     witness: &Witness,
 ) -> Result<dispatch::Settings, StartError> {
     let account = |a: &config::Account| -> Result<dispatch::Account, StartError> {
-        let trust = Trust::new(a.ca_file.as_deref())
-            .map_err(|error| StartError::Trust { account: a.id.to_string(), error })?;
         Ok(dispatch::Account {
             id: a.id.clone(),
             way: Way::Smtp(Submission {
                 account: a.id.clone(),
-                mailbox: a.mailbox.clone(),
+                mailbox: a.sender.mailbox.clone(),
                 smart_host: a.smart_host.clone(),
-                trust,
+                trust: a.trust.clone(),
                 witness: witness.clone(),
                 oauth: a.oauth.as_ref().map(|o| oauth(a, o, clock, witness)).transpose()?,
             }),
-            sender: Sender { mailbox: a.mailbox.clone(), send_as: a.send_as.clone() },
-            max_connections: a.max_connections,
-            messages_per_minute: a.messages_per_minute,
-            recipients_per_day: a.recipients_per_day,
+            sender: a.sender.clone(),
+            pace: a.pace,
             witness: witness.clone(),
         })
     };

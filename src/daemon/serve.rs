@@ -53,7 +53,6 @@ impl Exit {
             Self::Start(error) if !error.may_pass() => 78,
             Self::Start(
                 StartError::Queue(OpenError::InUse { .. })
-                | StartError::Trust { .. }
                 | StartError::OAuth { .. }
                 | StartError::Certificate { .. },
             ) => 75,

@@ -13,9 +13,10 @@ use crate::files;
 use crate::queue::{Queue, QueueError};
 use crate::sandbox::{Sandbox, SandboxSettings};
 use crate::submit::smtp::{Login, Tls};
+use crate::tls::Trust;
 use secrecy::SecretString;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const MAILBOX: &str = "sandbox@contoso.com";
 const PASSWORD: &str = "sandbox";
@@ -57,21 +58,23 @@ impl MailFor {
 pub(super) struct StandIn {
     _sandbox: Sandbox,
     address: SocketAddr,
-    ca_file: PathBuf,
+    trust: Trust,
 }
 
 impl StandIn {
     pub(super) fn start(settings: &Settings, witness: &Witness) -> Result<Self, Exit> {
-        let sandbox = Sandbox::start(SandboxSettings::new(MAILBOX, SecretString::from(PASSWORD)))
-            .map_err(|e| Exit::Sandbox(e.to_string()))?;
+        let sandbox =
+            Sandbox::start(SandboxSettings::new(MAILBOX, SecretString::from(PASSWORD)), witness.clone())
+                .map_err(|e| Exit::Sandbox(e.to_string()))?;
         let directory = settings.queue.directory.join(DIRECTORY);
         let unusable = |error| Exit::from(StartError::Directory { directory: directory.clone(), error });
         files::make_directory(&directory).map_err(unusable)?;
         let ca_file = directory.join("sandbox-ca.pem");
         files::replace(&ca_file, sandbox.ca_pem().as_bytes()).map_err(unusable)?;
         let address = sandbox.address();
+        let trust = Trust::new(Some(&ca_file)).map_err(|e| Exit::Sandbox(e.to_string()))?;
         witness.tell(Fact::Sandboxed { address, queue: directory });
-        Ok(Self { _sandbox: sandbox, address, ca_file })
+        Ok(Self { _sandbox: sandbox, address, trust })
     }
 
     /// Leads every account here, and to a queue below the configured one.
@@ -84,7 +87,7 @@ impl StandIn {
             account.oauth = None;
             account.smart_host.login =
                 Some(Login::Password { user: MAILBOX.to_owned(), password: SecretString::from(PASSWORD) });
-            account.ca_file = Some(self.ca_file.clone());
+            account.trust = self.trust.clone();
         }
     }
 }

@@ -45,14 +45,28 @@ pub struct Account {
     pub way: Way,
     /// As whom it may send.
     pub sender: Sender,
+    /// How much at once, and how fast.
+    pub pace: Pace,
+    /// To whom its facts are told.
+    pub witness: Witness,
+}
+
+/// How much an account sends at once, and how fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
     /// Connections at once.
     pub max_connections: usize,
     /// Transactions a minute; 0: no limit.
     pub messages_per_minute: u32,
     /// Recipients in 24 hours; 0: no limit.
     pub recipients_per_day: u32,
-    /// To whom its facts are told.
-    pub witness: Witness,
+}
+
+impl Default for Pace {
+    /// Somewhat less than Exchange Online allows a mailbox.
+    fn default() -> Self {
+        Self { max_connections: 2, messages_per_minute: 25, recipients_per_day: 10_000 }
+    }
 }
 
 impl Account {
@@ -144,9 +158,8 @@ impl Dispatcher {
                 settings,
                 self.queue.clone(),
                 Arc::clone(&self.board),
-                cut.subscribe(),
-            )
-            .await;
+                cut.clone(),
+            );
             let tell = actor.address();
             self.board.join(&account.id, tell.clone());
             let (id, actor) = (account.id.clone(), tokio::spawn(actor.run()));

@@ -78,7 +78,7 @@ pub type Tell<'t> = &'t mut (dyn FnMut(&str, Option<&str>) + Send);
 /// # Errors
 /// It was not accepted, or the daemon went away.
 pub async fn send_test(settings: &Settings, order: &Order, tell: Tell<'_>) -> Result<Fate, SendTestError> {
-    let client = Client::new(&settings.control_socket);
+    let client = Client::new(&settings.sockets.control);
     if client.status().await?.is_sandbox {
         tell(
             "SANDBOX: whatever becomes of it, nobody gets it",
@@ -118,7 +118,7 @@ fn takes_plain_mail(listen: &Listen) -> bool {
 
 fn default_mailbox(settings: &Settings) -> Mailbox {
     let default = settings.accounts.iter().find(|a| a.id == settings.receive.routes.default);
-    default.unwrap_or(&settings.accounts[0]).mailbox.clone()
+    default.unwrap_or(&settings.accounts[0]).sender.mailbox.clone()
 }
 
 /// The words of the 250.

@@ -12,7 +12,6 @@ use crate::mail::{AddressPattern, Cause, Escaped, Failure, Mailbox, ReversePath,
 use crate::policy::advice::Advice;
 use crate::submit::smtp::{Capabilities, Connection, Login, Seen, SmartHost, Tls, resolve};
 use crate::submit::{Outcome, Outgoing};
-use crate::tls::Trust;
 use bytesize::ByteSize;
 use futures_util::future::join_all;
 use std::net::SocketAddr;
@@ -42,7 +41,7 @@ pub(super) async fn examine(
     host.command_timeout = host.command_timeout.min(PATIENCE);
     let place = host.place();
     let patient = Patient {
-        mailbox: account.mailbox.to_string(),
+        mailbox: account.sender.mailbox.to_string(),
         smart_host: place.clone(),
         app: match &login {
             LoginKind::Token(source) => {
@@ -52,19 +51,12 @@ pub(super) async fn examine(
         },
     };
     report.begin_account(&patient.mailbox, &place);
-    let trust = match Trust::new(account.ca_file.as_deref()) {
-        Ok(trust) => trust,
-        Err(e) => {
-            let said = Escaped(e.to_string().as_bytes()).to_string();
-            return report.push(Step::failed("ca_file", said, patient.finding(Advice::Certificate)));
-        }
-    };
     let Some(address) = reach(&host, &patient, report).await else { return };
     let mut tokens = vec![];
     if let LoginKind::Token(source) = &login {
         let (steps, token) = token::steps(source, &patient).await;
         tokens = steps;
-        host.login = token.map(|token| Login::Token { user: account.mailbox.to_string(), token });
+        host.login = token.map(|token| Login::Token { user: account.sender.mailbox.to_string(), token });
     }
     let mut dialogue = Dialogue {
         host: &host,
@@ -76,9 +68,10 @@ pub(super) async fn examine(
         announced: None,
         signed_in: false,
     };
-    let opened =
-        Connection::open_watched(&host, &trust, address, &Witness::nobody(), &mut |seen| dialogue.saw(seen))
-            .await;
+    let opened = Connection::open_watched(&host, &account.trust, address, &Witness::nobody(), &mut |seen| {
+        dialogue.saw(seen)
+    })
+    .await;
     dialogue.opened(opened.as_ref().err());
     let (announced, signed_in) = (dialogue.announced, dialogue.signed_in);
     if let Ok(mut connection) = opened {
@@ -259,11 +252,11 @@ impl Dialogue<'_> {
 
 /// MAIL FROM each address that may be used and is known by name.
 async fn senders(account: &Account, connection: &mut Connection, patient: &Patient, report: &mut Report) {
-    let named = account.send_as.iter().filter_map(|p| match p {
-        AddressPattern::One(mailbox) if !mailbox.is_same(&account.mailbox) => Some(mailbox),
+    let named = account.sender.send_as.iter().filter_map(|p| match p {
+        AddressPattern::One(mailbox) if !mailbox.is_same(&account.sender.mailbox) => Some(mailbox),
         _ => None,
     });
-    for from in std::iter::once(&account.mailbox).chain(named) {
+    for from in std::iter::once(&account.sender.mailbox).chain(named) {
         let name = format!("MAIL FROM {from}");
         if !connection.is_usable() {
             report.push(Step::skipped(name, "the connection came no further"));
@@ -274,7 +267,7 @@ async fn senders(account: &Account, connection: &mut Connection, patient: &Patie
             Err(failure) => {
                 let advice = patient.advice(&failure);
                 let finding = patient.finding(advice);
-                let remedy = if advice == Advice::SendAs && from.is_same(&account.mailbox) {
+                let remedy = if advice == Advice::SendAs && from.is_same(&account.sender.mailbox) {
                     let user = account.smart_host.login.as_ref().map_or("USER", Login::user);
                     vec![format!(
                         "log in as {from} itself, or let the login send as it: Add-RecipientPermission -Identity {from} \
@@ -324,11 +317,11 @@ async fn send(
     if !connection.is_usable() {
         return report.push(Step::skipped(name, "the connection came no further"));
     }
-    let sender = Sender { mailbox: account.mailbox.clone(), send_as: vec![] };
+    let sender = Sender { mailbox: account.sender.mailbox.clone(), send_as: vec![] };
     let outgoing = Outgoing {
-        reverse_path: &ReversePath::Mailbox(account.mailbox.clone()),
+        reverse_path: &ReversePath::Mailbox(account.sender.mailbox.clone()),
         recipients: vec![to],
-        letter: &super::send_test::letter(&account.mailbox, to, &settings.hostname),
+        letter: &super::send_test::letter(&account.sender.mailbox, to, &settings.hostname),
         charset: None,
         sender: &sender,
     };

@@ -22,9 +22,15 @@ const TABLE: &[(&str, &[&str])] = &[
     ("receive", &["mail", "letter", "policy", "fact", "queue"]),
     ("dispatch", &["mail", "letter", "policy", "fact", "queue", "submit", "token"]),
     ("notify", &["mail", "tls", "http", "letter", "policy", "fact", "queue"]),
-    ("control", &["mail", "fact", "queue"]),
+    ("control", &["mail", "policy", "fact", "queue"]),
     ("logs", &[]),
-    ("config", &["mail", "files", "tls", "http", "policy", "token", "submit", "queue", "receive", "logs"]),
+    (
+        "config",
+        &[
+            "mail", "files", "tls", "http", "policy", "token", "submit", "queue", "receive", "dispatch",
+            "logs",
+        ],
+    ),
     ("doctor", ANYTHING),
     ("daemon", ANYTHING),
     ("cli", ANYTHING),

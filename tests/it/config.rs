@@ -5,6 +5,7 @@ use mailferry::logs::Format;
 use mailferry::policy::admission::{Client, Clients};
 use mailferry::receive;
 use mailferry::submit::smtp::Login;
+use mailferry::tls::Trust;
 use mailferry::token::{self, Grant};
 use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
@@ -70,10 +71,10 @@ fn one_listener_one_network_and_one_account_are_enough() {
     assert_eq!(first_login(&s), ("scanner@contoso.com".to_owned(), "123456".to_owned()));
     assert_eq!(s.receive.routes.default.as_str(), "scanner@contoso.com");
     assert_eq!(s.receive.max_message_size_bytes, 35 << 20);
-    assert_eq!((s.accounts[0].max_connections, s.accounts[0].messages_per_minute), (2, 25));
+    assert_eq!((s.accounts[0].pace.max_connections, s.accounts[0].pace.messages_per_minute), (2, 25));
     assert_eq!(s.retry.delays.len(), 7);
     assert_eq!(s.retry.expire_after, Duration::from_secs(5 * 86_400));
-    assert_eq!(s.control_socket, Path::new("/run/mailferry/control.sock"));
+    assert_eq!(s.sockets.control, Path::new("/run/mailferry/control.sock"));
     assert_eq!(s.log, Format::Auto);
     assert!(s.warnings.is_empty());
 }
@@ -120,7 +121,7 @@ page = \"127.0.0.1:8025\"
             "mailferry.toml:16:1: account.messages_per_minute: is out of range | from 1 to 1000000",
             "mailferry.toml:18:1: retry.delays: is empty | at least one delay; the last one repeats",
             "mailferry.toml:19:1: retry.warn_after: the warning after 6days would come later than the end after 5days | make warn_after shorter than expire_after",
-            "mailferry.toml:21:1: control.page: unknown key | keys that may stand here: socket",
+            "mailferry.toml:21:1: control.page: unknown key | keys that may stand here: socket, status_socket",
             "mailferry.toml:22:2: quue: unknown key | did you mean `queue`?",
         ]
     );
@@ -703,9 +704,9 @@ fn the_defaults_in_the_documentation_are_the_defaults() {
     assert_eq!(limits(&shown), limits(&defaults));
     let host = |s: &Settings| {
         let mut a = s.accounts[0].clone();
-        a.ca_file = None;
+        a.trust = Trust::new(None).unwrap();
         a.oauth = None;
-        a.send_as = vec![];
+        a.sender.send_as = vec![];
         a.smart_host.ehlo_name = String::new();
         format!("{a:?}")
     };
@@ -714,5 +715,5 @@ fn the_defaults_in_the_documentation_are_the_defaults() {
     let by_cloud = token::Settings { authority: None, token_url: None, ..token.clone() };
     assert_eq!((token.authority(), token.token_url()), (by_cloud.authority(), by_cloud.token_url()));
     assert_eq!(clients(&shown)[0].line_endings, clients(&defaults)[0].line_endings);
-    assert_eq!((shown.control_socket, shown.log), (defaults.control_socket, defaults.log));
+    assert_eq!((shown.sockets, shown.log), (defaults.sockets, defaults.log));
 }

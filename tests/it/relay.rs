@@ -142,8 +142,7 @@ async fn a_wrong_password_is_tried_once_told_plainly_and_mended_by_a_reload() {
     assert!(sentence.starts_with("needs a human: scanner@contoso.com cannot send: AUTH: 535 5.7.139"));
     assert!(
         sentence.ends_with(
-            "put the right password for scanner@contoso.com in its password file, then: systemctl reload \
-             mailferry (restart, where it is a systemd credential)"
+            "put the right password for scanner@contoso.com in its password file, then: systemctl reload mailferry (restart, where it is a systemd credential)"
         ),
         "{sentence}"
     );
