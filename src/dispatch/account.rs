@@ -259,8 +259,8 @@ impl Actor {
                 ));
             }
             Action::Send { over, lease, to } => {
-                if let Err(untouched) = over.send(lease, to, &self.place) {
-                    self.teller()(untouched);
+                if let Err(lease) = over.send(lease, to) {
+                    self.teller()(over.untouched(lease, self.place.to_string()));
                 }
             }
             Action::Close(line) => drop(line),
