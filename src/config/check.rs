@@ -10,7 +10,7 @@ use super::network;
 use super::oauth::{self, Secrets};
 use super::secret::{reason, secret};
 use super::section::{Field, Findings, Section};
-use super::{Env, FileRead, Place, Problem, Settings, Severity, SignIn};
+use super::{Env, FileRead, Place, Problem, Settings, Severity, SignIn, Sockets};
 use crate::logs::{self, Format};
 use crate::mail::{AccountId, AddressPattern, Mailbox};
 use crate::policy::admission::Clients;
@@ -50,18 +50,18 @@ pub(super) fn check(
     }
 }
 
-/// `[queue]` and the control socket alone, whatever is wrong elsewhere: what an admin's command needs, who may not
+/// `[queue]` and the sockets alone, whatever is wrong elsewhere: what an admin's command needs, who may not
 /// be allowed to read the secrets.
-pub(super) fn check_queue_and_socket(tree: &Tree) -> Result<(queue::Settings, PathBuf), Vec<Problem>> {
+pub(super) fn check_queue_and_sockets(tree: &Tree) -> Result<(queue::Settings, Sockets), Vec<Problem>> {
     let findings = Findings::new(tree);
     let mut root = findings.root();
     let (queue, _) = queue(root.section("queue"));
-    let socket = control_socket(root.section("control"));
+    let sockets = sockets(root.section("control"));
     drop(root);
     let mut problems = findings.finish();
     problems.retain(|p| p.key.starts_with("queue.") || p.key.starts_with("control."));
     problems.retain(|p| p.severity == Severity::Error);
-    if problems.is_empty() { Ok((queue, socket)) } else { Err(problems) }
+    if problems.is_empty() { Ok((queue, sockets)) } else { Err(problems) }
 }
 
 /// How each account logs in, and where the control socket is. No secret is read: an admin who signs in for a mailbox
@@ -70,7 +70,7 @@ pub(super) fn check_sign_ins(tree: &Tree, env: &Env) -> Result<(Vec<SignIn>, Pat
     let findings = Findings::new(tree);
     let mut root = findings.root();
     let (queue, _) = queue(root.section("queue"));
-    let socket = control_socket(root.section("control"));
+    let socket = sockets(root.section("control")).control;
     let proxy = network::proxy(root.section("network"), env);
     let accounts = root.sections("account").into_iter().filter_map(|mut section| {
         let mailbox: Option<Mailbox> = section.field("mailbox").parse("\"scanner@contoso.com\"", str::parse);
@@ -88,8 +88,20 @@ pub(super) fn check_sign_ins(tree: &Tree, env: &Env) -> Result<(Vec<SignIn>, Pat
     if problems.is_empty() { Ok((accounts, socket)) } else { Err(problems) }
 }
 
-fn control_socket(mut section: Section<'_>) -> PathBuf {
-    section.field("socket").path().unwrap_or_else(|| PathBuf::from("/run/mailferry/control.sock"))
+fn sockets(mut section: Section<'_>) -> Sockets {
+    let control = section.field("socket").path();
+    let control = control.unwrap_or_else(|| PathBuf::from("/run/mailferry/control.sock"));
+    let field = section.field("status_socket");
+    let is_off = field.is_set() && field.text("\"/run/mailferry/status.sock\"").is_some_and(|t| t.is_empty());
+    let status = match field.is_set() {
+        _ if is_off => None,
+        true => field.path(),
+        false => Some(control.with_file_name("status.sock")),
+    };
+    if status.as_ref() == Some(&control) {
+        field.error("is the control socket", "it needs a name of its own; \"\" turns it off");
+    }
+    Sockets { control, status }
 }
 
 fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
@@ -105,7 +117,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         .collect();
     let retry = retry(root.section("retry"));
     let notify = addresses(&root.section("notify").field("to"));
-    let control_socket = control_socket(root.section("control"));
+    let sockets = sockets(root.section("control"));
     let proxy = network::proxy(root.section("network"), env);
     let log = log(&root.section("log").field("format"));
     let received = root.section("receive");
@@ -161,7 +173,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         keep,
         retry,
         notify,
-        control_socket,
+        sockets,
         proxy,
         log: log.unwrap_or_default(),
         warnings: vec![],

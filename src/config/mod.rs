@@ -67,8 +67,8 @@ pub struct Settings {
     pub retry: Retry,
     /// Who is told when something needs a human; may be empty.
     pub notify: Vec<Mailbox>,
-    /// The socket of `status` and `queue`.
-    pub control_socket: PathBuf,
+    /// Where the running relay is asked and told.
+    pub sockets: Sockets,
     /// Through which proxy HTTPS goes, if any. Token requests have it in their settings, too.
     pub proxy: Option<Arc<Proxy>>,
     /// How the log is written.
@@ -119,6 +119,15 @@ impl FileRead {
     pub fn again(&self) -> std::io::Result<Self> {
         std::fs::read(&self.path).map(|text| Self::of(&self.path, &text))
     }
+}
+
+/// `[control]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sockets {
+    /// For whoever may change things.
+    pub control: PathBuf,
+    /// For everybody on this host, who may ask how it goes; none: for nobody.
+    pub status: Option<PathBuf>,
 }
 
 /// An `[[account]]`.
@@ -181,15 +190,15 @@ pub fn rehearse(path: &Path, env: &Env) -> Result<Settings, Vec<Problem>> {
     check::check(&file::Tree::new(&path, &text, env)?, env, true).0
 }
 
-/// `[queue]` and the control socket alone. No secret is read, and nothing else in the file matters, so that
+/// `[queue]` and the sockets alone. No secret is read, and nothing else in the file matters, so that
 /// `status` works for who may use the socket and no more. Without a path, the default file need not be readable.
 ///
 /// # Errors
 /// What is wrong with the file as TOML or with these two sections.
-pub fn load_queue_and_socket(
+pub fn load_queue_and_sockets(
     path: Option<&Path>,
     env: &Env,
-) -> Result<(queue::Settings, PathBuf), Vec<Problem>> {
+) -> Result<(queue::Settings, Sockets), Vec<Problem>> {
     let (path, may_be_missing) = path.map_or((Path::new(DEFAULT_PATH), true), |p| (p, false));
     let path = absolute(path);
     let text = match std::fs::read_to_string(&path) {
@@ -197,10 +206,10 @@ pub fn load_queue_and_socket(
         Err(_) if may_be_missing => String::new(),
         Err(e) => return Err(vec![unreadable(&path, &e)]),
     };
-    check::check_queue_and_socket(&file::Tree::new(&path, &text, env)?)
+    check::check_queue_and_sockets(&file::Tree::new(&path, &text, env)?)
 }
 
-/// How each account logs in, and the control socket; see `load_queue_and_socket`.
+/// How each account logs in, and the control socket; see `load_queue_and_sockets`.
 ///
 /// # Errors
 /// What is wrong with the parts of the file that say so.

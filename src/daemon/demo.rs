@@ -9,6 +9,7 @@ use super::{Exit, serve};
 use crate::control::client::Client;
 use crate::control::report::{AccountState, Status};
 use crate::demo::{self, Condition, Script, Summary, Trouble};
+use crate::fact::Witness;
 use crate::files;
 use crate::mail::WallTime;
 use crate::sandbox::{Sandbox, SandboxSettings};
@@ -84,8 +85,9 @@ async fn play(
     once: bool,
     mut ended: watch::Receiver<bool>,
 ) -> Result<Option<Summary>, Exit> {
-    let sandbox = Sandbox::start(SandboxSettings::new(MAILBOX, SecretString::from(PASSWORD)))
-        .map_err(|e| Exit::Sandbox(e.to_string()))?;
+    let sandbox =
+        Sandbox::start(SandboxSettings::new(MAILBOX, SecretString::from(PASSWORD)), Witness::nobody())
+            .map_err(|e| Exit::Sandbox(e.to_string()))?;
     let listen = free_address(once)?;
     let configuration = configuration(directory, listen, sandbox.address());
     for (name, content) in

@@ -110,6 +110,7 @@ fn account(
     AccountLive {
         state,
         reason,
+        advice: live.open.as_ref().and_then(|o| o.advice),
         hint,
         warnings: live.expiry.and_then(|e| expires(&id, e, wall)).into_iter().collect(),
         since: live.open.as_ref().map(|o| on_the_wall(o.since)),

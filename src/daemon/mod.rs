@@ -21,7 +21,8 @@ pub use serve::{Exit, serve};
 pub use sockets::Handed;
 
 use crate::config::{self, Settings};
-use crate::control::{self, api};
+use crate::control::socket::{self, Access};
+use crate::control::{self, anybody, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::fact::Witness;
 use crate::fact::daemon::Fact;
@@ -40,9 +41,10 @@ use on_disk::OnDisk;
 use reload::{Fixed, InForce};
 use stand_in::MailFor;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -103,7 +105,7 @@ pub enum StartError {
         /// What to do.
         hint: &'static str,
     },
-    /// The control socket.
+    /// The control socket, or the status socket.
     #[error("cannot open the control socket {}: {error}", .path.display())]
     Control {
         /// Where.
@@ -211,8 +213,14 @@ impl Relay {
         let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
             InForce::of(settings, queue.clock, &observers.witness)?;
         let witness = observers.witness.clone();
-        let socket = api::bind(&settings.control_socket)
-            .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
+        let open = |path: &Path, access| {
+            let failed = |error| StartError::Control { path: path.to_owned(), error };
+            socket::bind(path, access).map_err(failed)
+        };
+        let sockets = (
+            open(&settings.sockets.control, Access::Group)?,
+            settings.sockets.status.as_deref().map(|path| open(path, Access::Anybody)).transpose()?,
+        );
         let (receive, current) = watch::channel(Arc::new(receive));
         let receiver =
             Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock, witness.clone()));
@@ -238,12 +246,7 @@ impl Relay {
             is_sandbox: mail_for == MailFor::Sandbox,
             witness: witness.clone(),
         };
-        let (stopping, teller) = (stopped(stop.subscribe()), witness.clone());
-        let control = tokio::spawn(async move {
-            if let Err(error) = api::serve(socket, relay, stopping).await {
-                teller.tell(Fact::ControlFailed { why: error.to_string() });
-            }
-        });
+        let control = tokio::spawn(answer(sockets, relay, stop.subscribe()));
         let (keep, kept) = watch::channel(keep);
         let upkeep =
             tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
@@ -298,6 +301,27 @@ impl Relay {
         let _ = self.watching.await;
         let _ = self.telling.await;
         self.queue.health.close().await;
+    }
+}
+
+/// On both sockets, until the stop.
+async fn answer(
+    (control, status): (UnixListener, Option<UnixListener>),
+    relay: api::Relay,
+    stop: watch::Receiver<bool>,
+) {
+    let witness = relay.witness.clone();
+    let (for_control, for_status) = (stopped(stop.clone()), stopped(stop));
+    let anybody = async {
+        match status {
+            Some(socket) => anybody::serve(socket, relay.clone(), for_status).await,
+            None => Ok(()),
+        }
+    };
+    for failed in <[_; 2]>::from(tokio::join!(api::serve(control, relay.clone(), for_control), anybody)) {
+        if let Err(error) = failed {
+            witness.tell(Fact::ControlFailed { why: error.to_string() });
+        }
     }
 }
 

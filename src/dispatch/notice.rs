@@ -9,16 +9,12 @@ use super::settle::{Notify, Settled};
 use super::{Account, Settings};
 use crate::fact::dispatch::Fact;
 use crate::letter::report::{self, AdminNotice, Kind, Report, Written};
-use crate::mail::{
-    ClientName, Envelope, Failure, Mailbox, Place, Progress, QueueId, RelayTime, ReversePath, WallTime,
-};
+use crate::mail::{Failure, Mailbox, Place, Progress, QueueId, RelayTime, WallTime};
 use crate::policy::advice::About;
-use crate::queue::{Destination, Ids, Lease, NewMessage, Notice, Settlement};
+use crate::queue::{Destination, Ids, Lease, Notice, Settlement};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What notices show as their client.
-const CLIENT: &str = "mailferry";
 const AN_HOUR: usize = 30;
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -149,15 +145,7 @@ fn notice(
     received_at: WallTime,
     now: RelayTime,
 ) -> Notice {
-    let envelope = Envelope {
-        reverse_path: ReversePath::Null,
-        recipients: to,
-        client: ClientName::new(CLIENT),
-        peer: None,
-    };
-    let account = account.id.clone();
-    let message = NewMessage { id, account, envelope, head: written.head, charset: None, received_at, now };
-    Notice { message, content: written.content }
+    Notice::of_the_relay(id, account.id.clone(), to, (written.head, written.content), received_at, now)
 }
 
 fn later(t: WallTime, d: Duration) -> WallTime {

@@ -12,14 +12,13 @@ pub mod send_test;
 mod smart_host;
 mod token;
 
-use crate::config::{Account, Problem, Settings};
+use crate::config::{Account, Problem, Settings, Sockets};
 use crate::fact::Witness;
 use crate::http::Limits;
 use crate::mail::{AccountId, Mailbox, WallTime};
 use crate::queue::{self, Clock};
 use crate::token::Source;
 use report::Report;
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// What is asked of the doctor.
@@ -67,7 +66,7 @@ pub async fn examine(
     host::configuration(settings, report);
     host::files(settings, report);
     host::queue(&settings.queue, report).await;
-    let running = host::relay(&settings.control_socket, report).await;
+    let running = host::relay(&settings.sockets.control, report).await;
     for listen in &settings.listen {
         host::listener(listen, running, report).await;
     }
@@ -86,12 +85,12 @@ pub async fn examine(
 /// Looks at what is left to look at when the configuration is wrong.
 pub async fn examine_without_configuration(
     problems: &[Problem],
-    queue_and_socket: Option<(queue::Settings, PathBuf)>,
+    queue_and_sockets: Option<(queue::Settings, Sockets)>,
     report: &mut Report,
 ) {
     host::misconfiguration(problems, report);
-    if let Some((queue, socket)) = queue_and_socket {
+    if let Some((queue, sockets)) = queue_and_sockets {
         host::queue(&queue, report).await;
-        host::relay(&socket, report).await;
+        host::relay(&sockets.control, report).await;
     }
 }

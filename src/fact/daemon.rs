@@ -86,6 +86,11 @@ pub enum Fact {
         /// Its queue.
         queue: PathBuf,
     },
+    /// The sandbox is gone.
+    SandboxStopped {
+        /// Why.
+        error: String,
+    },
     /// History was forgotten in time.
     HistoryForgotten {
         /// So many messages.
@@ -145,6 +150,7 @@ impl Fact {
             Self::ControlFailed { .. } => "control_failed",
             Self::NotHardened { .. } => "not_hardened",
             Self::Sandboxed { .. } => "sandboxed",
+            Self::SandboxStopped { .. } => "sandbox_stopped",
             Self::HistoryForgotten { .. } => "history_forgotten",
             Self::DeadLettersEnd { .. } => "dead_letters_end",
             Self::DeadLetterEnds { .. } => "dead_letter_removed",
@@ -177,6 +183,7 @@ impl Fact {
             Self::Sandboxed { address, queue } => {
                 warn!(event, %address, queue = %queue.display(), "{self}");
             }
+            Self::SandboxStopped { error } => error!(event, %error, "{self}"),
             Self::HistoryForgotten { delivered } => info!(event, delivered, "{self}"),
             Self::DeadLettersEnd { count, first, .. } => warn!(event, count, %first, "{self}"),
             Self::DeadLetterEnds { message, sha256 } => warn!(
@@ -245,6 +252,7 @@ impl fmt::Display for Fact {
                  in {}",
                 queue.display()
             ),
+            Self::SandboxStopped { .. } => f.write_str("the sandbox stopped"),
             Self::HistoryForgotten { delivered } => {
                 write!(f, "forgot {delivered} delivered messages past keep_history")
             }

@@ -9,6 +9,8 @@
 
 mod certificate;
 
+use crate::fact::Witness;
+use crate::fact::daemon::Fact;
 use crate::letter::head::Head;
 use crate::mail::{Reply, Stage, WallTime};
 use aws_lc_rs::digest;
@@ -221,7 +223,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// See `SandboxError`.
-    pub fn start(settings: SandboxSettings) -> Result<Self, SandboxError> {
+    pub fn start(settings: SandboxSettings, witness: Witness) -> Result<Self, SandboxError> {
         if !settings.address.ip().is_loopback() {
             return Err(SandboxError::NotLoopback(settings.address.ip()));
         }
@@ -246,7 +248,7 @@ impl Sandbox {
         certificate.load_into(&mut server)?;
         std::thread::Builder::new().name("sandbox".into()).spawn(move || {
             if let Err(error) = server.serve() {
-                tracing::error!(%error, "the sandbox stopped");
+                witness.tell(Fact::SandboxStopped { error: error.to_string() });
             }
         })?;
         Ok(Self { address, ca_pem: certificate.ca_pem, shared })
@@ -571,6 +573,6 @@ mod tests {
     fn an_address_others_can_reach_is_refused() {
         let mut settings = SandboxSettings::new("scanner@contoso.com", SecretString::from("x"));
         settings.address = "0.0.0.0:0".parse().unwrap();
-        assert!(matches!(Sandbox::start(settings), Err(SandboxError::NotLoopback(_))));
+        assert!(matches!(Sandbox::start(settings, Witness::nobody()), Err(SandboxError::NotLoopback(_))));
     }
 }

@@ -74,7 +74,7 @@ fn one_listener_one_network_and_one_account_are_enough() {
     assert_eq!((s.accounts[0].pace.max_connections, s.accounts[0].pace.messages_per_minute), (2, 25));
     assert_eq!(s.retry.delays.len(), 7);
     assert_eq!(s.retry.expire_after, Duration::from_secs(5 * 86_400));
-    assert_eq!(s.control_socket, Path::new("/run/mailferry/control.sock"));
+    assert_eq!(s.sockets.control, Path::new("/run/mailferry/control.sock"));
     assert_eq!(s.log, Format::Auto);
     assert!(s.warnings.is_empty());
 }
@@ -121,7 +121,7 @@ page = \"127.0.0.1:8025\"
             "mailferry.toml:16:1: account.messages_per_minute: is out of range | from 1 to 1000000",
             "mailferry.toml:18:1: retry.delays: is empty | at least one delay; the last one repeats",
             "mailferry.toml:19:1: retry.warn_after: the warning after 6days would come later than the end after 5days | make warn_after shorter than expire_after",
-            "mailferry.toml:21:1: control.page: unknown key | keys that may stand here: socket",
+            "mailferry.toml:21:1: control.page: unknown key | keys that may stand here: socket, status_socket",
             "mailferry.toml:22:2: quue: unknown key | did you mean `queue`?",
         ]
     );
@@ -715,5 +715,5 @@ fn the_defaults_in_the_documentation_are_the_defaults() {
     let by_cloud = token::Settings { authority: None, token_url: None, ..token.clone() };
     assert_eq!((token.authority(), token.token_url()), (by_cloud.authority(), by_cloud.token_url()));
     assert_eq!(clients(&shown)[0].line_endings, clients(&defaults)[0].line_endings);
-    assert_eq!((shown.control_socket, shown.log), (defaults.control_socket, defaults.log));
+    assert_eq!((shown.sockets, shown.log), (defaults.sockets, defaults.log));
 }

@@ -4,6 +4,7 @@ use mail_send::smtp::AssertReply;
 use mail_send::{Credentials, SmtpClientBuilder};
 use mailferry::demo::screen::Paper;
 use mailferry::demo::{Condition, Relay, Script, Summary, Trouble, run};
+use mailferry::fact::Witness;
 use mailferry::sandbox::{Sandbox, SandboxSettings};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::SecretString;
@@ -179,7 +180,8 @@ impl Relay for SmallRelay {
 
 async fn play(character: Character) -> (Summary, String) {
     let password = SecretString::from("secret");
-    let sandbox = Sandbox::start(SandboxSettings::new("scanner@contoso.com", password)).unwrap();
+    let sandbox =
+        Sandbox::start(SandboxSettings::new("scanner@contoso.com", password), Witness::nobody()).unwrap();
     let mut relay = SmallRelay::begin(&sandbox, character).await;
     let script = Script {
         once: true,

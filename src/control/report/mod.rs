@@ -51,6 +51,9 @@ pub struct Status {
     /// Mail goes to the sandbox: nobody gets it.
     #[serde(default)]
     pub is_sandbox: bool,
+    /// So much as anybody may see: without the smart host's words and the devices' addresses.
+    #[serde(default)]
+    pub is_abridged: bool,
     /// All of it in one line.
     pub sentence: String,
     /// What only a human can put right.
@@ -336,6 +339,7 @@ mod tests {
             state,
             reason: reason.to_owned(),
             hint: hint.map(str::to_owned),
+            advice: None,
             warnings: vec![],
             since: None,
             next_probe_at: None,

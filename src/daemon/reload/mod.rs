@@ -5,7 +5,7 @@
 //! Must not know: how a room takes what it is told.
 
 use super::{Relay, StartError, dispatch_settings, listens, places};
-use crate::config::Settings;
+use crate::config::{Settings, Sockets};
 use crate::fact::Witness;
 use crate::mail::{AccountId, Place};
 use crate::queue::{self, Clock, Keep};
@@ -47,7 +47,7 @@ impl InForce {
 pub(super) struct Fixed {
     listen: Vec<SocketAddr>,
     directory: PathBuf,
-    control_socket: PathBuf,
+    sockets: Sockets,
 }
 
 impl Fixed {
@@ -55,7 +55,7 @@ impl Fixed {
         Self {
             listen: addresses(&settings.listen),
             directory: settings.queue.directory.clone(),
-            control_socket: settings.control_socket.clone(),
+            sockets: settings.sockets.clone(),
         }
     }
 
@@ -65,7 +65,7 @@ impl Fixed {
             listen,
             queue: queue::Settings { directory, min_free_space_bytes: _ },
             keep: _,
-            control_socket,
+            sockets: Sockets { control, status },
             hostname: _,
             receive: _,
             accounts: _,
@@ -87,8 +87,11 @@ impl Fixed {
         if *directory != self.directory {
             waiting.push("queue.directory");
         }
-        if *control_socket != self.control_socket {
+        if *control != self.sockets.control {
             waiting.push("control.socket");
+        }
+        if *status != self.sockets.status {
+            waiting.push("control.status_socket");
         }
         waiting
     }

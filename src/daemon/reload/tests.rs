@@ -101,6 +101,7 @@ expire_after = "5 days"
 to = ["it@contoso.com"]
 [control]
 socket = "control.sock"
+status_socket = "status.sock"
 [network]
 https_proxy = "http://127.0.0.1:3128"
 no_proxy = ["contoso.local"]
@@ -207,6 +208,7 @@ const KEYS: &[Key] = &[
     ("retry.expire_after", &[("retry.expire_after", r#""7 days""#)], Taken),
     ("notify.to", &[("notify.to", r#"["admin@contoso.com"]"#)], Taken),
     ("control.socket", &[("control.socket", r#""another.sock""#)], Named),
+    ("control.status_socket", &[("control.status_socket", r#""other.sock""#)], Named),
     ("network.https_proxy", &[("network.https_proxy", r#""http://127.0.0.2:3128""#)], Taken),
     ("network.no_proxy", &[("network.no_proxy", r#"["fabrikam.local"]"#)], Taken),
     ("log.format", &[("log.format", r#""json""#)], TakenByTheProcess),

@@ -59,7 +59,7 @@ impl Damage {
         match error {
             QueueError::Damaged(_) => Some(Self::Wrong),
             QueueError::Unreadable(_) => Some(Self::Unreadable),
-            QueueError::Full(_) | QueueError::Broken(_) | QueueError::Closed => None,
+            QueueError::Full(_) | QueueError::Broken(_) | QueueError::Disowned | QueueError::Closed => None,
         }
     }
 }

@@ -17,7 +17,8 @@ use crate::queue::error::{Done, QueueError};
 use crate::queue::lease::{Lease, Next, Settlement};
 use crate::queue::ledger::{Change, ChangeStep, Filter, Finished, Page, Total};
 use crate::queue::message::{NewMessage, Notice, Stored};
-use crate::queue::role::{Health, Ids, Intake, Ledger, Notes, Outbox};
+use crate::queue::owner::Owned;
+use crate::queue::role::{Health, Ids, Intake, Ledger, Notes, Outbox, Ownership};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -89,12 +90,13 @@ impl Intake for SqliteQueue {
 }
 
 impl Outbox for SqliteQueue {
-    fn lease(&self, account: &AccountId, now: RelayTime, except: Vec<QueueId>) -> Done<Next> {
-        let (shared, ops, account) = (Arc::clone(&self.shared), Arc::clone(&self.ops), account.clone());
+    fn lease(&self, owned: &Owned, now: RelayTime, except: Vec<QueueId>) -> Done<Next> {
+        let (shared, ops) = (Arc::clone(&self.shared), Arc::clone(&self.ops));
+        let (account, fence) = (owned.account().clone(), owned.fence());
         Box::pin(async move {
             let pick = |may_promote, is_mended| {
                 let (shared, account, except) = (Arc::clone(&shared), account.clone(), except.clone());
-                blocking(move || shared.pick(&account, now, &except, may_promote, is_mended))
+                blocking(move || shared.pick((&account, fence), now, &except, may_promote, is_mended))
             };
             let mut is_mended = false;
             let mut first = pick(true, false).await;
@@ -142,6 +144,15 @@ impl Outbox for SqliteQueue {
 
     fn arrivals(&self, account: &AccountId) -> Arc<Notify> {
         self.shared.arrivals(account)
+    }
+}
+
+/// Nobody else has the directory open.
+impl Ownership for SqliteQueue {
+    fn own(&self, account: &AccountId) -> Done<Owned> {
+        let closed = *self.shared.closed.borrow();
+        let owned = if closed { Err(QueueError::Closed) } else { Ok(Owned::for_good(account.clone())) };
+        Box::pin(std::future::ready(owned))
     }
 }
 
