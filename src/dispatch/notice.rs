@@ -10,17 +10,12 @@ use super::settle::{Notify, Settled};
 use super::{Account, Settings};
 use crate::fact::dispatch::Fact;
 use crate::letter::report::{self, AdminNotice, Kind, Report, Written};
-use crate::mail::{
-    ClientName, Envelope, Failure, Mailbox, Place, Progress, QueueId, QueuedMessage, RelayTime, ReversePath,
-    Sender, WallTime,
-};
+use crate::mail::{Failure, Mailbox, Place, Progress, QueueId, QueuedMessage, RelayTime, Sender, WallTime};
 use crate::policy::advice::About;
-use crate::queue::{Destination, Ids, Lease, NewMessage, Notice, Settlement};
+use crate::queue::{Destination, Ids, Lease, Notice, Settlement};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What notices show as their client.
-const CLIENT: &str = "mailferry";
 const AN_HOUR: usize = 30;
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -164,15 +159,7 @@ fn notice(
     received_at: WallTime,
     now: RelayTime,
 ) -> Notice {
-    let envelope = Envelope {
-        reverse_path: ReversePath::Null,
-        recipients: to,
-        client: ClientName::new(CLIENT),
-        peer: None,
-    };
-    let account = account.id.clone();
-    let message = NewMessage { id, account, envelope, head: written.head, charset: None, received_at, now };
-    Notice { message, content: written.content }
+    Notice::of_the_relay(id, account.id.clone(), to, (written.head, written.content), received_at, now)
 }
 
 fn later(t: WallTime, d: Duration) -> WallTime {
@@ -183,6 +170,7 @@ fn later(t: WallTime, d: Duration) -> WallTime {
 mod tests {
     use super::*;
     use crate::dispatch::settle::tests::message;
+    use crate::mail::ReversePath;
 
     /// What `readers` says: of a message from `from` (`<>`: none), with this head.
     fn told(from: &str, send_as: &[&str], head: &str) -> Vec<Vec<String>> {

@@ -343,7 +343,8 @@ fn common_head(
     out.add_words("From", &named(&format!("Mail relay {host}"), true, from));
     let receivers = to.iter().map(|m| Words::one(m.to_string()));
     out.add_words("To", &Words::joined(receivers.collect(), ","));
-    let subject: String = one_line(subject).chars().take(MAX_SUBJECT_CHARS + 20).collect();
+    let subject = one_line(subject).split_whitespace().collect::<Vec<_>>().join(" ");
+    let subject: String = subject.chars().take(MAX_SUBJECT_CHARS + 20).collect();
     out.add_words("Subject", &Words::text(&subject));
     out.add("Date", &now.rfc5322());
     out.add("Message-ID", &format!("<{id}@{host}>"));
