@@ -4,8 +4,8 @@
 
 use super::report::{
     AccountState, AccountStatus, Action, At, ChangeRequest, Changed, ClientStatus, DeviceList, Ending, Line,
-    Listed, Message, Naming, QueueStatus, Refusal, Select, Shown, Status, Try, in_sandbox, needs, sentence,
-    stranded, to_look_at,
+    Listed, Message, Naming, Need, QueueStatus, Refusal, RefusedStatus, Select, Shown, Status, Try,
+    in_sandbox, needs, sentence, stranded, to_look_at,
 };
 use super::{AccountLive, ClientLive, Live, RequestError, Run, Standing};
 use crate::fact::{Witness, queue::Fact};
@@ -100,23 +100,31 @@ fn bad(e: &impl ToString) -> Failed {
 }
 
 async fn status(State(relay): State<Relay>) -> Result<Json<Status>, Failed> {
-    report(&relay, |accounts, clients| (accounts, clients)).await.map(Json)
+    report(&relay, |parts| parts).await.map(Json)
 }
 
-/// Accounts and clients as they are, and as much of them as is shown.
-type Parts = (Vec<AccountLive>, Vec<ClientLive>);
+/// What may have the words of others in it: as it is, and as much of it as is shown.
+pub(super) struct Parts {
+    pub(super) accounts: Vec<AccountLive>,
+    pub(super) clients: Vec<ClientLive>,
+    pub(super) on_disk: Vec<Need>,
+    pub(super) refused: Vec<RefusedStatus>,
+}
 
 /// The whole relay at this moment, as far as `shown` lets it be seen: before anything is said about it.
-pub(super) async fn report(
-    relay: &Relay,
-    shown: impl FnOnce(Vec<AccountLive>, Vec<ClientLive>) -> Parts,
-) -> Result<Status, Failed> {
+pub(super) async fn report(relay: &Relay, shown: impl FnOnce(Parts) -> Parts) -> Result<Status, Failed> {
     let totals = relay.ledger.totals().await?;
     let queue = QueueStatus::of(&totals);
-    let (live, clients) = shown(relay.live.accounts().await, relay.live.clients());
+    let Parts { accounts: live, clients, on_disk, refused } = shown(Parts {
+        accounts: relay.live.accounts().await,
+        clients: relay.live.clients(),
+        on_disk: relay.live.on_disk().await,
+        refused: relay.live.devices().refused.into_iter().filter(|r| !r.is_seen).collect(),
+    });
     let now = relay.clock.now();
     let ending = Ending::look(relay.ledger.as_ref(), relay.notes.as_ref(), now, WallTime::now()).await?;
     let mut needs_human = needs(&live, &clients, &queue, stranded(&totals, &relay.live.configured()), ending);
+    needs_human.extend(on_disk);
     needs_human.extend(to_look_at(&relay.health.left_behind()));
     let mut accounts = vec![];
     for account in live {
@@ -133,7 +141,7 @@ pub(super) async fn report(
         sentence: if relay.is_sandbox { in_sandbox(&plain) } else { plain },
         needs_human,
         accounts,
-        refused: relay.live.devices().refused.into_iter().filter(|r| !r.is_seen).collect(),
+        refused,
         clients: clients.into_iter().map(ClientStatus::from).collect(),
         queue,
         counters: relay.live.counters().into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),

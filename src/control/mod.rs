@@ -41,6 +41,11 @@ pub trait Live: Send + Sync + 'static {
     /// Marks who was refused as seen; false: nobody of this address was.
     fn device_seen(&self, address: IpAddr) -> bool;
 
+    /// What a human has to do because the relay runs with other files than lie there now, or with such that end.
+    fn on_disk(&self) -> BoxFuture<'_, Vec<report::Need>> {
+        Box::pin(std::future::ready(vec![]))
+    }
+
     /// Counts since the start, by their stable names (`.._total`).
     fn counters(&self) -> BTreeMap<&'static str, u64>;
 

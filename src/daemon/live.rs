@@ -3,6 +3,7 @@
 //! Must not know: how it is asked for, how it is shown.
 
 use super::Observers;
+use super::on_disk::OnDisk;
 use crate::control::report::{AccountState, At, DeviceList, DeviceStatus, Need, RefusedStatus};
 use crate::control::{AccountLive, ClientLive, Live};
 use crate::dispatch::{self, Dispatcher};
@@ -20,6 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 /// The rooms that are asked.
 pub(super) struct Rooms {
+    pub(super) on_disk: Arc<OnDisk>,
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) receiver: Arc<Shared>,
     pub(super) clock: Clock,
@@ -74,6 +76,10 @@ impl Live for Rooms {
 
     fn device_seen(&self, address: IpAddr) -> bool {
         self.observers.devices.mark_seen(address)
+    }
+
+    fn on_disk(&self) -> BoxFuture<'_, Vec<Need>> {
+        Box::pin(Arc::clone(&self.on_disk).needs())
     }
 
     fn counters(&self) -> BTreeMap<&'static str, u64> {

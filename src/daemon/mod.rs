@@ -7,6 +7,7 @@ mod demo;
 mod listeners;
 mod live;
 mod observers;
+mod on_disk;
 mod reload;
 mod serve;
 mod signals;
@@ -38,6 +39,7 @@ use crate::tls::server::{self, CertificateError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
+use on_disk::OnDisk;
 use reload::{Fixed, InForce};
 use stand_in::MailFor;
 use std::net::SocketAddr;
@@ -163,6 +165,8 @@ pub struct Relay {
     dispatcher: Arc<Dispatcher>,
     listeners: Listeners,
     rooms: Arc<Rooms>,
+    on_disk: Arc<OnDisk>,
+    watching: JoinHandle<()>,
     receive: watch::Sender<Arc<receive::Settings>>,
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
@@ -228,7 +232,9 @@ impl Relay {
             Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock, witness.clone()));
         let listeners = Listeners::start(listen, handed, &receiver)?;
         let dispatcher = Dispatcher::start(&dispatch, queue.clone(), witness.clone()).await;
+        let on_disk = Arc::new(OnDisk::new(settings, listeners.in_force(), witness.clone()));
         let rooms = Arc::new(Rooms {
+            on_disk: Arc::clone(&on_disk),
             dispatcher: Arc::clone(&dispatcher),
             receiver,
             clock: queue.clock,
@@ -251,6 +257,7 @@ impl Relay {
         let upkeep =
             tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
         let keeping = tokio::spawn(keep_devices(observers.clone(), queue.clone(), stopped(stop.subscribe())));
+        let watching = tokio::spawn(Arc::clone(&on_disk).watch(stopped(stop.subscribe())));
         let telling = tokio::spawn(observers.keep_telling(stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
         Ok(Self {
@@ -260,6 +267,8 @@ impl Relay {
             dispatcher,
             listeners,
             rooms,
+            on_disk,
+            watching,
             receive,
             stop,
             control,
@@ -297,6 +306,7 @@ impl Relay {
         self.stop.send_replace(true);
         let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
         let _ = self.upkeep.await;
+        let _ = self.watching.await;
         let _ = self.telling.await;
         let _ = self.keeping.await;
         self.queue.health.close().await;
@@ -386,7 +396,7 @@ fn listens(settings: &Settings) -> Result<Vec<receive::Listen>, StartError> {
             let directory = settings.queue.directory.join("tls");
             let failed = |error| StartError::Certificate { address: listen.address, error };
             let own = server::load_or_make(&directory, &settings.hostname).map_err(failed)?;
-            listen.certificate = Some(own);
+            listen.certificate = Some(own.config);
         }
         Ok(listen)
     };

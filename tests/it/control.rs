@@ -3,7 +3,9 @@
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use mailferry::control::client::{Client, ClientError};
-use mailferry::control::report::{AccountState, Action, ChangeRequest, DeviceList, Select};
+use mailferry::control::report::{
+    AccountState, Action, At as Moment, ChangeRequest, DeviceList, Need, RefusedStatus, Select,
+};
 use mailferry::control::socket::{self, Access};
 use mailferry::control::{AccountLive, ClientLive, Live, anybody, api};
 use mailferry::fact::Witness;
@@ -148,11 +150,11 @@ impl Notes for Shelf {
 }
 
 impl Health for Shelf {
-    fn left_behind(&self) -> Vec<PathBuf> {
+    fn left_behind(&self) -> Vec<String> {
         vec![]
     }
-    fn free_bytes(&self) -> u64 {
-        0
+    fn refusal(&self) -> Option<QueueError> {
+        None
     }
     fn set_min_free_space(&self, _: u64) {}
     fn failed(&self) -> BoxFuture<'static, String> {
@@ -200,6 +202,12 @@ impl Live for Crew {
     }
     fn devices(&self) -> DeviceList {
         self.devices.lock().unwrap().clone()
+    }
+    fn on_disk(&self) -> BoxFuture<'_, Vec<Need>> {
+        let what = "the last reload was refused: notify.to: secret-person@fabrikam is no address".to_owned();
+        let is_troubled = self.troubled.lock().unwrap().is_some();
+        let need = Need { what, hint: "secret-person@fabrikam.com?".to_owned(), account: None };
+        ready(if is_troubled { vec![need] } else { vec![] }).boxed()
     }
     fn name_device(&self, _: IpAddr, _: &str) -> bool {
         false
@@ -276,7 +284,7 @@ impl Running {
             ledger: Arc::clone(&shelf) as _,
             notes: Arc::clone(&shelf) as _,
             health: shelf,
-            clock: Clock::resume(None, WallTime::now(), Instant::now()),
+            clock: Clock::new(RelayTime::default(), Instant::now()),
             live: Arc::clone(&crew) as Arc<dyn Live>,
             started_at: WallTime::now(),
             is_sandbox: false,
@@ -545,8 +553,20 @@ fn what_anybody_may_see_has_no_address_of_a_person_and_no_word_of_a_peer() {
         connections: 0,
         sent_last_minute: 0,
     });
+    let moment = Moment(WallTime::from_ms(5));
+    running.crew.devices.lock().unwrap().refused.push(RefusedStatus {
+        address: "10.0.5.99".parse().unwrap(),
+        helo: "HELO-OF-MARIA".to_owned(),
+        did: "wanted to send".to_owned(),
+        first_seen_at: moment,
+        last_seen_at: moment,
+        count: 1,
+        is_seen: false,
+        hint: "mailferry allow 10.0.5.99".to_owned(),
+    });
     let (code, answer) = running.anybody_asks("GET", "/status");
     assert_eq!(code, 200);
+    assert!(answer.contains("the last reload was refused\""), "{answer}");
     for secret in ["maria", "MARIA", "secret-person", "fabrikam", "jo.doe", "10.0.5.", "HELO", "Subject"] {
         assert!(!answer.contains(secret), "{secret}: {answer}");
     }
