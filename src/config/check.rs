@@ -5,12 +5,12 @@
 use super::account::{account, accounts_go_together};
 use super::client::{client, clients_go_together};
 use super::file::Tree;
-use super::listen::{listener, listeners_go_together};
+use super::listen::{Listener, listener, listeners_go_together};
 use super::network;
 use super::oauth::{self, Secrets};
 use super::secret::{reason, secret};
 use super::section::{Field, Findings, Section};
-use super::{Env, Place, Problem, Settings, Severity, SignIn, Sockets};
+use super::{Env, FileRead, Place, Problem, Settings, Severity, SignIn, Sockets};
 use crate::logs::{self, Format};
 use crate::mail::{AccountId, AddressPattern, Mailbox};
 use crate::policy::admission::Clients;
@@ -132,7 +132,8 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
             findings.error(findings.file(), key, what, hint);
         }
     }
-    let listen: Vec<_> = listen.into_iter().flatten().collect();
+    let (listen, certificates): (Vec<_>, Vec<_>) =
+        listen.into_iter().flatten().map(|Listener { listen, certificate }| (listen, certificate)).unzip();
     let clients: Vec<_> = clients.into_iter().flatten().collect();
     let default = accounts_go_together(findings, &accounts, &clients);
     let sending = || accounts.iter().filter_map(|At(a, _)| a.as_ref());
@@ -177,6 +178,8 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         log: log.unwrap_or_default(),
         warnings: vec![],
         given_at_start: BTreeSet::new(),
+        certificates: certificates.into_iter().flatten().collect(),
+        file: FileRead::default(),
     })
 }
 

@@ -27,11 +27,13 @@ use crate::queue::{self, Keep};
 use crate::receive::{self, Listen};
 use crate::submit::smtp::SmartHost;
 use crate::tls::Trust;
+use crate::tls::server::Pair;
 use crate::token;
 use jiff::civil::Date;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -76,6 +78,47 @@ pub struct Settings {
     /// The keys whose values the environment, or systemd's credentials, gave the process when it was started: to give
     /// others, it must be started again.
     pub given_at_start: BTreeSet<String>,
+    /// The certificates of listeners that name one.
+    pub certificates: Vec<ListenerCertificate>,
+    /// The file, as it was read.
+    pub file: FileRead,
+}
+
+/// A listener's certificate, and the files it comes from.
+#[derive(Debug, Clone)]
+pub struct ListenerCertificate {
+    /// Whose.
+    pub listener: SocketAddr,
+    /// Its file.
+    pub certificate: PathBuf,
+    /// Its key's.
+    pub key: PathBuf,
+    /// What was in them.
+    pub pair: Pair,
+}
+
+/// A file of the configuration as it was when it was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileRead {
+    /// Which.
+    pub path: PathBuf,
+    digest: [u8; 32],
+}
+
+impl FileRead {
+    fn of(path: &Path, text: &[u8]) -> Self {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text).as_ref());
+        Self { path: path.to_owned(), digest }
+    }
+
+    /// The file as it is now.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn again(&self) -> std::io::Result<Self> {
+        std::fs::read(&self.path).map(|text| Self::of(&self.path, &text))
+    }
 }
 
 /// `[control]`.
@@ -131,7 +174,9 @@ pub struct SignIn {
 pub fn load(path: &Path, env: &Env) -> Result<Settings, Vec<Problem>> {
     let path = absolute(path);
     let text = std::fs::read_to_string(&path).map_err(|e| vec![unreadable(&path, &e)])?;
-    check::check(&file::Tree::new(&path, &text, env)?, env, false).0
+    let file = FileRead::of(&path, text.as_bytes());
+    let settings = check::check(&file::Tree::new(&path, &text, env)?, env, false).0?;
+    Ok(Settings { file, ..settings })
 }
 
 /// As `load`, for telling an admin whether the file is right: what only the service is given (systemd's credentials)

@@ -113,6 +113,7 @@ pub(super) async fn report(
     let now = relay.clock.now();
     let ending = Ending::look(relay.ledger.as_ref(), relay.notes.as_ref(), now, WallTime::now()).await?;
     let mut needs_human = needs(&live, &clients, &queue, stranded(&totals, &relay.live.configured()), ending);
+    needs_human.extend(relay.live.on_disk().await);
     needs_human.extend(to_look_at(&relay.health.left_behind()));
     let mut accounts = vec![];
     for account in live {

@@ -31,6 +31,11 @@ pub trait Live: Send + Sync + 'static {
     /// Every client and address seen so far; a client that never came has one entry without address.
     fn clients(&self) -> Vec<ClientLive>;
 
+    /// What a human has to do because the relay runs with other files than lie there now, or with such that end.
+    fn on_disk(&self) -> BoxFuture<'_, Vec<report::Need>> {
+        Box::pin(std::future::ready(vec![]))
+    }
+
     /// Counts since the start, by their stable names (`.._total`).
     fn counters(&self) -> BTreeMap<&'static str, u64>;
 

@@ -7,6 +7,7 @@ mod demo;
 mod listeners;
 mod live;
 mod observers;
+mod on_disk;
 mod reload;
 mod serve;
 mod signals;
@@ -36,6 +37,7 @@ use crate::tls::server::{self, CertificateError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
+use on_disk::OnDisk;
 use reload::{Fixed, InForce};
 use stand_in::MailFor;
 use std::net::SocketAddr;
@@ -161,6 +163,8 @@ pub struct Relay {
     dispatcher: Arc<Dispatcher>,
     listeners: Listeners,
     rooms: Arc<Rooms>,
+    on_disk: Arc<OnDisk>,
+    watching: JoinHandle<()>,
     receive: watch::Sender<Arc<receive::Settings>>,
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
@@ -222,7 +226,9 @@ impl Relay {
             Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock, witness.clone()));
         let listeners = Listeners::start(listen, handed, &receiver)?;
         let dispatcher = Dispatcher::start(&dispatch, queue.clone(), witness.clone()).await;
+        let on_disk = Arc::new(OnDisk::new(settings, listeners.in_force(), witness.clone()));
         let rooms = Arc::new(Rooms {
+            on_disk: Arc::clone(&on_disk),
             dispatcher: Arc::clone(&dispatcher),
             receiver,
             clock: queue.clock,
@@ -244,6 +250,7 @@ impl Relay {
         let (keep, kept) = watch::channel(keep);
         let upkeep =
             tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
+        let watching = tokio::spawn(Arc::clone(&on_disk).watch(stopped(stop.subscribe())));
         let telling = tokio::spawn(observers.keep_telling(stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
         Ok(Self {
@@ -252,6 +259,8 @@ impl Relay {
             dispatcher,
             listeners,
             rooms,
+            on_disk,
+            watching,
             receive,
             stop,
             control,
@@ -289,6 +298,7 @@ impl Relay {
         self.stop.send_replace(true);
         let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
         let _ = self.upkeep.await;
+        let _ = self.watching.await;
         let _ = self.telling.await;
         self.queue.health.close().await;
     }
@@ -371,7 +381,7 @@ fn listens(settings: &Settings) -> Result<Vec<receive::Listen>, StartError> {
             let directory = settings.queue.directory.join("tls");
             let failed = |error| StartError::Certificate { address: listen.address, error };
             let own = server::load_or_make(&directory, &settings.hostname).map_err(failed)?;
-            listen.certificate = Some(own);
+            listen.certificate = Some(own.config);
         }
         Ok(listen)
     };

@@ -21,6 +21,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("submit", &["mail", "tls", "letter", "policy", "fact", "token"]),
     ("receive", &["mail", "letter", "policy", "fact", "queue"]),
     ("dispatch", &["mail", "letter", "policy", "fact", "queue", "submit", "token"]),
+    ("notify", &["mail", "tls", "http", "letter", "policy", "fact", "queue"]),
     ("control", &["mail", "policy", "fact", "queue"]),
     ("logs", &[]),
     (

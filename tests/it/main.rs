@@ -16,6 +16,7 @@ mod dialogues;
 mod doctor;
 mod encoding;
 mod ledger;
+mod letters;
 mod listening;
 mod oauth;
 mod process;

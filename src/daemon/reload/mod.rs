@@ -76,6 +76,9 @@ impl Fixed {
             warnings: _,
             proxy: _,
             given_at_start: _,
+            // Those who look at the files compare them.
+            certificates: _,
+            file: _,
         } = new;
         let mut waiting = vec![];
         if addresses(listen) != self.listen {
@@ -131,7 +134,12 @@ impl Relay {
             *p = places;
         }
         self.dispatcher.reload(&dispatch).await;
-        Ok(self.fixed.waiting(new))
+        let mut waiting = self.fixed.waiting(new);
+        if self.on_disk.has_to_wait(&new.certificates) {
+            waiting.push("listen.certificate");
+        }
+        self.on_disk.taken(new, &waiting);
+        Ok(waiting)
     }
 }
 

@@ -125,6 +125,7 @@ impl Observer for Journal {
             Fact::Token(fact) => fact.log(),
             Fact::Submit(fact) => fact.log(),
             Fact::Dispatch(fact) => fact.log(),
+            Fact::Notify(fact) => fact.log(),
             Fact::Daemon(fact) => fact.log(),
         }
     }

@@ -12,12 +12,13 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 /// Each room's facts, as they are written.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     include_str!("../receive.rs"),
     include_str!("../queue.rs"),
     include_str!("../token.rs"),
     include_str!("../submit.rs"),
     include_str!("../dispatch.rs"),
+    include_str!("../notify.rs"),
     include_str!("../daemon.rs"),
 ];
 

@@ -1,6 +1,6 @@
 //! One of each fact, and of those that are worded in several ways, one of each wording.
 
-use crate::fact::{Fact, daemon, dispatch, queue, receive, submit, token};
+use crate::fact::{Fact, daemon, dispatch, notify, queue, receive, submit, token};
 use crate::mail::{
     AccountId, Cause, ClientName, Failure, Mailbox, Place, Progress, QueueId, QueuedMessage, Recipient,
     RelayTime, Reply, ReversePath, Stage, State, WallTime,
@@ -37,6 +37,7 @@ pub(super) fn all() -> Vec<Fact> {
     all.extend(token());
     all.extend(submit());
     all.extend(dispatch());
+    all.extend(notify());
     all.extend(daemon());
     all
 }
@@ -210,9 +211,22 @@ fn dispatch() -> Vec<Fact> {
     facts.into_iter().map(told).collect()
 }
 
+fn notify() -> Vec<Fact> {
+    use notify::Fact::*;
+    let channel = || "webhook 1".to_owned();
+    let facts = vec![
+        Sent { channel: channel(), incidents: 2 },
+        Sent { channel: "heartbeat".into(), incidents: 0 },
+        Failed { channel: channel(), said: "no answer in time".into(), lasting: s(3600) },
+        NotRemembered { channel: channel(), said: "disk I/O error".into() },
+    ];
+    facts.into_iter().map(Fact::from).collect()
+}
+
 fn daemon() -> Vec<Fact> {
     use daemon::Fact::*;
     let at = WallTime::from_ms(1_795_435_200_000);
+    let expiry = Expiry { what: "certificate", at: WallTime::from_ms(20_000 * DAY_MS) };
     let recipient = Recipient {
         mailbox: "it@contoso.com".parse().unwrap(),
         progress: Progress::Delivered(Reply::new(250, "OK")),
@@ -244,6 +258,10 @@ fn daemon() -> Vec<Fact> {
         Reloaded,
         RestartNeeded { keys: vec!["listen.address", "control.socket"] },
         ReloadRefused { problem: "mailferry.toml:3: unknown key".into() },
+        ConfigurationChanged { path: "/etc/mailferry/mailferry.toml".into() },
+        CertificateTaken { listener: address() },
+        CertificateNotTaken { listener: address(), why: "not a certificate".into() },
+        CertificateEnds { listener: address(), expiry, now: WallTime::from_ms(19_993 * DAY_MS) },
         DiskFailed { why: "disk I/O error".into() },
         ControlFailed { why: "disk I/O error".into() },
         NotHardened { why: "not permitted".into() },
