@@ -19,6 +19,7 @@ mod ledger;
 mod letters;
 mod listening;
 mod oauth;
+mod ownership;
 mod process;
 mod queue_contract;
 mod queue_survives_kill;
