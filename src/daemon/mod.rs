@@ -31,6 +31,7 @@ use crate::fact::receive as receive_fact;
 use crate::files;
 use crate::http::Limits;
 use crate::mail::{AccountId, Place, WallTime};
+use crate::notify;
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
 use crate::submit::Way;
@@ -174,6 +175,7 @@ pub struct Relay {
     telling: JoinHandle<()>,
     keeping: JoinHandle<()>,
     keep: watch::Sender<Keep>,
+    notify: watch::Sender<Arc<notify::Settings>>,
     fixed: Fixed,
     witness: Witness,
 }
@@ -213,7 +215,7 @@ impl Relay {
         Opened { queue, mail_for, observers }: Opened,
         handed: Vec<Handed>,
     ) -> Result<Self, StartError> {
-        let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
+        let InForce { listen, receive, dispatch, places, notify, keep, min_free_space_bytes: _ } =
             InForce::of(settings, queue.clock, &observers.witness)?;
         let witness = observers.witness.clone();
         if let Err(why) = observers.devices.take_up(queue.notes.as_ref()).await {
@@ -274,6 +276,7 @@ impl Relay {
             control,
             upkeep,
             keep,
+            notify: watch::Sender::new(Arc::new(notify)),
             fixed,
             witness,
         })
@@ -373,7 +376,7 @@ fn dispatch_settings(
         accounts: settings.accounts.iter().map(account).collect::<Result<_, _>>()?,
         retry: settings.retry.clone(),
         hostname: settings.hostname.clone(),
-        notify: settings.notify.clone(),
+        notify: settings.notify.to.clone(),
     })
 }
 
