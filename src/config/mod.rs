@@ -7,6 +7,7 @@
 mod account;
 mod check;
 mod client;
+pub mod edit;
 mod file;
 mod listen;
 mod network;
@@ -189,6 +190,15 @@ pub fn rehearse(path: &Path, env: &Env) -> Result<Settings, Vec<Problem>> {
     let path = absolute(path);
     let text = std::fs::read_to_string(&path).map_err(|e| vec![unreadable(&path, &e)])?;
     check::check(&file::Tree::new(&path, &text, env)?, env, true).0
+}
+
+/// As `rehearse`, of a text that is to stand in this file.
+///
+/// # Errors
+/// As of `load`.
+pub fn rehearse_text(path: &Path, text: &str, env: &Env) -> Result<Settings, Vec<Problem>> {
+    let path = absolute(path);
+    check::check(&file::Tree::new(&path, text, env)?, env, true).0
 }
 
 /// `[queue]` and the sockets alone. No secret is read, and nothing else in the file matters, so that
