@@ -2,12 +2,12 @@
 //!
 //! Invariant: a listener that comes out of here has read the certificate it names.
 
+use super::address::listen_address;
 use super::check::At;
 use super::secret::{certificates, private_key};
 use super::section::{Findings, Section};
 use crate::receive::{Auth, Listen, Tls};
 use crate::tls::server::{self, CertificateError};
-use std::net::SocketAddr;
 
 pub(super) fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
     let address = section.field("address");
@@ -19,8 +19,7 @@ pub(super) fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
     if !address.is_set() {
         address.error("is missing", format!("for example {example}"));
     }
-    let parsed: Option<SocketAddr> =
-        address.parse(example, |s| s.parse().map_err(|_| "is not an IP address with a port"));
+    let parsed = address.read(example, listen_address);
     let mode = tls.word(&[("off", Tls::Off), ("starttls", Tls::StartTls), ("implicit", Tls::Implicit)]);
     let mode = if tls.is_set() { mode? } else { Tls::default() };
     let files = (certificates(&certificate), private_key(&key));

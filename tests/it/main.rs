@@ -17,6 +17,7 @@ mod doctor;
 mod encoding;
 mod ledger;
 mod listening;
+mod misconfigured;
 mod oauth;
 mod process;
 mod queue_contract;
