@@ -6,7 +6,7 @@ use mailferry::fact::Witness;
 use mailferry::mail::{
     AccountId, ClientName, Envelope, Progress, Recipient, RelayTime, Reply, ReversePath, WallTime,
 };
-use mailferry::queue::{self, Destination, NewMessage, Next, Queue, Settings, Settlement};
+use mailferry::queue::{self, Destination, NewMessage, Next, Owned, Queue, Settings, Settlement};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -38,9 +38,9 @@ async fn commit(queue: &Queue, content: &[u8]) {
     queue.intake.commit(draft, vec![intake]).await.expect("room");
 }
 
-async fn deliver(queue: &Queue) {
+async fn deliver(queue: &Queue, owned: &Owned) {
     let Next::Message(lease) =
-        queue.outbox.lease(&account(), RelayTime::default(), vec![]).await.expect("readable")
+        queue.outbox.lease(owned, RelayTime::default(), vec![]).await.expect("readable")
     else {
         unreachable!("as many were committed");
     };
@@ -99,8 +99,9 @@ fn queue(c: &mut Criterion) {
             commits(&runtime, &queue, n, 50, &small);
             let start = Instant::now();
             runtime.block_on(async {
+                let owned = queue.ownership.own(&account()).await.expect("open");
                 for _ in 0..n {
-                    deliver(&queue).await;
+                    deliver(&queue, &owned).await;
                 }
             });
             start.elapsed()

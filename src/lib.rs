@@ -22,6 +22,8 @@ pub mod http;
 pub mod letter;
 pub mod logs;
 pub mod mail;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
+pub mod notify;
 pub mod policy;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod queue;

@@ -3,12 +3,9 @@
 //! Invariant: a line is a fact of `fact` with its fields; nothing is formatted here that was not escaped there.
 //! Must not know: what any line means.
 
-use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
-use tokio::sync::mpsc;
-use tracing::field::{Field, Visit};
-use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
@@ -101,35 +98,6 @@ impl Log {
         // In a test, another subscriber may have come first.
         if tracing_subscriber::registry().with(filter).with(layer).try_init().is_ok() {
             let _ = IN_FORCE.set(handle);
-        }
-    }
-}
-
-/// Sends the words of each line, without fields, to the receiver in place of a log: for the demo, which tells them.
-pub fn capture() -> mpsc::UnboundedReceiver<String> {
-    let (lines, receiver) = mpsc::unbounded_channel();
-    drop(
-        tracing_subscriber::registry().with(EnvFilter::new("mailferry=info")).with(Capture(lines)).try_init(),
-    );
-    receiver
-}
-
-struct Capture(mpsc::UnboundedSender<String>);
-
-impl<S: tracing::Subscriber> Layer<S> for Capture {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let mut words = Words(String::new());
-        event.record(&mut words);
-        let _ = self.0.send(words.0);
-    }
-}
-
-struct Words(String);
-
-impl Visit for Words {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if field.name() == "message" {
-            let _ = write!(self.0, "{value:?}");
         }
     }
 }

@@ -34,8 +34,8 @@ pub(super) fn run(command: AccountCommand, path: Option<&Path>, env: &Env) -> Re
 }
 
 async fn pause(path: Option<&Path>, env: &Env, mailbox: &str, paused: bool) -> Result<(), Failure> {
-    let (_, socket) = config::load_queue_and_socket(path, env).map_err(|p| wrong(&p))?;
-    Client::new(&socket).set_paused(mailbox, paused).await?;
+    let (_, sockets) = config::load_queue_and_sockets(path, env).map_err(|p| wrong(&p))?;
+    Client::new(&sockets.control).set_paused(mailbox, paused).await?;
     out(&format!("{mailbox}: {}\n", if paused { "paused; its mail waits" } else { "sending again" }))
 }
 

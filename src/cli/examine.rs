@@ -64,7 +64,7 @@ pub(super) fn doctor(args: Doctor, path: Option<&Path>, env: Env) -> Result<u8, 
     // The secrets have been read; the rest is for whom the queue belongs to.
     let directory = match &loaded {
         Ok(settings) => Some(settings.queue.directory.clone()),
-        Err(_) => config::load_queue_and_socket(path, &env).ok().map(|(queue, _)| queue.directory),
+        Err(_) => config::load_queue_and_sockets(path, &env).ok().map(|(queue, _)| queue.directory),
     };
     if let Some(directory) = directory {
         Owner::of(&directory)?;
@@ -84,7 +84,7 @@ pub(super) fn doctor(args: Doctor, path: Option<&Path>, env: Env) -> Result<u8, 
                 doctor::examine(settings, &order, configured_login, &mut report).await;
             }
             Err(problems) => {
-                let rest = config::load_queue_and_socket(path, &env).ok();
+                let rest = config::load_queue_and_sockets(path, &env).ok();
                 doctor::examine_without_configuration(problems, rest, &mut report).await;
             }
         }

@@ -59,8 +59,11 @@ enum Command {
         /// Send to a stand-in for the smart host on this machine: nothing leaves it
         #[arg(long)]
         sandbox: bool,
+        /// End with this process, which has started it
+        #[arg(long, hide = true, value_name = "PID")]
+        parent: Option<u32>,
     },
-    /// Show the whole job on a stand-in for Exchange Online: an outage, waiting, delivery
+    /// Show the whole job on a stand-in for Exchange Online: an outage, a kill -9, a refused login
     Demo {
         /// Exit when the story is told
         #[arg(long)]
@@ -304,7 +307,10 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
     let env = config::environment();
     let path = line.config.as_deref();
     match line.command {
-        Command::Serve { sandbox } => {
+        Command::Serve { sandbox, parent } => {
+            if let Some(parent) = parent {
+                daemon::end_with(parent).map_err(|e| ended(&e.into()))?;
+            }
             let file = path.unwrap_or(Path::new(config::DEFAULT_PATH)).to_owned();
             let served = daemon::serve(sandbox, move || config::load(&file, &env), say_all);
             served.map(|()| 0).map_err(|e| match e {
@@ -321,7 +327,7 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
         Command::Explain(args) => explain::run(&args, path, &env),
         Command::ErrorsPage => out(&crate::doctor::page::errors()).map(|()| 0),
         Command::Status { json } => {
-            let (source, _) = open(path, &env)?;
+            let source = open_to_read(path, &env)?;
             block_on(async {
                 let status = source.status().await;
                 source.close().await;
@@ -331,7 +337,7 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
             })
         }
         Command::Queue(QueueCommand::Rescue { to, from }) => {
-            let configured = || config::load_queue_and_socket(path, &env).map(|(queue, _)| queue.directory);
+            let configured = || config::load_queue_and_sockets(path, &env).map(|(queue, _)| queue.directory);
             let from = from.map_or_else(|| configured().map_err(|p| wrong(&p)), Ok)?;
             block_on(queue::rescue(&from, &to)).map(|()| 0)
         }
@@ -386,8 +392,8 @@ fn check(settings: &Settings) -> Result<u8, Failure> {
 
 /// The running relay, or its queue and whom that belongs to.
 fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
-    let (queue, socket) = config::load_queue_and_socket(path, env).map_err(|p| wrong(&p))?;
-    let client = Client::new(&socket);
+    let (queue, sockets) = config::load_queue_and_sockets(path, env).map_err(|p| wrong(&p))?;
+    let client = Client::new(&sockets.control);
     if block_on(async { Ok(client.is_running().await?) })? {
         return Ok((Source::Daemon(client), Owner::nobody_else()));
     }
@@ -413,6 +419,18 @@ fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
     let accounts = accounts
         .map(|(accounts, _)| accounts.iter().map(|a| AccountId::named(&a.mailbox.to_string())).collect());
     Ok((Source::Directory { queue, accounts }, owner))
+}
+
+/// The same for who only wants to know how it goes: where the control socket is not for them, the status socket is.
+fn open_to_read(path: Option<&Path>, env: &Env) -> Result<Source, Failure> {
+    let (_, sockets) = config::load_queue_and_sockets(path, env).map_err(|p| wrong(&p))?;
+    let is_denied = block_on(async {
+        Ok(matches!(Client::new(&sockets.control).is_running().await, Err(ClientError::Denied(_))))
+    })?;
+    match sockets.status {
+        Some(status) if is_denied => Ok(Source::Daemon(Client::new(&status))),
+        _ => open(path, env).map(|(source, _)| source),
+    }
 }
 
 fn as_json(value: &impl serde::Serialize) -> Result<String, Failure> {

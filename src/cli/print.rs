@@ -79,7 +79,16 @@ pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
         size(q.size_bytes),
         q.delivered
     );
-    out + "\nqueue\n" + &wrapped("  ", &totals)
+    out += "\nqueue\n";
+    out += &wrapped("  ", &totals);
+    if s.is_abridged {
+        out += "\n";
+        out += &wrapped(
+            "",
+            "this is what anybody may see; all of it is for root and the members of group mailferry",
+        );
+    }
+    out
 }
 
 /// What stands over a list.
@@ -299,6 +308,7 @@ mod tests {
             is_silent: false,
         };
         let status = Status {
+            is_abridged: false,
             running: true,
             version: "0.1.0".to_owned(),
             started_at: Some(at(-90)),

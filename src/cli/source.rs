@@ -90,6 +90,7 @@ impl Source {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: None,
             is_sandbox: false,
+            is_abridged: false,
             sentence,
             needs_human,
             accounts: vec![],

@@ -3,17 +3,18 @@
 //! Invariant: everything is read, whatever was wrong before it, so that one run finds all problems.
 
 use super::access::User;
-use super::account::{Sending, account, accounts_go_together};
+use super::account::{account, accounts_go_together};
 use super::address::{host_name, is_host_name};
 use super::client::{client, clients_go_together};
 use super::field::Field;
 use super::file::Tree;
-use super::listen::{listener, listeners_go_together};
+use super::listen::{Listener, listener, listeners_go_together};
 use super::network;
+use super::notify;
 use super::oauth::{self, Secrets};
 use super::secret::{reason, secret};
 use super::section::{Findings, Section};
-use super::{Env, Place, Problem, Settings, Severity, SignIn};
+use super::{Env, FileRead, Place, Problem, Settings, Severity, SignIn, Sockets};
 use crate::logs::{self, Format};
 use crate::mail::{AccountId, AddressPattern, Mailbox, WallTime};
 use crate::policy::admission::Clients;
@@ -60,21 +61,21 @@ pub(super) fn check(
     }
 }
 
-/// `[queue]` and the control socket alone, whatever is wrong elsewhere: what an admin's command needs, who may not
+/// `[queue]` and the sockets alone, whatever is wrong elsewhere: what an admin's command needs, who may not
 /// be allowed to read the secrets.
-pub(super) fn check_queue_and_socket(
+pub(super) fn check_queue_and_sockets(
     tree: &Tree,
     now: WallTime,
-) -> Result<(queue::Settings, PathBuf), Vec<Problem>> {
+) -> Result<(queue::Settings, Sockets), Vec<Problem>> {
     let findings = Findings::new(tree, now);
     let mut root = findings.root();
     let (queue, _) = queue(root.section("queue"));
-    let socket = control_socket(root.section("control"));
+    let sockets = sockets(root.section("control"));
     drop(root);
     let mut problems = findings.finish();
     problems.retain(|p| p.key.starts_with("queue.") || p.key.starts_with("control."));
     problems.retain(|p| p.severity == Severity::Error);
-    if problems.is_empty() { Ok((queue, socket)) } else { Err(problems) }
+    if problems.is_empty() { Ok((queue, sockets)) } else { Err(problems) }
 }
 
 /// How each account logs in, and where the control socket is. No secret is read: an admin who signs in for a mailbox
@@ -87,7 +88,7 @@ pub(super) fn check_sign_ins(
     let findings = Findings::new(tree, now);
     let mut root = findings.root();
     let (queue, _) = queue(root.section("queue"));
-    let socket = control_socket(root.section("control"));
+    let socket = sockets(root.section("control")).control;
     let proxy = network::proxy(root.section("network"), env);
     let accounts = root.sections("account").into_iter().filter_map(|mut section| {
         let mailbox: Option<Mailbox> = section.field("mailbox").parse("\"scanner@contoso.com\"", str::parse);
@@ -105,8 +106,20 @@ pub(super) fn check_sign_ins(
     if problems.is_empty() { Ok((accounts, socket)) } else { Err(problems) }
 }
 
-fn control_socket(mut section: Section<'_>) -> PathBuf {
-    section.field("socket").path().unwrap_or_else(|| PathBuf::from("/run/mailferry/control.sock"))
+fn sockets(mut section: Section<'_>) -> Sockets {
+    let control = section.field("socket").path();
+    let control = control.unwrap_or_else(|| PathBuf::from("/run/mailferry/control.sock"));
+    let field = section.field("status_socket");
+    let is_off = field.is_set() && field.text("\"/run/mailferry/status.sock\"").is_some_and(|t| t.is_empty());
+    let status = match field.is_set() {
+        _ if is_off => None,
+        true => field.path(),
+        false => Some(control.with_file_name("status.sock")),
+    };
+    if status.as_ref() == Some(&control) {
+        field.error("is the control socket", "it needs a name of its own; \"\" turns it off");
+    }
+    Sockets { control, status }
 }
 
 fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
@@ -121,10 +134,11 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         .map(|s| account(s, env, hostname.as_deref(), &queue.directory))
         .collect();
     let retry = retry(root.section("retry"));
-    let notify_to = root.section("notify").field("to");
-    let notify = addresses(&notify_to);
-    let control_socket = control_socket(root.section("control"));
+    let sockets = sockets(root.section("control"));
     let proxy = network::proxy(root.section("network"), env);
+    let ours: Vec<&Mailbox> =
+        accounts.iter().filter_map(|At(a, _)| Some(&a.as_ref()?.account.sender.mailbox)).collect();
+    let notify = notify::notify(root.section("notify"), env, hostname.as_deref(), proxy.clone(), &ours);
     let log = log(&root.section("log").field("format"));
     let received = root.section("receive");
     drop(root);
@@ -138,7 +152,8 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
             findings.error(findings.file(), key, what, hint);
         }
     }
-    let listen: Vec<_> = listen.into_iter().flatten().collect();
+    let (listen, certificates): (Vec<_>, Vec<_>) =
+        listen.into_iter().flatten().map(|Listener { listen, certificate }| (listen, certificate)).unzip();
     let clients: Vec<_> = clients.into_iter().flatten().collect();
     let default = accounts_go_together(findings, &accounts, &clients);
     let sending = || accounts.iter().filter_map(|At(a, _)| a.as_ref());
@@ -155,7 +170,6 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
     );
     receive.mailboxes =
         sending().map(|s| (s.account.id.clone(), s.account.sender.mailbox.to_string())).collect();
-    notices(&notify_to, &notify, &accounts);
     let has_users = self::receive(received, env, &mut receive);
     listeners_go_together(findings, &listen, has_users);
     clients_go_together(findings, &clients, &accounts, receive.max_connections);
@@ -179,11 +193,13 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         keep,
         retry,
         notify,
-        control_socket,
+        sockets,
         proxy,
         log: log.unwrap_or_default(),
         warnings: vec![],
         given_at_start: BTreeSet::new(),
+        certificates: certificates.into_iter().flatten().collect(),
+        file: FileRead::default(),
     })
 }
 
@@ -297,22 +313,7 @@ fn log(field: &Field<'_>) -> Option<Format> {
     Some(format)
 }
 
-/// Whether somebody reads them.
-fn notices(field: &Field<'_>, to: &[Mailbox], accounts: &[At<Option<Sending>>]) {
-    if to.is_empty() && !field.items().iter().any(Field::is_set) {
-        field.warn(
-            "nobody is told when mail is given up, or an account needs somebody",
-            "add [notify] with to = [\"it@contoso.com\"]",
-        );
-    }
-    let ours = || accounts.iter().filter_map(|At(a, _)| Some(&a.as_ref()?.account.sender.mailbox));
-    if let Some(own) = to.iter().find(|address| ours().any(|mailbox| mailbox.is_same(address))) {
-        let what = format!("{own} is a mailbox that this relay sends through, which hardly anybody reads");
-        field.warn(what, "name somebody who reads it, best in another mailbox");
-    }
-}
-
-fn addresses(field: &Field<'_>) -> Vec<Mailbox> {
+pub(super) fn addresses(field: &Field<'_>) -> Vec<Mailbox> {
     field.items().iter().filter_map(|item| item.parse("\"it@contoso.com\"", str::parse)).collect()
 }
 

@@ -11,16 +11,17 @@ use std::path::Path;
 
 const AS_UTF8: &str = "save it as UTF-8 (in Windows: Save as, Encoding: UTF-8)";
 
-/// Reads the file.
-pub(super) fn read(path: &Path) -> Result<String, Problem> {
+/// Reads the file: the text, and the bytes it came from.
+pub(super) fn read(path: &Path) -> Result<(String, Vec<u8>), Problem> {
     let bytes = std::fs::read(path).map_err(|e| unreadable(path, &e))?;
-    decode(&bytes).map_err(|Wrong { line, what, hint }| {
+    let text = decode(&bytes).map_err(|Wrong { line, what, hint }| {
         let place = match line {
             Some(line) => Place::Line(path.to_owned(), line, 1),
             None => Place::File(path.to_owned()),
         };
         Problem::error(place, "", what).with_hint(hint)
-    })
+    })?;
+    Ok((text, bytes))
 }
 
 /// Why it cannot be read, for each reason another hint.

@@ -1,14 +1,13 @@
-//! The server's end: HTTP/1.1 on a unix socket.
+//! The server's end for whoever may change things: HTTP/1.1 on the control socket.
 //!
-//! Invariant: the socket is 0660 in a directory of 0750, so the file system says who may ask; another process's
-//! live socket is never taken over. Must not know: how a status looks to people.
+//! Invariant: the socket is 0660, so the file system says who may ask. Must not know: how a status looks to people.
 
 use super::report::{
     AccountState, AccountStatus, Action, At, ChangeRequest, Changed, ClientStatus, Ending, Line, Listed,
     Message, QueueStatus, Refusal, Select, Shown, Status, Try, in_sandbox, needs, sentence, stranded,
     to_look_at,
 };
-use super::{Live, RequestError, Run, Standing};
+use super::{AccountLive, ClientLive, Live, RequestError, Run, Standing};
 use crate::fact::{Witness, queue::Fact};
 use crate::mail::{AccountId, QueueId, RelayTime, WallTime};
 use crate::queue::{Body, Clock, Health, Ledger, Listing, Notes, QueueError};
@@ -22,8 +21,6 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use serde::Serialize;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -52,33 +49,6 @@ pub struct Relay {
     pub witness: Witness,
 }
 
-/// Opens the socket. A socket nobody listens on any more is replaced.
-///
-/// # Errors
-/// `AddrInUse` when another process answers there; else the file system's.
-pub fn bind(path: &FilePath) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent().filter(|d| !d.exists()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
-    }
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "something else than a socket is there",
-            ));
-        }
-        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another mailferry is running"));
-        }
-        Ok(_) => std::fs::remove_file(path)?,
-        Err(_) => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    // Until here the directory kept strangers out, or root's umask did.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
-}
-
 /// Answers until `stop` resolves; requests under way are finished.
 ///
 /// # Errors
@@ -103,7 +73,7 @@ pub fn router(relay: Relay) -> Router {
         .with_state(relay)
 }
 
-struct Failed(StatusCode, String);
+pub(super) struct Failed(StatusCode, String);
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
@@ -126,12 +96,24 @@ fn bad(e: &impl ToString) -> Failed {
 }
 
 async fn status(State(relay): State<Relay>) -> Result<Json<Status>, Failed> {
+    report(&relay, |accounts, clients| (accounts, clients)).await.map(Json)
+}
+
+/// Accounts and clients as they are, and as much of them as is shown.
+type Parts = (Vec<AccountLive>, Vec<ClientLive>);
+
+/// The whole relay at this moment, as far as `shown` lets it be seen: before anything is said about it.
+pub(super) async fn report(
+    relay: &Relay,
+    shown: impl FnOnce(Vec<AccountLive>, Vec<ClientLive>) -> Parts,
+) -> Result<Status, Failed> {
     let totals = relay.ledger.totals().await?;
     let queue = QueueStatus::of(&totals);
-    let (live, clients) = (relay.live.accounts().await, relay.live.clients());
+    let (live, clients) = shown(relay.live.accounts().await, relay.live.clients());
     let now = relay.clock.now();
     let ending = Ending::look(relay.ledger.as_ref(), relay.notes.as_ref(), now, WallTime::now()).await?;
     let mut needs_human = needs(&live, &clients, &queue, stranded(&totals, &relay.live.configured()), ending);
+    needs_human.extend(relay.live.on_disk().await);
     needs_human.extend(to_look_at(&relay.health.left_behind()));
     let mut accounts = vec![];
     for account in live {
@@ -139,18 +121,19 @@ async fn status(State(relay): State<Relay>) -> Result<Json<Status>, Failed> {
         accounts.push(AccountStatus::of(account, &totals, &delivered, ago(now, HOUR)));
     }
     let plain = sentence(&needs_human, &accounts, &queue);
-    Ok(Json(Status {
+    Ok(Status {
         running: true,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: Some(At(relay.started_at)),
         is_sandbox: relay.is_sandbox,
+        is_abridged: false,
         sentence: if relay.is_sandbox { in_sandbox(&plain) } else { plain },
         needs_human,
         accounts,
         clients: clients.into_iter().map(ClientStatus::from).collect(),
         queue,
         counters: relay.live.counters().into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
-    }))
+    })
 }
 
 fn ago(now: RelayTime, time: Duration) -> RelayTime {

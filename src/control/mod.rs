@@ -1,17 +1,21 @@
-//! How a running relay is asked and told: HTTP on a unix socket, spoken by `mailferry status` and `mailferry queue`.
+//! How a running relay is asked and told: HTTP on two unix sockets, spoken by `mailferry status` and `mailferry queue`.
 //!
-//! Invariant: only who may open the socket is heard; every text of a peer leaves escaped; nothing here decides, it
-//! reports and passes on. Must not know: SMTP, schedules, how the queue stores.
+//! Invariant: only who may open the control socket changes anything; on the status socket anybody may ask how it goes;
+//! every text of a peer leaves escaped; nothing here decides, it reports and passes on. Must not know: SMTP, schedules,
+//! how the queue stores.
 
+pub mod anybody;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
 pub mod api;
 pub mod client;
 pub mod report;
 mod run;
+pub mod socket;
 
 pub use run::{RequestError, Run, Standing};
 
 use crate::mail::{AccountId, Place, WallTime};
+use crate::policy::advice::Advice;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,6 +30,11 @@ pub trait Live: Send + Sync + 'static {
 
     /// Every client and address seen so far; a client that never came has one entry without address.
     fn clients(&self) -> Vec<ClientLive>;
+
+    /// What a human has to do because the relay runs with other files than lie there now, or with such that end.
+    fn on_disk(&self) -> BoxFuture<'_, Vec<report::Need>> {
+        Box::pin(std::future::ready(vec![]))
+    }
 
     /// Counts since the start, by their stable names (`.._total`).
     fn counters(&self) -> BTreeMap<&'static str, u64>;
@@ -51,6 +60,8 @@ pub struct AccountLive {
     pub state: report::AccountState,
     /// Why it does not, in one escaped line; empty when it does.
     pub reason: String,
+    /// What the catalogue has on it; none when mail flows, or nobody knows.
+    pub advice: Option<Advice>,
     /// What a human can do about it, if only a human can.
     pub hint: Option<String>,
     /// Since when it has been so.

@@ -3,6 +3,7 @@
 //! Must not know: how it is asked for, how it is shown.
 
 use super::Observers;
+use super::on_disk::OnDisk;
 use crate::control::report::{AccountState, Need};
 use crate::control::{AccountLive, ClientLive, Live};
 use crate::dispatch::{self, Dispatcher};
@@ -18,6 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 /// The rooms that are asked.
 pub(super) struct Rooms {
+    pub(super) on_disk: Arc<OnDisk>,
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) receiver: Arc<Shared>,
     pub(super) clock: Clock,
@@ -62,6 +64,10 @@ impl Live for Rooms {
             .collect()
     }
 
+    fn on_disk(&self) -> BoxFuture<'_, Vec<Need>> {
+        Box::pin(Arc::clone(&self.on_disk).needs())
+    }
+
     fn counters(&self) -> BTreeMap<&'static str, u64> {
         self.observers.tally.status()
     }
@@ -104,6 +110,7 @@ fn account(
     AccountLive {
         state,
         reason,
+        advice: live.open.as_ref().and_then(|o| o.advice),
         hint,
         warnings: live.expiry.and_then(|e| expires(&id, e, wall)).into_iter().collect(),
         since: live.open.as_ref().map(|o| on_the_wall(o.since)),

@@ -7,6 +7,7 @@ mod demo;
 mod listeners;
 mod live;
 mod observers;
+mod on_disk;
 mod reload;
 mod serve;
 mod signals;
@@ -14,19 +15,21 @@ mod sockets;
 mod stand_in;
 mod upkeep;
 
-pub use demo::demo;
+pub use demo::{demo, end_with};
 pub use observers::Observers;
 pub use serve::{Exit, serve};
 pub use sockets::Handed;
 
 use crate::config::{self, Settings};
-use crate::control::{self, api};
+use crate::control::socket::{self, Access};
+use crate::control::{self, anybody, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::fact::Witness;
 use crate::fact::daemon::Fact;
 use crate::files;
 use crate::http::Limits;
 use crate::mail::{AccountId, Place, WallTime};
+use crate::notify;
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
 use crate::submit::Way;
@@ -35,12 +38,14 @@ use crate::tls::server::{self, CertificateError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
+use on_disk::OnDisk;
 use reload::{Fixed, InForce};
 use stand_in::MailFor;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -101,7 +106,7 @@ pub enum StartError {
         /// What to do.
         hint: &'static str,
     },
-    /// The control socket.
+    /// The control socket, or the status socket.
     #[error("cannot open the control socket {}: {error}", .path.display())]
     Control {
         /// Where.
@@ -159,12 +164,15 @@ pub struct Relay {
     dispatcher: Arc<Dispatcher>,
     listeners: Listeners,
     rooms: Arc<Rooms>,
+    on_disk: Arc<OnDisk>,
+    watching: JoinHandle<()>,
     receive: watch::Sender<Arc<receive::Settings>>,
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
     upkeep: JoinHandle<()>,
     telling: JoinHandle<()>,
     keep: watch::Sender<Keep>,
+    notify: watch::Sender<Arc<notify::Settings>>,
     fixed: Fixed,
     witness: Witness,
 }
@@ -204,17 +212,25 @@ impl Relay {
         Opened { queue, mail_for, observers }: Opened,
         handed: Vec<Handed>,
     ) -> Result<Self, StartError> {
-        let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
+        let InForce { listen, receive, dispatch, places, notify, keep, min_free_space_bytes: _ } =
             InForce::of(settings, queue.clock, &observers.witness)?;
         let witness = observers.witness.clone();
-        let socket = api::bind(&settings.control_socket)
-            .map_err(|error| StartError::Control { path: settings.control_socket.clone(), error })?;
+        let open = |path: &Path, access| {
+            let failed = |error| StartError::Control { path: path.to_owned(), error };
+            socket::bind(path, access).map_err(failed)
+        };
+        let sockets = (
+            open(&settings.sockets.control, Access::Group)?,
+            settings.sockets.status.as_deref().map(|path| open(path, Access::Anybody)).transpose()?,
+        );
         let (receive, current) = watch::channel(Arc::new(receive));
         let receiver =
             Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock, witness.clone()));
         let listeners = Listeners::start(listen, handed, &receiver)?;
         let dispatcher = Dispatcher::start(&dispatch, queue.clone(), witness.clone()).await;
+        let on_disk = Arc::new(OnDisk::new(settings, listeners.in_force(), witness.clone()));
         let rooms = Arc::new(Rooms {
+            on_disk: Arc::clone(&on_disk),
             dispatcher: Arc::clone(&dispatcher),
             receiver,
             clock: queue.clock,
@@ -232,15 +248,11 @@ impl Relay {
             is_sandbox: mail_for == MailFor::Sandbox,
             witness: witness.clone(),
         };
-        let (stopping, teller) = (stopped(stop.subscribe()), witness.clone());
-        let control = tokio::spawn(async move {
-            if let Err(error) = api::serve(socket, relay, stopping).await {
-                teller.tell(Fact::ControlFailed { why: error.to_string() });
-            }
-        });
+        let control = tokio::spawn(answer(sockets, relay, stop.subscribe()));
         let (keep, kept) = watch::channel(keep);
         let upkeep =
             tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
+        let watching = tokio::spawn(Arc::clone(&on_disk).watch(stopped(stop.subscribe())));
         let telling = tokio::spawn(observers.keep_telling(stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
         Ok(Self {
@@ -249,11 +261,14 @@ impl Relay {
             dispatcher,
             listeners,
             rooms,
+            on_disk,
+            watching,
             receive,
             stop,
             control,
             upkeep,
             keep,
+            notify: watch::Sender::new(Arc::new(notify)),
             fixed,
             witness,
         })
@@ -286,8 +301,30 @@ impl Relay {
         self.stop.send_replace(true);
         let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
         let _ = self.upkeep.await;
+        let _ = self.watching.await;
         let _ = self.telling.await;
         self.queue.health.close().await;
+    }
+}
+
+/// On both sockets, until the stop.
+async fn answer(
+    (control, status): (UnixListener, Option<UnixListener>),
+    relay: api::Relay,
+    stop: watch::Receiver<bool>,
+) {
+    let witness = relay.witness.clone();
+    let (for_control, for_status) = (stopped(stop.clone()), stopped(stop));
+    let anybody = async {
+        match status {
+            Some(socket) => anybody::serve(socket, relay.clone(), for_status).await,
+            None => Ok(()),
+        }
+    };
+    for failed in <[_; 2]>::from(tokio::join!(api::serve(control, relay.clone(), for_control), anybody)) {
+        if let Err(error) = failed {
+            witness.tell(Fact::ControlFailed { why: error.to_string() });
+        }
     }
 }
 
@@ -324,7 +361,7 @@ fn dispatch_settings(
         accounts: settings.accounts.iter().map(account).collect::<Result<_, _>>()?,
         retry: settings.retry.clone(),
         hostname: settings.hostname.clone(),
-        notify: settings.notify.clone(),
+        notify: settings.notify.to.clone(),
     })
 }
 
@@ -347,7 +384,7 @@ fn listens(settings: &Settings) -> Result<Vec<receive::Listen>, StartError> {
             let directory = settings.queue.directory.join("tls");
             let failed = |error| StartError::Certificate { address: listen.address, error };
             let own = server::load_or_make(&directory, &settings.hostname).map_err(failed)?;
-            listen.certificate = Some(own);
+            listen.certificate = Some(own.config);
         }
         Ok(listen)
     };

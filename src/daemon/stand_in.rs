@@ -63,8 +63,9 @@ pub(super) struct StandIn {
 
 impl StandIn {
     pub(super) fn start(settings: &Settings, witness: &Witness) -> Result<Self, Exit> {
-        let sandbox = Sandbox::start(SandboxSettings::new(MAILBOX, SecretString::from(PASSWORD)))
-            .map_err(|e| Exit::Sandbox(e.to_string()))?;
+        let sandbox =
+            Sandbox::start(SandboxSettings::new(MAILBOX, SecretString::from(PASSWORD)), witness.clone())
+                .map_err(|e| Exit::Sandbox(e.to_string()))?;
         let directory = settings.queue.directory.join(DIRECTORY);
         let unusable = |error| Exit::from(StartError::Directory { directory: directory.clone(), error });
         files::make_directory(&directory).map_err(unusable)?;

@@ -187,7 +187,8 @@ mod tests {
             now: RelayTime::default(),
         };
         queue.outbox.post(vec![Notice { message: intake, content: b"abc".to_vec() }]).await.unwrap();
-        let Next::Message(lease) = queue.outbox.lease(&account, RelayTime::default(), vec![]).await.unwrap()
+        let owned = queue.ownership.own(&account).await.unwrap();
+        let Next::Message(lease) = queue.outbox.lease(&owned, RelayTime::default(), vec![]).await.unwrap()
         else {
             unreachable!("it was stored")
         };

@@ -1,11 +1,16 @@
-//! `mailferry demo`: three devices, a relay, the sandbox and an outage, told live.
+//! `mailferry demo`: three devices, a relay, the sandbox, an outage, a kill and a refused login, told live.
 //!
 //! Invariant: what it prints was measured or read back in this run; the summary compares what the devices sent with
-//! what the sandbox took, by content, and knows nothing of the relay but its address, its words and its count.
+//! what the sandbox took, by content, and knows nothing of the relay but its address and what it says of itself.
 //! Must not know: how the relay is built; whoever runs the demo hands it in as a `Relay`.
 
 pub mod device;
+pub mod here;
 pub mod scans;
+pub mod screen;
 pub mod story;
+pub mod summary;
+mod teller;
 
-pub use story::{Relay, Script, Summary, run};
+pub use story::{Condition, Relay, Script, Trouble, run};
+pub use summary::Summary;

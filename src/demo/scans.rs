@@ -31,7 +31,7 @@ pub fn fax(number: u32) -> Mail {
 
 /// What the network card of a UPS writes: bare LF, no MIME, and a From without a domain anybody could answer.
 pub fn alarm(number: u32, text: &str) -> Mail {
-    let subject = format!("UPS rack 2: {text} (event {number})");
+    let subject = format!("UPS event {number}: {text}");
     let message = format!(
         "From: UPS rack 2 <ups@rack2>\nTo: it@contoso.com\nSubject: {subject}\n\n\
          {text}\nEvent: {number}\nLoad: 41 %\nBattery: 97 %, 38 min left\r\n"

@@ -1,7 +1,8 @@
 //! The actor of one account: next event, apply, act.
 //!
 //! Invariant: it alone owns the account's plan, and with it the leases and the connections; an unsettled lease goes
-//! back to the queue when it is dropped. A settlement that the disk refuses is repeated until it is taken, and its
+//! back to the queue when it is dropped. It works only while this host owns the account: when that ends, everything in
+//! flight is dropped, and it begins anew, with what the account remembers by then, once the account is owned again. A settlement that the disk refuses is repeated until it is taken, and its
 //! message stays leased so long: it cannot be sent twice.
 //! Must not know: why the plan wants what it wants.
 
@@ -16,7 +17,7 @@ use crate::fact::dispatch::Fact;
 use crate::mail::{AccountId, Place, QueuedMessage, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Open};
 use crate::policy::throttle::Throttle;
-use crate::queue::{Lease, Next, Outbox, Queue, QueueError, Settlement};
+use crate::queue::{Lease, Next, Outbox, Owned, Queue, QueueError, Settlement};
 use crate::token::{Grant, Source};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ use tokio::time::MissedTickBehavior;
 
 /// Between tries to settle while the disk refuses.
 const SETTLE_RETRY: Duration = Duration::from_secs(1);
+/// Between tries to own the account while the queue cannot say.
+const OWN_RETRY: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) type Event = plan::Event<Box<Lease>, Line>;
@@ -47,31 +50,36 @@ pub(super) struct Actor {
     account: Arc<Account>,
     settings: Settings,
     place: Place,
+    /// Begins nothing before the account is owned; anew for each time it is.
     plan: Plan<Box<Lease>, Line>,
+    owned: Option<Owned>,
+    /// Told to end: not only until the account is owned again.
+    is_leaving: bool,
     queue: Queue,
     board: Arc<Board>,
     post: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
-    cut: watch::Receiver<Cut>,
+    cut: watch::Sender<Cut>,
     notices: notice::Budget,
 }
 
 impl Actor {
-    /// Reads what the account remembers of its last run.
-    pub(super) async fn new(
+    /// Nothing is begun yet.
+    pub(super) fn new(
         account: Account,
         settings: &Settings,
         queue: Queue,
         board: Arc<Board>,
-        cut: watch::Receiver<Cut>,
+        cut: watch::Sender<Cut>,
     ) -> Self {
-        let past = past(&account, &queue).await;
         set_pace(&account, settings);
         let (post, inbox) = mpsc::unbounded_channel();
         Self {
             id: account.id.clone(),
             place: account.way.place(),
-            plan: Plan::new(limits(&account, settings), past),
+            plan: Plan::new(limits(&account, settings), Past::default()),
+            owned: None,
+            is_leaving: false,
             account: Arc::new(account),
             settings: settings.clone(),
             queue,
@@ -90,6 +98,64 @@ impl Actor {
 
     /// Works until it is drained and at rest.
     pub(super) async fn run(mut self) {
+        while !self.is_leaving
+            && let Some(owned) = self.own().await
+        {
+            self.plan =
+                Plan::new(limits(&self.account, &self.settings), past(&self.account, &self.queue).await);
+            let ended = owned.ended();
+            self.owned = Some(owned);
+            self.work(ended).await;
+            // At rest, so that the next owner may begin at once.
+            self.owned = None;
+        }
+        // A refresh token that was replaced must reach the disk; a lost access token costs one more request.
+        if let Some(tokens) = self.account.way.tokens()
+            && matches!(tokens.settings().grant, Grant::DeviceCode { .. })
+        {
+            tokens.finish().await;
+        }
+    }
+
+    /// Waits until this host owns the account; none: it is to end, or the queue has.
+    async fn own(&mut self) -> Option<Owned> {
+        let mut own = self.queue.ownership.own(&self.id);
+        loop {
+            tokio::select! {
+                biased;
+                owned = &mut own => match owned {
+                    Ok(owned) => return Some(owned),
+                    Err(QueueError::Closed) => return None,
+                    Err(error) => {
+                        self.account.tell(Fact::LeaseFailed { why: error.to_string() });
+                        let (ownership, id) = (Arc::clone(&self.queue.ownership), self.id.clone());
+                        own = Box::pin(async move {
+                            tokio::time::sleep(OWN_RETRY).await;
+                            ownership.own(&id).await
+                        });
+                    }
+                },
+                Some(message) = self.inbox.recv() => match message {
+                    Message::Event(Event::Drain) => {
+                        self.is_leaving = true;
+                        return None;
+                    }
+                    Message::Event(Event::Paused(paused)) => self.remember(Memory::Paused(paused)),
+                    Message::Reload(new) => {
+                        let (account, settings) = *new;
+                        self.adopt(account, settings);
+                    }
+                    // Whoever owns the account does, and answers.
+                    Message::Event(_) | Message::Live(_) => {}
+                },
+            }
+        }
+    }
+
+    /// Works until it is drained and at rest, be it because the account is ours no more.
+    async fn work(&mut self, ended: impl Future<Output = ()>) {
+        let mut ended = std::pin::pin!(ended);
+        let mut is_lost = false;
         let arrivals = self.queue.outbox.arrivals(&self.id);
         self.take(Event::Rung);
         let mut daily = tokio::time::interval(DAY);
@@ -111,6 +177,7 @@ impl Actor {
                         if let (Event::Probe, Some(tokens)) = (&event, self.account.way.tokens()) {
                             tokens.probe();
                         }
+                        self.is_leaving |= matches!(event, Event::Drain);
                         self.take(event);
                     }
                     Message::Live(answer) => {
@@ -129,28 +196,35 @@ impl Actor {
                     let (account, queue) = (Arc::clone(&self.account), self.queue.clone());
                     tokio::spawn(credential::look_after(account, self.settings.clone(), queue, now));
                 }
+                () = &mut ended, if !is_lost => {
+                    is_lost = true;
+                    // Before another host begins: what goes on here could be recorded by nobody.
+                    self.cut.send_replace(Cut::Everything);
+                    self.take(Event::Drain);
+                }
                 () = sleep => self.take(Event::Woken),
             }
         }
-        // A refresh token that was replaced must reach the disk; a lost access token costs one more request.
-        if let Some(tokens) = self.account.way.tokens()
-            && matches!(tokens.settings().grant, Grant::DeviceCode { .. })
-        {
-            tokens.finish().await;
+        if is_lost && !self.is_leaving {
+            self.cut.send_replace(Cut::Nothing);
         }
     }
 
-    fn reload(&mut self, mut account: Account, settings: Settings) {
+    fn reload(&mut self, account: Account, settings: Settings) {
+        self.adopt(account, settings);
+        let limits = limits(&self.account, &self.settings);
+        self.take(Event::Limits(Box::new(limits)));
+    }
+
+    fn adopt(&mut self, mut account: Account, settings: Settings) {
         account.way = account.way.after(&self.account.way);
         if let Some(tokens) = account.way.tokens() {
             tokens.probe();
         }
         set_pace(&account, &settings);
-        let limits = limits(&account, &settings);
         self.place = account.way.place();
         self.account = Arc::new(account);
         self.settings = settings;
-        self.take(Event::Limits(Box::new(limits)));
     }
 
     fn take(&mut self, event: Event) {
@@ -169,20 +243,24 @@ impl Actor {
     fn act(&mut self, action: Action<Box<Lease>, Line>, now: RelayTime) {
         match action {
             Action::Lease { except } => {
-                let (lease, tell, account) = (
-                    self.queue.outbox.lease(&self.id, now, except),
-                    self.teller(),
-                    Arc::clone(&self.account),
-                );
+                let owned = self.owned.as_ref().expect("a plan begins with an account that is owned");
+                let lease = self.queue.outbox.lease(owned, now, except);
+                let (tell, account) = (self.teller(), Arc::clone(&self.account));
                 tokio::spawn(async move { tell(leased(&account, lease.await)) });
             }
             Action::Open { conn, nth_address } => {
                 let account = Arc::clone(&self.account);
-                tokio::spawn(connection::run(conn, account, nth_address, self.teller(), self.cut.clone()));
+                tokio::spawn(connection::run(
+                    conn,
+                    account,
+                    nth_address,
+                    self.teller(),
+                    self.cut.subscribe(),
+                ));
             }
             Action::Send { over, lease, to } => {
-                if let Err(untouched) = over.send(lease, to, &self.place) {
-                    self.teller()(untouched);
+                if let Err(lease) = over.send(lease, to) {
+                    self.teller()(over.untouched(lease, self.place.to_string()));
                 }
             }
             Action::Close(line) => drop(line),
@@ -219,7 +297,7 @@ impl Actor {
         let settlement = Settlement { notices, ..settled.settlement };
         let (outbox, tell) = (Arc::clone(&self.queue.outbox), self.teller());
         let account = Arc::clone(&self.account);
-        let (id, cut) = (lease.message.id, self.cut.clone());
+        let (id, cut) = (lease.message.id, self.cut.subscribe());
         tokio::spawn(async move {
             let done = settle(outbox.as_ref(), lease, settlement, |fact| account.tell(fact), cut).await;
             tell(if done { Event::Settled(id) } else { Event::Unsettled(id) });
@@ -276,7 +354,8 @@ async fn past(account: &Account, queue: &Queue) -> Past {
     }
 }
 
-/// Settles, however long the disk refuses; `false` when the queue was closed first, or the stop is over.
+/// Settles, however long the disk refuses; `false` when the queue was closed or the account lost first, or the stop is
+/// over.
 async fn settle(
     outbox: &dyn Outbox,
     mut lease: Box<Lease>,
@@ -291,6 +370,11 @@ async fn settle(
             Err((lease, error @ QueueError::Closed)) => {
                 say(Fact::SettlementLost { id, why: error.to_string() });
                 lease.set_aside();
+                return false;
+            }
+            // The next owner has it as it was.
+            Err((_, error @ QueueError::Disowned)) => {
+                say(Fact::SettlementLost { id, why: error.to_string() });
                 return false;
             }
             Err((again, error)) => {
@@ -369,7 +453,8 @@ mod tests {
             now: clock.now(),
         };
         queue.intake.commit(draft, vec![message]).await.unwrap();
-        let Next::Message(lease) = queue.outbox.lease(&account, clock.now(), vec![]).await.unwrap() else {
+        let owned = queue.ownership.own(&account).await.unwrap();
+        let Next::Message(lease) = queue.outbox.lease(&owned, clock.now(), vec![]).await.unwrap() else {
             panic!()
         };
         let settlement = Settlement {

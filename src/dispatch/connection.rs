@@ -7,7 +7,7 @@ use super::Account;
 use super::account::Event;
 use super::plan::ConnId;
 use crate::fact::submit::Fact;
-use crate::mail::{Cause, Failure, Mailbox, Place, Stage};
+use crate::mail::{Cause, Failure, Mailbox, Stage};
 use crate::policy::verdict::Judged;
 use crate::queue::Lease;
 use crate::submit::{Connection, Outcome, Outgoing, Sent};
@@ -32,9 +32,14 @@ impl Line {
     /// Sends over it; the lease comes back by an event.
     ///
     /// # Errors
-    /// The event, where the connection is gone.
-    pub(super) fn send(&self, lease: Box<Lease>, to: Vec<usize>, place: &Place) -> Result<(), Event> {
-        self.errands.send(Errand(lease, to)).map_err(|e| untouched(self.conn, e.0.0, &place.to_string()))
+    /// The lease, where the connection is gone.
+    pub(super) fn send(&self, lease: Box<Lease>, to: Vec<usize>) -> Result<(), Box<Lease>> {
+        self.errands.send(Errand(lease, to)).map_err(|e| e.0.0)
+    }
+
+    /// What came of a message whose connection was gone before it began.
+    pub(super) fn untouched(&self, lease: Box<Lease>, host: String) -> Event {
+        untouched(self.conn, lease, host)
     }
 }
 
@@ -58,14 +63,15 @@ pub(super) async fn run(
     mut cut: watch::Receiver<Cut>,
 ) {
     let open = AssertUnwindSafe(account.way.open(nth_address)).catch_unwind();
-    let gone = |said: &str| Judged::early(Failure::new(Stage::Connect, Cause::Network(said.into())));
+    let gone =
+        |said: &str| Box::new(Judged::early(Failure::new(Stage::Connect, Cause::Network(said.into()))));
     let opened = tokio::select! {
         opened = open => opened.unwrap_or_else(|_| Err(gone("a defect of mailferry"))),
         _ = cut.wait_for(|c| *c > Cut::Nothing) => Err(gone("stopping")),
     };
     let mut connection = match opened {
         Ok(connection) => connection,
-        Err(failed) => return tell(Event::OpenFailed(conn, Box::new(failed))),
+        Err(failed) => return tell(Event::OpenFailed(conn, failed)),
     };
     let host = connection.peer();
     let (line, mut errands) = mpsc::unbounded_channel();
@@ -74,7 +80,7 @@ pub(super) async fn run(
         let errand = tokio::select! {
             errand = errands.recv() => errand,
             cause = connection.closed_by_peer() => {
-                tracing::debug!(event = "closed_by_peer", %host, "the smart host closed an idle connection: {cause:?}");
+                account.witness.tell(Fact::ClosedByPeer { host: host.clone(), cause });
                 break;
             }
         };
@@ -101,7 +107,7 @@ pub(super) async fn run(
     // An errand that crossed our end in the mail: the message was not touched.
     errands.close();
     while let Some(Errand(lease, _)) = errands.recv().await {
-        tell(untouched(conn, lease, &host));
+        tell(untouched(conn, lease, host.clone()));
     }
     tell(Event::Closed(conn));
 }
@@ -155,10 +161,9 @@ fn defect(lease: &Lease, dotted: &AtomicBool) -> Sent {
     failed(lease, stage, "a defect of mailferry")
 }
 
-/// Of a message whose connection was gone before it began.
-fn untouched(conn: ConnId, lease: Box<Lease>, host: &str) -> Event {
+fn untouched(conn: ConnId, lease: Box<Lease>, host: String) -> Event {
     let sent = failed(&lease, Stage::Mail, "the connection was closed while idle");
-    Event::Sent(conn, lease, sent, host.to_owned())
+    Event::Sent(conn, lease, sent, host)
 }
 
 fn failed(lease: &Lease, stage: Stage, said: &str) -> Sent {

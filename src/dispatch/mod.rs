@@ -158,9 +158,8 @@ impl Dispatcher {
                 settings,
                 self.queue.clone(),
                 Arc::clone(&self.board),
-                cut.subscribe(),
-            )
-            .await;
+                cut.clone(),
+            );
             let tell = actor.address();
             self.board.join(&account.id, tell.clone());
             let (id, actor) = (account.id.clone(), tokio::spawn(actor.run()));

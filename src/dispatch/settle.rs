@@ -127,7 +127,8 @@ pub(crate) fn settle(message: &QueuedMessage, heard: &Heard, cut_short: bool, at
         _ => None,
     });
     if let Some((recipient, failure)) = given_up_before {
-        // The last recipient was taken; why the message is none that was delivered stands with another.
+        // The last recipient was taken; why the message is none that was delivered stands with another, without the
+        // verdict of that time.
         said = format!("{said}; but not for {}: {failure}", recipient.mailbox);
         tried.advice = judge(failure).advice;
     }

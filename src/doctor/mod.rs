@@ -12,14 +12,13 @@ pub mod send_test;
 mod smart_host;
 mod token;
 
-use crate::config::{Account, Problem, Settings};
+use crate::config::{Account, Problem, Settings, Sockets};
 use crate::fact::Witness;
 use crate::http::Limits;
-use crate::mail::{AccountId, Mailbox, WallTime};
-use crate::queue::{self, Clock};
+use crate::mail::{AccountId, Mailbox, RelayTime};
+use crate::queue;
 use crate::token::Source;
 use report::Report;
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// What is asked of the doctor.
@@ -46,9 +45,15 @@ pub enum LoginKind {
 pub fn configured_login(account: &Account) -> LoginKind {
     let source = account.oauth.as_ref().and_then(|oauth| {
         // A clock of its own: nothing of the doctor's is scheduled or remembered.
-        let clock = Clock::resume(None, WallTime::now(), Instant::now());
+        let started = Instant::now();
         // What is wrong with it the configuration's check has told.
-        Source::new(oauth.token.clone(), Limits::default(), move || clock.now(), Witness::nobody()).ok()
+        Source::new(
+            oauth.token.clone(),
+            Limits::default(),
+            move || RelayTime::default() + started.elapsed(),
+            Witness::nobody(),
+        )
+        .ok()
     });
     match (source, &account.smart_host.login) {
         (Some(source), _) => LoginKind::Token(source),
@@ -67,7 +72,7 @@ pub async fn examine(
     host::configuration(settings, report);
     host::files(settings, report);
     host::queue(&settings.queue, report).await;
-    let running = host::relay(&settings.control_socket, report).await;
+    let running = host::relay(&settings.sockets.control, report).await;
     for listen in &settings.listen {
         host::listener(listen, running, report).await;
     }
@@ -86,12 +91,12 @@ pub async fn examine(
 /// Looks at what is left to look at when the configuration is wrong.
 pub async fn examine_without_configuration(
     problems: &[Problem],
-    queue_and_socket: Option<(queue::Settings, PathBuf)>,
+    queue_and_sockets: Option<(queue::Settings, Sockets)>,
     report: &mut Report,
 ) {
     host::misconfiguration(problems, report);
-    if let Some((queue, socket)) = queue_and_socket {
+    if let Some((queue, sockets)) = queue_and_sockets {
         host::queue(&queue, report).await;
-        host::relay(&socket, report).await;
+        host::relay(&sockets.control, report).await;
     }
 }

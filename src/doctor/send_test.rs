@@ -78,7 +78,7 @@ pub type Tell<'t> = &'t mut (dyn FnMut(&str, Option<&str>) + Send);
 /// # Errors
 /// It was not accepted, or the daemon went away.
 pub async fn send_test(settings: &Settings, order: &Order, tell: Tell<'_>) -> Result<Fate, SendTestError> {
-    let client = Client::new(&settings.control_socket);
+    let client = Client::new(&settings.sockets.control);
     if client.status().await?.is_sandbox {
         tell(
             "SANDBOX: whatever becomes of it, nobody gets it",

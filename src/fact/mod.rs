@@ -10,11 +10,15 @@
 pub mod daemon;
 pub mod dispatch;
 mod journal;
+pub mod notify;
 pub mod queue;
 pub mod receive;
 pub mod submit;
 mod tally;
+#[cfg(test)]
+mod tests;
 pub mod token;
+#[expect(clippy::disallowed_methods, reason = "at the edge: it says when a fact was told")]
 mod witness;
 
 pub use journal::Journal;
@@ -38,6 +42,8 @@ pub enum Fact {
     Submit(submit::Fact),
     /// With an account, or one of its messages on the way out.
     Dispatch(dispatch::Told),
+    /// Whether admins and programs were told.
+    Notify(notify::Fact),
     /// Of the process.
     Daemon(daemon::Fact),
 }
@@ -50,6 +56,7 @@ macro_rules! each {
             Fact::Token($fact) => $what,
             Fact::Submit($fact) => $what,
             Fact::Dispatch($fact) => $what,
+            Fact::Notify($fact) => $what,
             Fact::Daemon($fact) => $what,
         }
     };
@@ -68,6 +75,7 @@ impl Fact {
             Self::Queue(fact) => fact.is_detail(),
             Self::Token(fact) => fact.is_detail(),
             Self::Submit(fact) => fact.is_detail(),
+            Self::Notify(fact) => fact.is_detail(),
             Self::Dispatch(_) | Self::Daemon(_) => false,
         }
     }
@@ -77,7 +85,7 @@ impl Fact {
         match self {
             Self::Token(fact) => fact.hints(),
             Self::Dispatch(fact) => fact.hints(),
-            Self::Receive(_) | Self::Queue(_) | Self::Submit(_) | Self::Daemon(_) => vec![],
+            Self::Receive(_) | Self::Queue(_) | Self::Submit(_) | Self::Notify(_) | Self::Daemon(_) => vec![],
         }
     }
 }
@@ -105,7 +113,7 @@ impl From<dispatch::Told> for Fact {
     }
 }
 
-from!(receive: Receive, queue: Queue, token: Token, submit: Submit, daemon: Daemon);
+from!(receive: Receive, queue: Queue, token: Token, submit: Submit, notify: Notify, daemon: Daemon);
 
 fn in_ms(d: std::time::Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)

@@ -361,6 +361,7 @@ struct Words<'a> {
 }
 
 impl fmt::Display for Words<'_> {
+    #[expect(clippy::too_many_lines, reason = "a table: the words of each fact")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let more = More(self.held_back);
         match self.fact {

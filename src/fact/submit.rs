@@ -1,7 +1,7 @@
 //! Facts of `submit`.
 
 use super::tally::{Add, Family, Kind, Value};
-use crate::mail::{AccountId, Escaped, Failure, QueueId};
+use crate::mail::{AccountId, Cause, Escaped, Failure, QueueId};
 use jiff::civil::Date;
 use std::fmt;
 use std::net::SocketAddr;
@@ -46,6 +46,13 @@ pub enum Fact {
         /// Its size.
         size_bytes: u64,
     },
+    /// The smart host closed a connection that nothing was sent over.
+    ClosedByPeer {
+        /// Where.
+        host: String,
+        /// How.
+        cause: Cause,
+    },
     /// A transaction failed as a whole. Whose fault that is, and what follows, is told by whoever decides it.
     TransactionFailed {
         /// The message.
@@ -85,6 +92,7 @@ impl Fact {
             Self::TokenChallenged { .. } => "token_challenged",
             Self::PasswordStandsIn { .. } => "password_stands_in",
             Self::TransactionTaken { .. } => "transaction_taken",
+            Self::ClosedByPeer { .. } => "closed_by_peer",
             Self::TransactionFailed { .. } => "transaction_failed",
         }
     }
@@ -101,7 +109,7 @@ impl Fact {
                 add(&BYTES_TAKEN, &[], Value::More(*size_bytes));
             }
             Self::TransactionFailed { .. } => add(&TRANSACTIONS, &["failed"], Value::More(1)),
-            Self::TokenChallenged { .. } | Self::PasswordStandsIn { .. } => {}
+            Self::TokenChallenged { .. } | Self::PasswordStandsIn { .. } | Self::ClosedByPeer { .. } => {}
         }
     }
 
@@ -119,6 +127,7 @@ impl Fact {
             Self::TransactionTaken { id, recipients, size_bytes } => {
                 debug!(event, %id, recipients, size_bytes, "{self}");
             }
+            Self::ClosedByPeer { host, .. } => debug!(event, %host, "{self}"),
             Self::TransactionFailed { id, failure } => {
                 let outcome_unknown = failure.outcome_is_unknown();
                 debug!(event, %id, stage = %failure.stage, outcome_unknown, "{self}");
@@ -139,6 +148,9 @@ impl fmt::Display for Fact {
                 "{account}: OAuth failed ({why}); the password stands in until {until}; hint: mend OAuth before that day"
             ),
             Self::TransactionTaken { .. } => f.write_str("the smart host took the message"),
+            Self::ClosedByPeer { cause, .. } => {
+                write!(f, "the smart host closed an idle connection: {cause:?}")
+            }
             Self::TransactionFailed { failure, .. } => write!(f, "the transaction failed: {failure}"),
         }
     }

@@ -5,7 +5,7 @@
 //! `FAMILIES`, and one without labels is there from the start, as zero. Must not know: what any fact means, how counts
 //! are shown.
 
-use super::{At, Fact, Observer, dispatch, queue, receive, submit, token};
+use super::{At, Fact, Observer, dispatch, notify, queue, receive, submit, token};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,11 +45,17 @@ pub(super) enum Value {
 pub(super) type Add<'a> = &'a mut dyn FnMut(&'static Family, &[&str], Value);
 
 /// By room.
-static FAMILIES: &[&[&Family]] =
-    &[receive::FAMILIES, queue::FAMILIES, token::FAMILIES, submit::FAMILIES, dispatch::FAMILIES];
+pub(super) static FAMILIES: &[&[&Family]] = &[
+    receive::FAMILIES,
+    queue::FAMILIES,
+    token::FAMILIES,
+    submit::FAMILIES,
+    dispatch::FAMILIES,
+    notify::FAMILIES,
+];
 
 /// What `status --json` shows: its key, the family, and the one value of a label that is meant, if not all.
-static STATUS: &[(&str, &str, Option<&str>)] = &[
+pub(super) static STATUS: &[(&str, &str, Option<&str>)] = &[
     ("connections_total", "connections_total", None),
     ("connections_full_total", "rejected_total", Some("too_many_connections")),
     ("messages_accepted_total", "messages_received_total", None),
@@ -179,6 +185,7 @@ impl Observer for Tally {
             Fact::Token(fact) => fact.count(&mut add),
             Fact::Submit(fact) => fact.count(&mut add),
             Fact::Dispatch(fact) => fact.count(&mut add),
+            Fact::Notify(fact) => fact.count(&mut add),
             Fact::Daemon(_) => {}
         }
     }

@@ -24,11 +24,14 @@ impl<'a> Field<'a> {
         self.raw[self.colon + 1..].strip_suffix(b"\r\n").unwrap_or(&self.raw[self.colon + 1..])
     }
 
-    /// The value on one line, trimmed.
+    /// The value on one line, trimmed. A continuation of nothing but blanks adds none.
     pub fn unfolded(&self) -> Vec<u8> {
-        let mut out: Vec<u8> = self.value().iter().copied().filter(|b| *b != b'\r' && *b != b'\n').collect();
-        out = out.trim_ascii().to_vec();
-        out
+        let lines = self.value().split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let mut out = Vec::with_capacity(self.raw.len());
+        for line in lines.filter(|line| !line.trim_ascii().is_empty()) {
+            out.extend(line.iter().filter(|b| **b != b'\r'));
+        }
+        out.trim_ascii().to_vec()
     }
 
     /// Whether this is the field of that name.

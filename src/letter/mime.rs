@@ -4,9 +4,11 @@
 //! memory stays below one part head (`MAX_HEAD_BYTES`) and `MAX_DEPTH` boundaries. What cannot be understood is
 //! opaque. Must not know: what is done to a part.
 
-use crate::letter::charset::Charsets;
+use crate::letter::charset::{self, Charsets};
 use crate::letter::head::Head;
 use crate::letter::parameters;
+use crate::letter::reader;
+use encoding_rs::Encoding;
 
 /// Multiparts and embedded messages inside each other; deeper ones are opaque.
 const MAX_DEPTH: usize = 20;
@@ -30,27 +32,49 @@ pub(crate) enum Transfer {
     Other,
 }
 
+/// What a text says of its charset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Charset {
+    /// Nothing, or that it is ASCII.
+    Unsaid,
+    /// One that can be read here.
+    Known(&'static Encoding),
+    /// Another, or it is no text.
+    Foreign,
+}
+
 /// A part without parts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Leaf {
-    /// How it is encoded.
-    pub(crate) transfer: Transfer,
-    /// text/* or nothing said.
+    /// text/* or nothing said, or a message that cannot be walked.
     pub(crate) is_text: bool,
-    /// Text that does not say its charset.
-    pub(crate) lacks_charset: bool,
+    /// Of text/*, or where nothing is said.
+    pub(crate) charset: Charset,
+}
+
+/// What is known of a part when its head is complete.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    /// How it is encoded, as it says.
+    pub(crate) transfer: Transfer,
+    /// Nothing where it has parts.
+    pub(crate) leaf: Option<Leaf>,
+    /// It stands below a multipart/signed.
+    pub(crate) is_signed: bool,
+    /// How many parts it stands in.
+    pub(crate) depth: usize,
 }
 
 /// What a walk meets, in order.
 pub(crate) trait Visitor {
-    /// A complete head with its empty line; `leaf` when its content has no parts. `signed`: below multipart/signed.
-    fn head(&mut self, head: &[u8], leaf: Option<Leaf>, signed: bool);
+    /// A head, with its empty line if it has one.
+    fn head(&mut self, head: &[u8], part: Part);
     /// Content of the leaf whose head came last: a line or a piece of one, without CRLF.
     fn leaf(&mut self, text: &[u8], ends_line: bool);
     /// The leaf has ended.
     fn leaf_end(&mut self);
-    /// Boundaries, preambles and what is not understood.
-    fn opaque(&mut self, text: &[u8], ends_line: bool);
+    /// Boundaries, preambles and what is not understood, in a part at this depth.
+    fn opaque(&mut self, text: &[u8], ends_line: bool, depth: usize);
 }
 
 #[derive(Debug)]
@@ -109,7 +133,7 @@ impl Structure {
         let may_be_boundary = starts && ends && text.starts_with(b"--") && text.len() <= MAX_BOUNDARY_LINE;
         if may_be_boundary && let Some((level, closes)) = self.boundary(text) {
             self.leave(visitor);
-            visitor.opaque(text, true);
+            visitor.opaque(text, true, level + 1);
             let (digest, embedded) = (self.open[level].digest, self.open[level].embedded);
             self.embedded = embedded;
             if closes {
@@ -123,7 +147,7 @@ impl Structure {
         }
         match &mut self.state {
             State::Leaf => visitor.leaf(text, ends),
-            State::Opaque => visitor.opaque(text, ends),
+            State::Opaque => visitor.opaque(text, ends, self.open.len() + self.embedded),
             State::Head { bytes, digest } => {
                 bytes.extend_from_slice(text);
                 if ends {
@@ -155,37 +179,43 @@ impl Structure {
     fn leave(&mut self, visitor: &mut impl Visitor) {
         match std::mem::replace(&mut self.state, State::Opaque) {
             State::Leaf => visitor.leaf_end(),
-            State::Head { bytes, .. } => opaque_lines(&bytes, visitor),
+            State::Head { bytes, .. } => self.opaque_lines(&bytes, visitor),
             State::Opaque => {}
         }
     }
 
     fn enter(&mut self, head: &[u8], digest: bool, visitor: &mut impl Visitor) {
-        if !Head::of(head).is_whole() {
-            // Text in the head: whoever wrote this forgot the empty line. Nothing may be lost or changed.
-            opaque_lines(head, visitor);
+        let is_signed = self.open.iter().any(|o| o.signed);
+        if Head::of(head).is_whole() {
+            return self.begin(head, digest, is_signed, visitor);
+        }
+        if is_signed {
+            self.opaque_lines(head, visitor);
             self.state = State::Opaque;
             return;
         }
+        // Text in the head: a line that does not belong there, or the content of somebody who forgot the empty line.
+        let (head, content) = reader::split(head);
+        self.begin(&head, digest, is_signed, visitor);
+        for line in content.split_inclusive(|b| *b == b'\n') {
+            self.line(line.strip_suffix(b"\r\n").unwrap_or(line), true, true, visitor);
+        }
+    }
+
+    fn begin(&mut self, head: &[u8], digest: bool, is_signed: bool, visitor: &mut impl Visitor) {
         let value = |name| Head::of(head).first(name).map(|f| Charsets::default().read(&f.unfolded()));
         let content_type = value("Content-Type");
         let kind = content_type.as_deref().and_then(|v| v.split([';', ' ']).next()).unwrap_or_default();
         let kind = kind.trim().to_ascii_lowercase();
-        let boundary = content_type.as_deref().and_then(|v| parameters::get(v, "boundary"));
-        let transfer =
-            match value("Content-Transfer-Encoding").unwrap_or_default().to_ascii_lowercase().as_str() {
-                "" | "7bit" | "7-bit" => Transfer::Identity { labelled_8bit: false },
-                "8bit" | "8-bit" | "binary" => Transfer::Identity { labelled_8bit: true },
-                "base64" => Transfer::Base64,
-                "quoted-printable" => Transfer::QuotedPrintable,
-                _ => Transfer::Other,
-            };
-        let signed = self.open.iter().any(|o| o.signed);
-        let too_deep = self.open.len() + self.embedded >= MAX_DEPTH;
+        let transfer = transfer(&value("Content-Transfer-Encoding").unwrap_or_default());
+        let depth = self.open.len() + self.embedded;
+        let too_deep = depth >= MAX_DEPTH;
         let is_message = kind == "message/rfc822" || kind == "message/global" || kind.is_empty() && digest;
+        let part = Part { transfer, leaf: None, is_signed, depth };
         if kind.starts_with("multipart/") {
-            visitor.head(head, None, signed);
+            visitor.head(head, part);
             self.state = State::Opaque;
+            let boundary = content_type.as_deref().and_then(|v| parameters::get(v, "boundary"));
             if let Some(boundary) = boundary.filter(|b| !b.trim_end().is_empty() && !too_deep) {
                 self.open.push(Open {
                     boundary: boundary.trim_end().as_bytes().to_vec(),
@@ -195,24 +225,53 @@ impl Structure {
                 });
             }
         } else if is_message && matches!(transfer, Transfer::Identity { .. }) {
-            visitor.head(head, None, signed);
+            visitor.head(head, part);
             self.embedded += 1;
             self.state =
                 if too_deep { State::Opaque } else { State::Head { bytes: Vec::new(), digest: false } };
         } else {
             let is_plain = kind.is_empty() || kind.starts_with("text/");
-            let is_text = is_plain || kind.starts_with("message/");
-            let names = content_type.is_some_and(|v| parameters::get(&v, "charset").is_some());
-            visitor.head(head, Some(Leaf { transfer, is_text, lacks_charset: is_plain && !names }), signed);
+            let label = charset::charset_of(Head::of(head)).unwrap_or_default();
+            let charset = match charset::encoding(&label) {
+                Some(known) if is_plain => Charset::Known(known),
+                None if is_plain && charset::says_nothing(&label) => Charset::Unsaid,
+                _ => Charset::Foreign,
+            };
+            let leaf = Leaf { is_text: is_plain || kind.starts_with("message/"), charset };
+            visitor.head(head, Part { leaf: Some(leaf), ..part });
             self.state = State::Leaf;
+        }
+    }
+
+    fn opaque_lines(&self, bytes: &[u8], visitor: &mut impl Visitor) {
+        for line in bytes.split_inclusive(|b| *b == b'\n') {
+            let text = line.strip_suffix(b"\r\n");
+            visitor.opaque(text.unwrap_or(line), text.is_some(), self.open.len() + self.embedded);
         }
     }
 }
 
-fn opaque_lines(bytes: &[u8], visitor: &mut impl Visitor) {
-    for line in bytes.split_inclusive(|b| *b == b'\n') {
-        let text = line.strip_suffix(b"\r\n");
-        visitor.opaque(text.unwrap_or(line), text.is_some());
+/// Whether a head says that its parts are encoded once more as a whole, which none may be (RFC 2045 section 6.4).
+pub(crate) fn is_encoded_multipart(head: &[u8]) -> bool {
+    let value = |name| {
+        Head::of(head).first(name).map(|f| Charsets::default().read(&f.unfolded()).to_ascii_lowercase())
+    };
+    value("Content-Type").is_some_and(|v| v.starts_with("multipart/"))
+        && !matches!(
+            transfer(&value("Content-Transfer-Encoding").unwrap_or_default()),
+            Transfer::Identity { .. }
+        )
+}
+
+/// As devices write it: `"base64"`, `8-bit;`, `7bit (none)`.
+fn transfer(said: &str) -> Transfer {
+    let word = said.split([';', '(']).next().unwrap_or_default();
+    match word.trim_matches(|c: char| c == '"' || c.is_whitespace()).to_ascii_lowercase().as_str() {
+        "" | "7bit" | "7-bit" => Transfer::Identity { labelled_8bit: false },
+        "8bit" | "8-bit" | "binary" => Transfer::Identity { labelled_8bit: true },
+        "base64" => Transfer::Base64,
+        "quoted-printable" => Transfer::QuotedPrintable,
+        _ => Transfer::Other,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: splitting never loses a byte but the semicolons. Must not know: which parameter means what.
 
-use crate::letter::words::Words;
+use crate::letter::words::{Words, read_text};
 
 /// More of them are nobody's, and comparing each with each would take long.
 const MAX_PARAMETERS: usize = 100;
@@ -41,21 +41,39 @@ pub fn get(value: &str, name: &str) -> Option<String> {
     })
 }
 
+/// Where the value of one parameter stands, quotes included.
+pub(super) fn span(value: &str, name: &str) -> Option<std::ops::Range<usize>> {
+    let mut start = 0;
+    for part in split(value) {
+        let end = start + part.len();
+        if let Some((n, text)) = part.split_once('=')
+            && start > 0
+            && n.trim().eq_ignore_ascii_case(name)
+        {
+            let blanks = text.len() - text.trim_start().len();
+            let from = start + n.len() + 1 + blanks;
+            return Some(from..from + text.trim().len());
+        }
+        start = end + 1;
+    }
+    None
+}
+
 /// `type/subtype; name=value; ...` with what is not ASCII coded by RFC 2231.
 pub(super) fn words(value: &str) -> Words {
     let mut parts = split(value);
     parts.truncate(MAX_PARAMETERS);
     let is_coded = |name: &str| {
-        parts.iter().any(|p| p.split('=').next().is_some_and(|n| n.trim() == format!("{name}*")))
+        parts.iter().any(|p| p.trim_start().strip_prefix(name).is_some_and(|rest| rest.starts_with('*')))
     };
     let mut out: Vec<Words> = Vec::new();
     for (i, part) in parts.iter().enumerate() {
         let part = part.trim();
         match part.split_once('=') {
             _ if part.is_empty() => {}
-            _ if part.is_ascii() => out.push(Words::plain(part)),
+            _ if part.is_ascii() && Words::plain(part).fit() => out.push(Words::plain(part)),
             Some((name, text)) if i > 0 && is_parameter_name(name.trim()) && !is_coded(name.trim()) => {
-                out.push(coded(name.trim(), &unquoted(text.trim())));
+                out.push(coded(name.trim(), &read_text(&unquoted(text.trim()))));
             }
             // Neither a type nor a parameter, or there in coded form already.
             _ => {}

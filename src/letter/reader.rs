@@ -169,6 +169,23 @@ impl Reader {
     }
 }
 
+/// The head at the beginning of these bytes, which end in an empty line, and what is content of them. The head has no
+/// empty line where there was none before the content.
+pub(super) fn split(bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut reader = Reader::default();
+    let mut at = 0;
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        at += line.len();
+        match reader.line(line.strip_suffix(b"\r\n").unwrap_or(line)) {
+            Next::More => {}
+            Next::Ended => return (reader.into_head(), bytes[at..].to_vec()),
+            Next::Content(content) => return (reader.head, [&content, &bytes[at..]].concat()),
+        }
+    }
+    let content = reader.content(b"");
+    (reader.head, content)
+}
+
 /// What a line says about where it stands.
 enum Sign {
     Strong,

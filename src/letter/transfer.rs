@@ -99,7 +99,13 @@ impl Coder {
             if self.column == MAX_LINE_BYTES {
                 self.end_line(out);
             }
-            let (now, later) = text.split_at(text.len().min(MAX_LINE_BYTES - self.column));
+            let mut room = text.len().min(MAX_LINE_BYTES - self.column);
+            if room < text.len() {
+                // Not inside a character, if this is UTF-8.
+                let inside = text[..room + 1].iter().rev().take_while(|b| **b & 0xc0 == 0x80).count();
+                room -= if inside < 4 && inside < room { inside } else { 0 };
+            }
+            let (now, later) = text.split_at(room);
             if to_8bit {
                 out.extend_from_slice(now);
             } else {
@@ -107,6 +113,9 @@ impl Coder {
             }
             self.column += now.len();
             text = later;
+            if !text.is_empty() {
+                self.end_line(out);
+            }
         }
         if ends_line {
             self.end_line(out);

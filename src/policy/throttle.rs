@@ -13,7 +13,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const STEP: Duration = Duration::from_secs(600);
 
 /// Counts what was sent; says when the next may go.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Throttle {
     messages_per_minute: u32,
     recipients_per_day: u32,

@@ -19,6 +19,9 @@ pub enum QueueError {
     /// The disk does not give back what is stored. It may yet: nothing is wrong with what stands there.
     #[error("the queue cannot be read: {0}")]
     Unreadable(String),
+    /// Another host owns the account by now: what this one has of it is no longer its own.
+    #[error("the account is another host's by now")]
+    Disowned,
     /// Shutting down.
     #[error("the queue is closed")]
     Closed,

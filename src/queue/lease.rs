@@ -5,6 +5,7 @@
 
 use super::body::Body;
 use super::message::Notice;
+use super::owner::Fence;
 use crate::mail::{Attempt, QueuedMessage, Recipient, RelayTime};
 
 /// A message handed out for sending: nobody else gets it until it is settled or this value is dropped, and a
@@ -15,6 +16,8 @@ pub struct Lease {
     /// Its head and content.
     pub body: Body,
     pub(in crate::queue) hand_over: Box<dyn Fn() + Send + Sync>,
+    /// Of the ownership under which it was handed out.
+    pub(in crate::queue) fence: Fence,
     pub(in crate::queue) guard: LeaseGuard,
 }
 
@@ -34,7 +37,10 @@ impl Lease {
 
 impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease").field("message", &self.message).finish_non_exhaustive()
+        f.debug_struct("Lease")
+            .field("message", &self.message)
+            .field("fence", &self.fence)
+            .finish_non_exhaustive()
     }
 }
 

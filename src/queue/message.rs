@@ -3,7 +3,9 @@
 //! Invariant: a `Stored` is made by a backend only, after everything it names is durable. Must not know: how a backend
 //! stores, what the bytes mean.
 
-use crate::mail::{AccountId, Envelope, Mailbox, QueueId, Recipient, RelayTime, WallTime};
+use crate::mail::{
+    AccountId, ClientName, Envelope, Mailbox, QueueId, Recipient, RelayTime, ReversePath, WallTime,
+};
 
 /// What the receiver knows of a message at the end of data. One content may be stored under several ids
 /// (recipients routed to different accounts); they are committed together or not at all.
@@ -49,6 +51,30 @@ pub struct Notice {
     pub message: NewMessage,
     /// The content behind the head, CRLF line ends.
     pub content: Vec<u8>,
+}
+
+/// What notices show as their client.
+const RELAY: &str = "mailferry";
+
+impl Notice {
+    /// One that nobody may answer with another: it has the null reverse-path (RFC 5321 section 6.1), and no peer, by
+    /// which it is known. Its client is only a name for people, which an admin may give to a device's, too.
+    pub fn of_the_relay(
+        id: QueueId,
+        account: AccountId,
+        to: Vec<Mailbox>,
+        (head, content): (Vec<u8>, Vec<u8>),
+        received_at: WallTime,
+        now: RelayTime,
+    ) -> Self {
+        let envelope = Envelope {
+            reverse_path: ReversePath::Null,
+            recipients: to,
+            client: ClientName::new(RELAY),
+            peer: None,
+        };
+        Self { message: NewMessage { id, account, envelope, head, charset: None, received_at, now }, content }
+    }
 }
 
 /// The recipients of a fresh message, all pending.

@@ -9,9 +9,9 @@ use super::error::{Done, QueueError};
 use super::lease::{Lease, Next, Settlement};
 use super::ledger::{Change, ChangeStep, Filter, Finished, Page, Total};
 use super::message::{NewMessage, Notice, Stored};
+use super::owner::Owned;
 use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, State};
 use futures_util::future::BoxFuture;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -26,6 +26,8 @@ pub struct Queue {
     pub outbox: Arc<dyn Outbox>,
     /// What an admin asks and does.
     pub ledger: Arc<dyn Ledger>,
+    /// Whose mail this host hands out.
+    pub ownership: Arc<dyn Ownership>,
     /// What others remember.
     pub notes: Arc<dyn Notes>,
     /// How the storage fares, and its end.
@@ -36,12 +38,13 @@ impl Queue {
     /// The roles of one backend that has them all.
     pub(in crate::queue) fn of<B>(backend: &Arc<B>, clock: Clock) -> Self
     where
-        B: Intake + Outbox + Ledger + Notes + Health,
+        B: Intake + Outbox + Ownership + Ledger + Notes + Health,
     {
         Self {
             clock,
             intake: Arc::clone(backend) as _,
             outbox: Arc::clone(backend) as _,
+            ownership: Arc::clone(backend) as _,
             ledger: Arc::clone(backend) as _,
             notes: Arc::clone(backend) as _,
             health: Arc::clone(backend) as _,
@@ -80,17 +83,18 @@ pub trait Intake: Ids {
 
 /// Mail on its way out: whose turn it is, and what became of it.
 pub trait Outbox: Ids {
-    /// Hands out the message of `account` whose turn it is among those due at `now`, passing over `except`.
+    /// Hands out the message of the account whose turn it is among those due at `now`, passing over `except`.
     ///
     /// # Errors
-    /// `Broken`, `Closed`. A message whose content is missing is not an error of the lease: its `Body` says so
+    /// `Broken`, `Disowned`, `Closed`. A message whose content is missing is not an error of the lease: its `Body` says so
     /// when read.
-    fn lease(&self, account: &AccountId, now: RelayTime, except: Vec<QueueId>) -> Done<Next>;
+    fn lease(&self, owned: &Owned, now: RelayTime, except: Vec<QueueId>) -> Done<Next>;
 
     /// Records what became of a leased message, durably, with its notices.
     ///
     /// # Errors
-    /// Any, with the lease given back for another try: the message stays leased, so it cannot be sent twice.
+    /// Any, with the lease given back for another try: the message stays leased, so it cannot be sent twice. After
+    /// `Disowned` there is none: another host hands it out.
     fn settle(
         &self,
         lease: Box<Lease>,
@@ -105,6 +109,15 @@ pub trait Outbox: Ids {
 
     /// Rings whenever a message of the account may have become due by something else than time.
     fn arrivals(&self, account: &AccountId) -> Arc<Notify>;
+}
+
+/// Whose mail this host hands out. A single host owns every account.
+pub trait Ownership: Send + Sync + 'static {
+    /// Resolves when this host owns the account; on a single host, at once.
+    ///
+    /// # Errors
+    /// `Broken`, `Closed`.
+    fn own(&self, account: &AccountId) -> Done<Owned>;
 }
 
 /// What is in the queue and what was in it, for admins: asked in pages, changed in steps.
@@ -186,11 +199,11 @@ pub trait Notes: Send + Sync + 'static {
 
 /// How the storage fares, and its end.
 pub trait Health: Send + Sync + 'static {
-    /// Where damaged mail, and mail that nobody claims, waits for a person to look at it.
-    fn left_behind(&self) -> Vec<PathBuf>;
+    /// Where damaged mail, and mail that nobody claims, waits for a person to look at it, as that person finds it.
+    fn left_behind(&self) -> Vec<String>;
 
-    /// Bytes free for new messages, after `min_free_space`.
-    fn free_bytes(&self) -> u64;
+    /// Why new mail is refused at this moment; none: it is taken.
+    fn refusal(&self) -> Option<QueueError>;
 
     /// Leaves so much free from now on, as `Settings::min_free_space_bytes`.
     fn set_min_free_space(&self, bytes: u64);

@@ -119,9 +119,12 @@ impl Refusal {
             Self::Queue(QueueError::Full(_)) => {
                 "452 4.3.1 not enough space in the queue, try again later\r\n".into()
             }
-            Self::Queue(QueueError::Broken(_) | QueueError::Damaged(_) | QueueError::Unreadable(_)) => {
-                "451 4.3.0 the queue cannot write, try again later\r\n".into()
-            }
+            Self::Queue(
+                QueueError::Broken(_)
+                | QueueError::Damaged(_)
+                | QueueError::Unreadable(_)
+                | QueueError::Disowned,
+            ) => "451 4.3.0 the queue cannot write, try again later\r\n".into(),
             Self::Queue(QueueError::Closed) => "421 4.3.2 shutting down, try again later\r\n".into(),
         }
     }

@@ -21,8 +21,6 @@ use tokio::sync::{mpsc, watch};
 
 const BACKLOG: i32 = 4096;
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// Between two lines about a listener that gets no connections.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// What all listeners share.
 pub struct Shared {
@@ -94,7 +92,7 @@ pub async fn serve(
     shared.witness.tell(Fact::Listening { address });
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
     let witness = shared.witness.clone();
-    let mut trouble = Trouble { address, backoff: None, told_at: None, is_told: false, witness };
+    let mut trouble = Trouble { address, backoff: None, witness };
     while stop.borrow().is_none() {
         let accepted = tokio::select! {
             changed = stop.changed() => if changed.is_ok() { continue } else { break },
@@ -129,8 +127,6 @@ pub async fn serve(
 struct Trouble {
     address: SocketAddr,
     backoff: Option<Duration>,
-    told_at: Option<Instant>,
-    is_told: bool,
     witness: Witness,
 }
 
@@ -142,19 +138,14 @@ impl Trouble {
         if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
             return None;
         }
-        // Where descriptors run out and come free in turns, each turn is no news.
-        if self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
-            (self.told_at, self.is_told) = (Some(Instant::now()), true);
-            self.witness.tell(Fact::AcceptFailed { address: self.address, why: error.to_string() });
-        }
+        self.witness.tell(Fact::AcceptFailed { address: self.address, why: error.to_string() });
         let wait = self.backoff.map_or(ACCEPT_BACKOFF.0, |d| (d * 2).min(ACCEPT_BACKOFF.1));
         self.backoff = Some(wait);
         Some(wait)
     }
 
     fn is_over(&mut self) {
-        self.backoff = None;
-        if std::mem::take(&mut self.is_told) {
+        if self.backoff.take().is_some() {
             self.witness.tell(Fact::AcceptRecovered { address: self.address });
         }
     }

@@ -9,6 +9,8 @@
 
 mod certificate;
 
+use crate::fact::Witness;
+use crate::fact::daemon::Fact;
 use crate::letter::head::Head;
 use crate::mail::{Reply, Stage, WallTime};
 use aws_lc_rs::digest;
@@ -221,7 +223,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// See `SandboxError`.
-    pub fn start(settings: SandboxSettings) -> Result<Self, SandboxError> {
+    pub fn start(settings: SandboxSettings, witness: Witness) -> Result<Self, SandboxError> {
         if !settings.address.ip().is_loopback() {
             return Err(SandboxError::NotLoopback(settings.address.ip()));
         }
@@ -232,11 +234,11 @@ impl Sandbox {
         let certificate = Certificate::make().map_err(|e| SandboxError::Certificate(e.to_string()))?;
         let shared = Arc::new(Shared {
             mailbox: settings.mailbox,
-            password: settings.password,
-            state: Mutex::default(),
+            state: Mutex::new(State::new(settings.password)),
             events: broadcast::Sender::new(MAX_EVENTS),
         });
-        let mut server = Server::new(Connection { shared: Arc::clone(&shared), incoming: None });
+        let mut server =
+            Server::new(Connection { shared: Arc::clone(&shared), incoming: None, passwords: 0 });
         server
             .with_name("sandbox.localhost")
             .with_num_threads(settings.max_connections)
@@ -246,7 +248,7 @@ impl Sandbox {
         certificate.load_into(&mut server)?;
         std::thread::Builder::new().name("sandbox".into()).spawn(move || {
             if let Err(error) = server.serve() {
-                tracing::error!(%error, "the sandbox stopped");
+                witness.tell(Fact::SandboxStopped { error: error.to_string() });
             }
         })?;
         Ok(Self { address, ca_pem: certificate.ca_pem, shared })
@@ -265,6 +267,14 @@ impl Sandbox {
     /// Begins an outage, replaces it, or ends it.
     pub fn outage(&self, outage: Option<Outage>) {
         self.shared.state().outage = outage.map(|o| (o, Instant::now()));
+    }
+
+    /// The mailbox's password from now on. Sessions that logged in with another one take no more messages: the real
+    /// one ends them, too.
+    pub fn set_password(&self, password: SecretString) {
+        let mut state = self.shared.state();
+        state.password = password;
+        state.passwords += 1;
     }
 
     /// The messages taken so far, oldest first; the latest ten thousand.
@@ -287,13 +297,15 @@ impl Drop for Sandbox {
 #[derive(Debug)]
 struct Shared {
     mailbox: String,
-    password: SecretString,
     state: Mutex<State>,
     events: broadcast::Sender<Event>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    password: SecretString,
+    /// How often it was changed.
+    passwords: u32,
     received: VecDeque<Received>,
     message_ids: HashSet<String>,
     outage: Option<(Outage, Instant)>,
@@ -301,6 +313,17 @@ struct State {
 }
 
 impl State {
+    fn new(password: SecretString) -> Self {
+        Self {
+            password,
+            passwords: 0,
+            received: VecDeque::new(),
+            message_ids: HashSet::new(),
+            outage: None,
+            stopped: false,
+        }
+    }
+
     /// The outage's answer at this stage, if there is one now.
     fn failure(&mut self, stage: Stage, now: Instant) -> Option<Reply> {
         let (outage, since) = self.outage.as_mut()?;
@@ -352,15 +375,20 @@ impl Shared {
         response
     }
 
-    fn login(&self, user: &str, password: &str) -> Response {
+    /// The answer, and how often the password was changed before it was right.
+    fn login(&self, user: &str, password: &str) -> (Response, u32) {
         if let Some(refusal) = self.refusal(Stage::Auth) {
-            return refusal;
+            return (refusal, 0);
         }
-        if !user.eq_ignore_ascii_case(&self.mailbox) || password != self.password.expose_secret() {
-            return self.refuse(Stage::Auth, wrong_password());
+        let state = self.state();
+        let is_right = user.eq_ignore_ascii_case(&self.mailbox) && password == state.password.expose_secret();
+        let passwords = state.passwords;
+        drop(state);
+        if !is_right {
+            return (self.refuse(Stage::Auth, wrong_password()), 0);
         }
         self.tell(Event::LoggedIn);
-        Response::custom(235, "2.7.0 Authentication successful".into())
+        (Response::custom(235, "2.7.0 Authentication successful".into()), passwords)
     }
 }
 
@@ -369,6 +397,8 @@ impl Shared {
 struct Connection {
     shared: Arc<Shared>,
     incoming: Option<Incoming>,
+    /// How often the password had been changed when this session logged in.
+    passwords: u32,
 }
 
 /// A message between DATA and its end.
@@ -415,14 +445,21 @@ impl Handler for Connection {
     }
 
     fn auth_plain(&mut self, _authorization: &str, user: &str, password: &str) -> Response {
-        self.shared.login(user, password)
+        let (answer, passwords) = self.shared.login(user, password);
+        self.passwords = passwords;
+        answer
     }
 
     fn auth_login(&mut self, user: &str, password: &str) -> Response {
-        self.shared.login(user, password)
+        let (answer, passwords) = self.shared.login(user, password);
+        self.passwords = passwords;
+        answer
     }
 
     fn mail(&mut self, _peer: IpAddr, _name: &str, _from: &str) -> Response {
+        if self.passwords != self.shared.state().passwords {
+            return Response::custom(503, "5.5.1 This session has ended, log in anew".into());
+        }
         self.shared.refusal(Stage::Mail).unwrap_or_else(|| Response::custom(250, "2.1.0 Sender OK".into()))
     }
 
@@ -500,7 +537,10 @@ mod tests {
     use super::*;
 
     fn state(lasts: Lasts) -> State {
-        State { outage: Some((Outage::prx4().lasting(lasts), Instant::now())), ..State::default() }
+        State {
+            outage: Some((Outage::prx4().lasting(lasts), Instant::now())),
+            ..State::new(SecretString::from("x"))
+        }
     }
 
     #[test]
@@ -533,6 +573,6 @@ mod tests {
     fn an_address_others_can_reach_is_refused() {
         let mut settings = SandboxSettings::new("scanner@contoso.com", SecretString::from("x"));
         settings.address = "0.0.0.0:0".parse().unwrap();
-        assert!(matches!(Sandbox::start(settings), Err(SandboxError::NotLoopback(_))));
+        assert!(matches!(Sandbox::start(settings, Witness::nobody()), Err(SandboxError::NotLoopback(_))));
     }
 }

@@ -109,7 +109,7 @@ impl Way {
     ///
     /// # Errors
     /// The failure that decides what follows.
-    pub async fn open(&self, nth_address: usize) -> Result<Connection, Judged> {
+    pub async fn open(&self, nth_address: usize) -> Result<Connection, Box<Judged>> {
         match self {
             Self::Smtp(submission) => {
                 submission.open(nth_address).await.map(|c| Connection::Smtp(Box::new(c)))

@@ -21,13 +21,14 @@ const TABLE: &[(&str, &[&str])] = &[
     ("submit", &["mail", "tls", "letter", "policy", "fact", "token"]),
     ("receive", &["mail", "letter", "policy", "fact", "queue"]),
     ("dispatch", &["mail", "letter", "policy", "fact", "queue", "submit", "token"]),
-    ("control", &["mail", "fact", "queue"]),
+    ("notify", &["mail", "tls", "http", "letter", "policy", "fact", "queue"]),
+    ("control", &["mail", "policy", "fact", "queue"]),
     ("logs", &[]),
     (
         "config",
         &[
             "mail", "files", "tls", "http", "policy", "token", "submit", "queue", "receive", "dispatch",
-            "logs",
+            "notify", "logs",
         ],
     ),
     ("doctor", ANYTHING),

@@ -79,7 +79,7 @@ fn one_listener_one_network_and_one_account_are_enough() {
     assert_eq!((s.accounts[0].pace.max_connections, s.accounts[0].pace.messages_per_minute), (2, 25));
     assert_eq!(s.retry.delays.len(), 7);
     assert_eq!(s.retry.expire_after, Duration::from_secs(5 * 86_400));
-    assert_eq!(s.control_socket, Path::new("/run/mailferry/control.sock"));
+    assert_eq!(s.sockets.control, Path::new("/run/mailferry/control.sock"));
     assert_eq!(s.log, Format::Auto);
     assert!(s.warnings.is_empty());
 }
@@ -126,7 +126,7 @@ page = \"127.0.0.1:8025\"
             "mailferry.toml:16:1: account.messages_per_minute: is out of range | from 1 to 1000000",
             "mailferry.toml:18:1: retry.delays: is empty | at least one delay; the last one repeats",
             "mailferry.toml:19:1: retry.warn_after: the warning after 6days would come later than the end after 5days | make warn_after shorter than expire_after",
-            "mailferry.toml:21:1: control.page: unknown key | keys that may stand here: socket",
+            "mailferry.toml:21:1: control.page: unknown key | keys that may stand here: socket, status_socket",
             "mailferry.toml:22:2: quue: unknown key | did you mean `queue`?",
         ]
     );
@@ -260,6 +260,30 @@ fn what_cannot_go_together_is_refused_and_what_is_hardly_meant_is_pointed_out() 
         ),
         ("[log]\nformat = \"syslog\"\n".to_owned(),
             "mailferry.toml:9:1: log.format: \"syslog\" is not one of \"auto\", \"text\", \"json\", \"journald\""),
+        (
+            "[[notify.webhook]]\nformat = \"slack\"\n".to_owned(),
+            "mailferry.toml:8:1: notify.webhook.url: is missing | for example url = \"https://hooks.contoso.com/mailferry\"",
+        ),
+        (
+            "[[notify.webhook]]\nurl = \"hooks.contoso.com\"\n".to_owned(),
+            "mailferry.toml:9:1: notify.webhook.url: is not the address of a web service | for example \"https://hooks.contoso.com/mailferry\"",
+        ),
+        (
+            "[[notify.webhook]]\nurl = \"http://hooks.contoso.com/s3cret\"\n".to_owned(),
+            "mailferry.toml:9:1: warning: notify.webhook.url: goes in the clear: whoever listens can tell lies there | use https://",
+        ),
+        (
+            "[notify.heartbeat]\nurl = \"https://hc.example/1\"\nevery = \"1 s\"\n".to_owned(),
+            "mailferry.toml:10:1: notify.heartbeat.every: is too often | at least \"10 s\"",
+        ),
+        (
+            "[network]\nhttps_proxy = \"http://me:s3cret@proxy:3128\"\n".to_owned(),
+            "mailferry.toml:9:1: network.https_proxy: a login does not belong into this file | put the whole address into a file: https_proxy = { file = \"/etc/mailferry/proxy\" }",
+        ),
+        (
+            "[network]\nhttps_proxy = \"proxy:3128\"\n".to_owned(),
+            "mailferry.toml:9:1: network.https_proxy: not the address of a proxy: expected http://host:port | https_proxy = \"http://proxy.contoso.local:3128\"",
+        ),
         ("[notify]\nto = \"it@contoso.com\"\n".to_owned(),
             "mailferry.toml:9:1: notify.to: must be a list | write [ ] around it, even if there is only one"),
     ] {
@@ -730,5 +754,5 @@ fn the_defaults_in_the_documentation_are_the_defaults() {
     let by_cloud = token::Settings { authority: None, token_url: None, ..token.clone() };
     assert_eq!((token.authority(), token.token_url()), (by_cloud.authority(), by_cloud.token_url()));
     assert_eq!(clients(&shown)[0].line_endings, clients(&defaults)[0].line_endings);
-    assert_eq!((shown.control_socket, shown.log), (defaults.control_socket, defaults.log));
+    assert_eq!((shown.sockets, shown.log), (defaults.sockets, defaults.log));
 }

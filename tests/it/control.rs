@@ -4,18 +4,24 @@
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use mailferry::control::client::{Client, ClientError};
 use mailferry::control::report::{AccountState, Action, ChangeRequest, Select};
-use mailferry::control::{AccountLive, ClientLive, Live, api};
+use mailferry::control::socket::{self, Access};
+use mailferry::control::{AccountLive, ClientLive, Live, anybody, api};
 use mailferry::fact::Witness;
 use mailferry::mail::{
     AccountId, Attempt, ClientName, Mailbox, Place, QueueId, QueuedMessage, Recipient, RelayTime,
     ReversePath, Stage, State, WallTime,
 };
+use mailferry::policy::advice::Advice;
 use mailferry::queue::{
     Body, Change, ChangeStep, Clock, Done, Filter, Finished, Health, Ids, Ledger, Notes, Page, QueueError,
     Total,
 };
+use predicates::prelude::PredicateBooleanExt;
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -141,11 +147,11 @@ impl Notes for Shelf {
 }
 
 impl Health for Shelf {
-    fn left_behind(&self) -> Vec<PathBuf> {
+    fn left_behind(&self) -> Vec<String> {
         vec![]
     }
-    fn free_bytes(&self) -> u64 {
-        0
+    fn refusal(&self) -> Option<QueueError> {
+        None
     }
     fn set_min_free_space(&self, _: u64) {}
     fn failed(&self) -> BoxFuture<'static, String> {
@@ -159,6 +165,8 @@ impl Health for Shelf {
 #[derive(Default)]
 struct Crew {
     paused: Mutex<bool>,
+    clients: Mutex<Vec<ClientLive>>,
+    troubled: Mutex<Option<AccountLive>>,
     probes: AtomicUsize,
 }
 
@@ -168,12 +176,16 @@ impl Live for Crew {
     }
     fn accounts(&self) -> BoxFuture<'_, Vec<AccountLive>> {
         let paused = *self.paused.lock().unwrap();
+        if let Some(live) = self.troubled.lock().unwrap().clone() {
+            return Box::pin(ready(vec![live]));
+        }
         Box::pin(std::future::ready(vec![AccountLive {
             account: AccountId::new("scanner@contoso.com"),
             smart_host: Place::known("smtp.office365.com", 587),
             state: if paused { AccountState::Paused } else { AccountState::Open },
             reason: String::new(),
             hint: None,
+            advice: None,
             warnings: vec![],
             since: None,
             next_probe_at: None,
@@ -182,7 +194,7 @@ impl Live for Crew {
         }]))
     }
     fn clients(&self) -> Vec<ClientLive> {
-        vec![]
+        self.clients.lock().unwrap().clone()
     }
     fn counters(&self) -> BTreeMap<&'static str, u64> {
         [("messages_accepted_total", 3)].into()
@@ -230,6 +242,7 @@ fn message(n: i64, state: State, client: &str) -> QueuedMessage {
 
 /// A relay on a socket in a directory of its own, for as long as this lives.
 struct Running {
+    relay: api::Relay,
     dir: tempfile::TempDir,
     crew: Arc<Crew>,
     fails_behind: Arc<Mutex<Option<QueueId>>>,
@@ -252,7 +265,7 @@ impl Running {
             ledger: Arc::clone(&shelf) as _,
             notes: Arc::clone(&shelf) as _,
             health: shelf,
-            clock: Clock::resume(None, WallTime::now(), Instant::now()),
+            clock: Clock::new(RelayTime::default(), Instant::now()),
             live: Arc::clone(&crew) as Arc<dyn Live>,
             started_at: WallTime::now(),
             is_sandbox: false,
@@ -261,16 +274,41 @@ impl Running {
         let socket = dir.path().join("run/control.sock");
         let listener = {
             let _guard = runtime.enter();
-            api::bind(&socket).unwrap()
+            socket::bind(&socket, Access::Group).unwrap()
         };
-        runtime.spawn(api::serve(listener, relay, std::future::pending()));
+        runtime.spawn(api::serve(listener, relay.clone(), std::future::pending()));
+        let status = {
+            let _guard = runtime.enter();
+            socket::bind(&dir.path().join("run/status.sock"), Access::Anybody).unwrap()
+        };
+        runtime.spawn(anybody::serve(status, relay.clone(), std::future::pending()));
         std::fs::write(dir.path().join("mailferry.toml"), "[control]\nsocket = \"run/control.sock\"\n")
             .unwrap();
-        Self { dir, crew, fails_behind, runtime }
+        Self { relay, dir, crew, fails_behind, runtime }
     }
 
     fn socket(&self) -> PathBuf {
         self.dir.path().join("run/control.sock")
+    }
+
+    fn status_socket(&self) -> PathBuf {
+        self.dir.path().join("run/status.sock")
+    }
+
+    /// Says it to the status socket, byte by byte as it stands, and hears all there is to hear.
+    fn anybody_says(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(self.status_socket()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = vec![];
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    }
+
+    fn anybody_asks(&self, method: &str, path: &str) -> (u16, String) {
+        let answer = self.anybody_says(&format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}"
+        ));
+        (answer[9..12].parse().unwrap(), answer)
     }
 
     fn cli(&self, args: &[&str]) -> assert_cmd::assert::Assert {
@@ -291,19 +329,19 @@ fn all(action: Action, select: Select) -> ChangeRequest {
 #[test]
 fn the_socket_is_for_the_group_only_and_a_stale_one_is_replaced() {
     let running = Running::new();
-    assert_eq!((mode(&running.socket()), mode(running.socket().parent().unwrap())), (0o660, 0o750));
+    assert_eq!((mode(&running.socket()), mode(running.socket().parent().unwrap())), (0o660, 0o755));
 
     let _guard = running.runtime.enter();
-    let taken = api::bind(&running.socket()).unwrap_err();
+    let taken = socket::bind(&running.socket(), Access::Group).unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse, "a live socket is nobody else's");
 
     let stale = running.dir.path().join("stale.sock");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-    api::bind(&stale).unwrap();
+    socket::bind(&stale, Access::Group).unwrap();
 
     let file = running.dir.path().join("file");
     std::fs::write(&file, "precious").unwrap();
-    assert!(api::bind(&file).is_err());
+    assert!(socket::bind(&file, Access::Group).is_err());
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
 }
 
@@ -436,4 +474,137 @@ fn a_list_in_parts_is_one_json_array_all_the_same() {
     let listed: Vec<mailferry::control::report::Message> = serde_json::from_str(&text).unwrap();
     assert_eq!(listed.iter().map(|m| m.id).collect::<Vec<_>>(), [id(1), id(2), id(3)]);
     assert_eq!(text, serde_json::to_string_pretty(&listed).unwrap() + "\n", "as if it were written at once");
+}
+
+#[test]
+fn on_the_status_socket_nothing_can_be_changed_and_no_message_seen() {
+    let running = Running::new();
+    assert_eq!(mode(&running.status_socket()), 0o666);
+    // Every route there is, read from where they are made, so that none is forgotten.
+    let source = include_str!("../../src/control/api.rs");
+    let routes: Vec<&str> = source
+        .split(".route(\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .filter(|route| *route != "/status")
+        .collect();
+    assert!(routes.len() >= 5 && routes.contains(&"/queue/change"), "{routes:?}");
+    for route in routes {
+        let path = route
+            .replace("{id}", &id(1).to_string())
+            .replace("{mailbox}", "scanner@contoso.com")
+            .replace("{action}", "pause");
+        for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
+            let (code, answer) = running.anybody_asks(method, &path);
+            assert_eq!(code, 404, "{method} {path}: {answer}");
+        }
+    }
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        assert_eq!(running.anybody_asks(method, "/status").0, 405);
+    }
+    let changed = running.runtime.block_on(running.relay.ledger.list(Filter::default(), None)).unwrap();
+    assert_eq!(changed.messages.len(), 2, "a page as it was");
+    assert!(!*running.crew.paused.lock().unwrap() && running.crew.probes.load(Ordering::SeqCst) == 0);
+}
+
+#[test]
+fn what_anybody_may_see_has_no_address_of_a_person_and_no_word_of_a_peer() {
+    let running = Running::new();
+    let at = |ms| Some(WallTime::from_ms(ms));
+    let device = |address: &str, seen| ClientLive {
+        name: "printers".to_owned(),
+        address: Some(address.parse().unwrap()),
+        last_seen_at: at(seen),
+        messages_total: 2,
+        last_problem: "550 5.1.3 <secret-person@fabrikam.com> is no address, said HELO-OF-MARIA".to_owned(),
+        is_silent: seen == 1000,
+    };
+    *running.crew.clients.lock().unwrap() = vec![device("10.0.5.7", 1000), device("10.0.5.8", 2000)];
+    *running.crew.troubled.lock().unwrap() = Some(AccountLive {
+        account: AccountId::new("scanner@contoso.com"),
+        smart_host: Place::known("smtp.office365.com", 587),
+        state: AccountState::Held,
+        reason: "RCPT TO: 550 5.7.64 TenantAttribution; jo.doe of <secret-person@fabrikam.com>".to_owned(),
+        advice: Some(Advice::Connector),
+        hint: Some("give secret-person@fabrikam.com a right".to_owned()),
+        warnings: vec![],
+        since: at(5),
+        next_probe_at: None,
+        connections: 0,
+        sent_last_minute: 0,
+    });
+    let (code, answer) = running.anybody_asks("GET", "/status");
+    assert_eq!(code, 200);
+    for secret in ["maria", "MARIA", "secret-person", "fabrikam", "jo.doe", "10.0.5.", "HELO", "Subject"] {
+        assert!(!answer.contains(secret), "{secret}: {answer}");
+    }
+    let status = running.runtime.block_on(Client::new(&running.status_socket()).status()).unwrap();
+    assert!(status.is_abridged && status.running);
+    assert_eq!(status.accounts[0].reason, Advice::Connector.meaning());
+    assert_eq!(status.needs_human[0].hint, format!("see: {}", Advice::Connector.command()));
+    assert_eq!(status.clients.len(), 1);
+    let clients = &status.clients[0];
+    assert_eq!((clients.messages_total, clients.is_silent, clients.address), (4, true, None));
+    assert_eq!(clients.last_seen_at.map(|a| a.0), at(2000));
+    // Who may open the control socket sees it all.
+    let whole = running.runtime.block_on(Client::new(&running.socket()).status()).unwrap();
+    assert!(!whole.is_abridged && whole.clients.len() == 2 && whole.accounts[0].reason.contains("jo.doe"));
+}
+
+#[test]
+fn a_stranger_who_holds_connections_keeps_neither_the_admin_nor_the_next_stranger_out() {
+    let running = Running::new();
+    // More than anybody may hold; what is beyond is closed at once.
+    let mut held: Vec<UnixStream> =
+        (0..200).map(|_| UnixStream::connect(running.status_socket()).unwrap()).collect();
+    let control = running.runtime.block_on(Client::new(&running.socket()).status());
+    assert!(control.is_ok(), "the control socket is another one");
+    let closed = |s: &mut UnixStream| {
+        s.set_read_timeout(Some(std::time::Duration::from_millis(1))).unwrap();
+        matches!(s.read(&mut [0]), Ok(0))
+    };
+    let open = loop {
+        // Whoever was not let in is closed as soon as it was accepted.
+        let open = held.iter_mut().filter_map(|s| (!closed(s)).then_some(())).count();
+        if open <= 4 {
+            break open;
+        }
+    };
+    assert_eq!(open, 4);
+    drop(held);
+    // A question that does not end is not read for ever.
+    let long = "x".repeat(1 << 20);
+    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut stream = UnixStream::connect(running.status_socket()).unwrap();
+        stream.write_all(format!("GET /status HTTP/1.1\r\nlong: {long}").as_bytes()).is_err()
+    }));
+    assert!(answer.unwrap(), "broken off");
+    assert_eq!(running.anybody_asks("GET", "/status").0, 200);
+}
+
+#[test]
+fn status_takes_the_socket_it_may() {
+    // Root may open any socket: as somebody else, if we can.
+    let running = Running::new();
+    if rustix::process::geteuid().is_root() {
+        std::fs::set_permissions(running.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("mailferry"));
+        command.uid(65534).gid(65534);
+        command
+            .env_clear()
+            .args(["status", "--json", "--config"])
+            .arg(running.dir.path().join("mailferry.toml"));
+        let output = command.output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        assert_eq!(json["is_abridged"], true);
+        command = std::process::Command::new(assert_cmd::cargo::cargo_bin("mailferry"));
+        command.uid(65534).gid(65534);
+        command
+            .env_clear()
+            .args(["queue", "list", "--config"])
+            .arg(running.dir.path().join("mailferry.toml"));
+        assert_eq!(command.output().unwrap().status.code(), Some(77), "the queue is not for everybody");
+    }
+    running.cli(&["status"]).code(0).stdout(predicates::str::contains("what anybody may see").not());
 }

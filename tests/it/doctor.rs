@@ -95,7 +95,7 @@ impl Practice {
         match config::load(&self.file(), &Env::new()) {
             Ok(settings) => examine(&settings, order, login, &mut report).await,
             Err(problems) => {
-                let rest = config::load_queue_and_socket(Some(&self.file()), &Env::new()).ok();
+                let rest = config::load_queue_and_sockets(Some(&self.file()), &Env::new()).ok();
                 examine_without_configuration(&problems, rest, &mut report).await;
             }
         }

@@ -106,9 +106,10 @@ async fn bring(queue: &Queue, id: QueueId, put: &Put) {
         State::Delivered => (Progress::Delivered(Reply::new(250, "2.0.0 OK")), Destination::Delivered),
     };
     let account = AccountId::new(put.account);
+    let owned = queue.ownership.own(&account).await.unwrap();
     let mut others = vec![];
     let lease = loop {
-        match queue.outbox.lease(&account, RelayTime::default(), others.clone()).await.unwrap() {
+        match queue.outbox.lease(&owned, RelayTime::default(), others.clone()).await.unwrap() {
             Next::Message(lease) if lease.message.id == id => break lease,
             Next::Message(lease) => others.push(lease.message.id),
             other => panic!("{other:?}"),

@@ -1,71 +1,100 @@
 //! What every queue backend promises, a test a promise; run for each backend there is.
 
+use futures_util::FutureExt;
 use mailferry::fact::Witness;
 use mailferry::mail::{
     AccountId, Attempt, Cause, ClientName, Envelope, Failure, Progress, QueueId, QueuedMessage, Recipient,
     RelayTime, Reply, ReversePath, Stage, State, WallTime,
 };
 use mailferry::queue::{
-    self, Change, Changing, Destination, Filter, Lease, Listing, NewMessage, Next, Notice, Queue, QueueError,
-    Settings, Settlement,
+    self, Change, Changing, Destination, Filter, Lease, Listing, NewMessage, Next, Notice, Owned, Queue,
+    QueueError, Settings, Settlement,
 };
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
+type Opened = Pin<Box<dyn Future<Output = Queue> + Send>>;
+type Open = fn(&Path) -> Opened;
 type Test = fn(Open, Box<Path>) -> Pin<Box<dyn Future<Output = ()>>>;
-type Open = fn(&Path) -> Pin<Box<dyn Future<Output = Queue> + Send>>;
 
-fn sqlite(directory: &Path) -> Pin<Box<dyn Future<Output = Queue> + Send>> {
+fn sqlite(directory: &Path) -> Opened {
     let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
     Box::pin(async move { queue::open(&settings, Witness::nobody()).await.unwrap() })
 }
 
-/// A module of tests for each backend.
+/// A module of tests for each backend, by what opens it at a path of its own.
 macro_rules! contract {
-    ($($name:ident,)*) => {
-        mod sqlite_queue {
-            use super::*;
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let directory = tempfile::tempdir().unwrap();
-                let test: Test = |open, path| Box::pin(async move { super::$name(open, &path).await });
-                test(sqlite, directory.path().join("queue").into()).await;
-            })*
+    ($backend:ident) => {
+        mod $backend {
+            promises! {
+                $backend:
+                what_was_committed_is_there_after_a_restart,
+                a_content_of_any_size_reads_back_as_written,
+                one_content_under_several_intakes_is_stored_for_each,
+                a_dropped_draft_leaves_nothing,
+                an_ownership_lasts_and_can_be_had_again,
+                a_leased_message_is_not_leased_again_until_given_back,
+                excepted_messages_are_passed_over,
+                a_deferred_message_comes_back_in_its_time_and_turn,
+                a_delivered_message_is_history_without_content,
+                a_dead_message_is_kept_whole_and_retry_brings_it_back,
+                a_settlement_and_its_notices_are_stored_together,
+                a_client_with_one_message_does_not_wait_for_two_thousand,
+                turns_survive_a_restart,
+                held_messages_wait_for_their_release,
+                removed_messages_are_gone,
+                a_message_being_sent_is_not_changed,
+                a_filter_finds_what_it_names,
+                mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival,
+                a_limit_counts_what_is_meant_and_changed,
+                what_is_finished_is_found_by_the_relays_clock,
+                totals_are_right_over_a_restart,
+                delivered_recipients_are_counted_by_account,
+                the_first_and_last_attempts_are_kept,
+                an_unknown_outcome_stays_on_record,
+                notes_are_kept,
+                old_history_is_pruned,
+                arrivals_ring,
+                a_closed_queue_refuses_and_gives_leases_back,
+                ids_grow_over_restarts,
+            }
         }
     };
 }
 
-contract! {
-    what_was_committed_is_there_after_a_restart,
-    a_content_of_any_size_reads_back_as_written,
-    one_content_under_several_intakes_is_stored_for_each,
-    a_dropped_draft_leaves_nothing,
-    a_leased_message_is_not_leased_again_until_given_back,
-    excepted_messages_are_passed_over,
-    a_deferred_message_comes_back_in_its_time_and_turn,
-    a_delivered_message_is_history_without_content,
-    a_dead_message_is_kept_whole_and_retry_brings_it_back,
-    a_settlement_and_its_notices_are_stored_together,
-    a_client_with_one_message_does_not_wait_for_two_thousand,
-    turns_survive_a_restart,
-    held_messages_wait_for_their_release,
-    removed_messages_are_gone,
-    a_message_being_sent_is_not_changed,
-    a_filter_finds_what_it_names,
-    mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival,
-    a_limit_counts_what_is_meant_and_changed,
-    what_is_finished_is_found_by_the_relays_clock,
-    totals_are_right_over_a_restart,
-    delivered_recipients_are_counted_by_account,
-    the_first_and_last_attempts_are_kept,
-    an_unknown_outcome_stays_on_record,
-    notes_are_kept,
-    old_history_is_pruned,
-    arrivals_ring,
-    a_closed_queue_refuses_and_gives_leases_back,
-    ids_grow_over_restarts,
+macro_rules! promises {
+    ($backend:ident: $($name:ident,)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let directory = tempfile::tempdir().unwrap();
+            let test: super::Test = |open, path| Box::pin(async move { super::$name(open, &path).await });
+            test(super::$backend, directory.path().join("queue").into()).await;
+        })*
+    };
+}
+
+contract!(sqlite);
+
+/// A queue, and its first account owned.
+struct Host {
+    queue: Queue,
+    owned: Owned,
+}
+
+impl std::ops::Deref for Host {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        &self.queue
+    }
+}
+
+async fn host(open: Open, path: &Path) -> Host {
+    let queue = open(path).await;
+    let owned = queue.ownership.own(&account()).await.unwrap();
+    Host { queue, owned }
 }
 
 fn account() -> AccountId {
@@ -93,7 +122,7 @@ fn intake(id: QueueId, client: &str, to: &str) -> NewMessage {
     }
 }
 
-async fn commit(queue: &Queue, client: &str, content: &[u8]) -> QueueId {
+async fn commit(queue: &Host, client: &str, content: &[u8]) -> QueueId {
     let mut draft = queue.intake.draft(content.len() as u64).unwrap();
     for chunk in content.chunks(30_000) {
         draft.write(chunk).await.unwrap();
@@ -102,8 +131,8 @@ async fn commit(queue: &Queue, client: &str, content: &[u8]) -> QueueId {
     queue.intake.commit(draft, intakes).await.unwrap()[0].id()
 }
 
-async fn lease(queue: &Queue, now: i64) -> Box<Lease> {
-    match queue.outbox.lease(&account(), at(now), vec![]).await.unwrap() {
+async fn lease(queue: &Host, now: i64) -> Box<Lease> {
+    match queue.outbox.lease(&queue.owned, at(now), vec![]).await.unwrap() {
         Next::Message(lease) => lease,
         other => panic!("{other:?}"),
     }
@@ -131,7 +160,7 @@ fn taken() -> Progress {
 }
 
 /// All at once, where there are few.
-async fn list(queue: &Queue, filter: Filter) -> Result<Vec<QueuedMessage>, QueueError> {
+async fn list(queue: &Host, filter: Filter) -> Result<Vec<QueuedMessage>, QueueError> {
     let (mut listing, mut all) = (Listing::new(Arc::clone(&queue.ledger), filter), vec![]);
     while let Some(page) = listing.next().await {
         all.append(&mut page?.messages);
@@ -140,7 +169,7 @@ async fn list(queue: &Queue, filter: Filter) -> Result<Vec<QueuedMessage>, Queue
 }
 
 async fn change(
-    queue: &Queue,
+    queue: &Host,
     filter: Filter,
     change: Change,
     now: RelayTime,
@@ -152,7 +181,7 @@ async fn change(
     Ok(all)
 }
 
-async fn settle(queue: &Queue, lease: Box<Lease>, progress: Progress, to: Destination) {
+async fn settle(queue: &Host, lease: Box<Lease>, progress: Progress, to: Destination) {
     let settlement = settlement(&lease, &progress, to);
     queue.outbox.settle(lease, settlement).await.map_err(|(_, e)| e).unwrap();
 }
@@ -167,14 +196,14 @@ async fn content(body: &mailferry::queue::Body) -> Vec<u8> {
     all
 }
 
-async fn reopen(open: Open, path: &Path, queue: Queue) -> Queue {
+async fn reopen(open: Open, path: &Path, queue: Host) -> Host {
     queue.health.close().await;
     drop(queue);
-    open(path).await
+    host(open, path).await
 }
 
 async fn what_was_committed_is_there_after_a_restart(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let id = commit(&queue, "printers", b"hello").await;
     let queue = reopen(open, path, queue).await;
     let lease = lease(&queue, 0).await;
@@ -189,7 +218,7 @@ async fn what_was_committed_is_there_after_a_restart(open: Open, path: &Path) {
 }
 
 async fn a_content_of_any_size_reads_back_as_written(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     for len in [0, 1, 65_536, 65_537, 196_608, 300_000, 5_000_000_usize] {
         let bytes: Vec<u8> = (0..len).map(|i| (i % 251).to_le_bytes()[0]).collect();
         let id = commit(&queue, "printers", &bytes).await;
@@ -200,7 +229,7 @@ async fn a_content_of_any_size_reads_back_as_written(open: Open, path: &Path) {
 }
 
 async fn one_content_under_several_intakes_is_stored_for_each(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     for len in [10, 100_000] {
         let mut draft = queue.intake.draft(0).unwrap();
         draft.write(&vec![7; len]).await.unwrap();
@@ -217,39 +246,56 @@ async fn one_content_under_several_intakes_is_stored_for_each(open: Open, path: 
 }
 
 async fn a_dropped_draft_leaves_nothing(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let mut draft = queue.intake.draft(0).unwrap();
     draft.write(&vec![1; 500_000]).await.unwrap();
     drop(draft);
     assert!(list(&queue, Filter::default()).await.unwrap().is_empty());
-    assert!(matches!(queue.outbox.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
-    assert_eq!(std::fs::read_dir(path.join("bodies")).unwrap().count(), 0);
+    assert!(matches!(queue.outbox.lease(&queue.owned, at(0), vec![]).await.unwrap(), Next::Empty));
 }
 
 async fn a_leased_message_is_not_leased_again_until_given_back(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let id = commit(&queue, "printers", b"x").await;
     let first = lease(&queue, 0).await;
-    assert!(matches!(queue.outbox.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
+    assert!(matches!(queue.outbox.lease(&queue.owned, at(0), vec![]).await.unwrap(), Next::Empty));
     drop(first);
     assert_eq!(lease(&queue, 0).await.message.id, id);
 }
 
+async fn an_ownership_lasts_and_can_be_had_again(open: Open, path: &Path) {
+    let queue = host(open, path).await;
+    let id = commit(&queue, "printers", b"x").await;
+    let leased = lease(&queue, 0).await;
+    assert!(!queue.owned.has_ended() && queue.owned.ended().now_or_never().is_none());
+    settle(&queue, leased, Progress::Pending, Destination::Queued(at(0))).await;
+    let Host { queue, owned: before } = queue;
+    let fence = before.fence();
+    drop(before);
+    let owned = queue.ownership.own(&account()).await.unwrap();
+    assert_eq!(owned.account(), &account());
+    assert!(owned.fence() >= fence, "a number never comes again");
+    let queue = Host { queue, owned };
+    assert_eq!(lease(&queue, 0).await.message.id, id, "its mail comes with it");
+    queue.health.close().await;
+    assert!(matches!(queue.ownership.own(&account()).await, Err(QueueError::Closed)));
+}
+
 async fn excepted_messages_are_passed_over(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let first = commit(&queue, "printers", b"1").await;
     let second = commit(&queue, "printers", b"2").await;
-    let next = queue.outbox.lease(&account(), at(0), vec![first]).await.unwrap();
+    let next = queue.outbox.lease(&queue.owned, at(0), vec![first]).await.unwrap();
     assert!(matches!(next, Next::Message(l) if l.message.id == second));
 }
 
 async fn a_deferred_message_comes_back_in_its_time_and_turn(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let first = commit(&queue, "printers", b"1").await;
     let leased = lease(&queue, 0).await;
     settle(&queue, leased, Progress::Pending, Destination::Queued(at(60_000))).await;
     assert!(matches!(
-        queue.outbox.lease(&account(), at(59_999), vec![]).await.unwrap(),
+        queue.outbox.lease(&queue.owned, at(59_999), vec![]).await.unwrap(),
         Next::NotBefore(then) if then == at(60_000)
     ));
     commit(&queue, "printers", b"2").await;
@@ -259,7 +305,7 @@ async fn a_deferred_message_comes_back_in_its_time_and_turn(open: Open, path: &P
 }
 
 async fn a_delivered_message_is_history_without_content(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let id = commit(&queue, "printers", &vec![1; 100_000]).await;
     let leased = lease(&queue, 0).await;
     settle(&queue, leased, taken(), Destination::Delivered).await;
@@ -269,17 +315,16 @@ async fn a_delivered_message_is_history_without_content(open: Open, path: &Path)
     assert!(message.finished_at.is_some());
     assert_eq!(message.recipients[0].progress, taken());
     assert!(queue.ledger.body(id).await.unwrap().is_none());
-    assert!(matches!(queue.outbox.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
-    assert_eq!(std::fs::read_dir(path.join("bodies")).unwrap().count(), 0);
+    assert!(matches!(queue.outbox.lease(&queue.owned, at(0), vec![]).await.unwrap(), Next::Empty));
 }
 
 async fn a_dead_message_is_kept_whole_and_retry_brings_it_back(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let id = commit(&queue, "printers", b"keep me").await;
     let refused = Progress::Failed(Failure::new(Stage::Rcpt, Cause::Reply(Reply::new(550, "5.1.1 no"))));
     let leased = lease(&queue, 0).await;
     settle(&queue, leased, refused, Destination::Dead).await;
-    assert!(matches!(queue.outbox.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
+    assert!(matches!(queue.outbox.lease(&queue.owned, at(0), vec![]).await.unwrap(), Next::Empty));
     let dead = Filter { state: Some(State::Dead), ..Filter::default() };
     assert_eq!(list(&queue, dead.clone()).await.unwrap()[0].id, id);
     assert_eq!(change(&queue, dead, Change::Retry, at(9_000)).await.unwrap(), [id]);
@@ -291,7 +336,7 @@ async fn a_dead_message_is_kept_whole_and_retry_brings_it_back(open: Open, path:
 }
 
 async fn a_settlement_and_its_notices_are_stored_together(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     commit(&queue, "printers", b"x").await;
     let leased = lease(&queue, 0).await;
     let mut dead = settlement(&leased, &Progress::Pending, Destination::Dead);
@@ -303,7 +348,7 @@ async fn a_settlement_and_its_notices_are_stored_together(open: Open, path: &Pat
     assert_eq!(content(&next.body).await, b"sorry");
 }
 
-async fn many(queue: &Queue, client: &str, count: usize) -> Vec<QueueId> {
+async fn many(queue: &Host, client: &str, count: usize) -> Vec<QueueId> {
     let notices =
         |_| Notice { message: intake(queue.intake.next_id(), client, "a@b.example"), content: b"x".to_vec() };
     let stored = queue.outbox.post((0..count).map(notices).collect()).await.unwrap();
@@ -311,7 +356,7 @@ async fn many(queue: &Queue, client: &str, count: usize) -> Vec<QueueId> {
 }
 
 async fn a_client_with_one_message_does_not_wait_for_two_thousand(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let payslips = many(&queue, "payroll", 2_000).await;
     let mut leased = Vec::new();
     for expected in &payslips[..3] {
@@ -326,7 +371,7 @@ async fn a_client_with_one_message_does_not_wait_for_two_thousand(open: Open, pa
 }
 
 async fn turns_survive_a_restart(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     many(&queue, "payroll", 50).await;
     for _ in 0..10 {
         let leased = lease(&queue, 0).await;
@@ -338,18 +383,18 @@ async fn turns_survive_a_restart(open: Open, path: &Path) {
     let next = [lease(&queue, 0).await, lease(&queue, 0).await];
     assert!(next.iter().any(|l| l.message.id == scan), "the new client does not wait for the backlog");
     let mut ids = Vec::new();
-    while let Next::Message(l) = queue.outbox.lease(&account(), at(0), ids.clone()).await.unwrap() {
+    while let Next::Message(l) = queue.outbox.lease(&queue.owned, at(0), ids.clone()).await.unwrap() {
         ids.push(l.message.id);
     }
     assert_eq!(ids.last(), Some(&more), "and the old client's own mail stays in order");
 }
 
 async fn held_messages_wait_for_their_release(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let id = commit(&queue, "printers", b"x").await;
     let one = Filter { ids: vec![id], ..Filter::default() };
     assert_eq!(change(&queue, one.clone(), Change::Hold, at(0)).await.unwrap(), [id]);
-    assert!(matches!(queue.outbox.lease(&account(), at(0), vec![]).await.unwrap(), Next::Empty));
+    assert!(matches!(queue.outbox.lease(&queue.owned, at(0), vec![]).await.unwrap(), Next::Empty));
     assert!(
         change(&queue, one.clone(), Change::Retry, at(0)).await.unwrap().is_empty(),
         "retry is not release"
@@ -359,17 +404,16 @@ async fn held_messages_wait_for_their_release(open: Open, path: &Path) {
 }
 
 async fn removed_messages_are_gone(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let id = commit(&queue, "printers", &vec![1; 100_000]).await;
     change(&queue, Filter::default(), Change::Remove, at(0)).await.unwrap();
     let queue = reopen(open, path, queue).await;
     assert!(queue.ledger.show(id).await.unwrap().is_none());
     assert!(queue.ledger.totals().await.unwrap().is_empty());
-    assert_eq!(std::fs::read_dir(path.join("bodies")).unwrap().count(), 0);
 }
 
 async fn a_message_being_sent_is_not_changed(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     commit(&queue, "printers", b"x").await;
     let leased = lease(&queue, 0).await;
     for what in [Change::Retry, Change::Hold, Change::Remove, Change::Move(AccountId::new("other"))] {
@@ -380,7 +424,7 @@ async fn a_message_being_sent_is_not_changed(open: Open, path: &Path) {
 }
 
 async fn a_filter_finds_what_it_names(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let (a, b) = (commit(&queue, "printers", b"1").await, commit(&queue, "nas", b"2").await);
     let cases = [
         (Filter::default(), vec![a, b]),
@@ -403,7 +447,7 @@ async fn a_filter_finds_what_it_names(open: Open, path: &Path) {
 }
 
 async fn mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let other = AccountId::new("other@contoso.com");
     let ids = many(&queue, "printers", 300).await;
     let settled = |n: usize| Filter { ids: vec![ids[n]], ..Filter::default() };
@@ -440,8 +484,9 @@ async fn mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival
         assert_eq!(count(&other, state), size(n), "{state:?}");
     }
     let drain = async |account: &AccountId| {
+        let owned = queue.ownership.own(account).await.unwrap();
         let mut leased: Vec<QueueId> = vec![];
-        while let Next::Message(l) = queue.outbox.lease(account, at(0), leased.clone()).await.unwrap() {
+        while let Next::Message(l) = queue.outbox.lease(&owned, at(0), leased.clone()).await.unwrap() {
             leased.push(l.message.id);
         }
         leased
@@ -454,7 +499,7 @@ async fn mail_that_is_moved_leaves_through_the_other_account_in_order_of_arrival
 }
 
 async fn a_limit_counts_what_is_meant_and_changed(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let ids = many(&queue, "printers", 300).await;
     let sent = lease(&queue, 0).await;
     let filter = |limit| Filter { limit, ..Filter::default() };
@@ -469,7 +514,7 @@ async fn a_limit_counts_what_is_meant_and_changed(open: Open, path: &Path) {
 }
 
 async fn what_is_finished_is_found_by_the_relays_clock(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let ids = many(&queue, "printers", 3).await;
     for (now, to) in [(100, Destination::Dead), (200, Destination::Delivered), (300, Destination::Dead)] {
         let leased = lease(&queue, 0).await;
@@ -493,7 +538,7 @@ async fn what_is_finished_is_found_by_the_relays_clock(open: Open, path: &Path) 
 }
 
 async fn totals_are_right_over_a_restart(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     for _ in 0..5 {
         commit(&queue, "printers", b"12345").await;
     }
@@ -515,7 +560,7 @@ async fn totals_are_right_over_a_restart(open: Open, path: &Path) {
 }
 
 async fn delivered_recipients_are_counted_by_account(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     for now in [1_000, 2_000, 700_000] {
         commit(&queue, "printers", b"x").await;
         let leased = lease(&queue, 0).await;
@@ -530,7 +575,7 @@ async fn delivered_recipients_are_counted_by_account(open: Open, path: &Path) {
 }
 
 async fn the_first_and_last_attempts_are_kept(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let id = commit(&queue, "printers", b"x").await;
     for n in 1..=60 {
         let leased = lease(&queue, 0).await;
@@ -544,7 +589,7 @@ async fn the_first_and_last_attempts_are_kept(open: Open, path: &Path) {
 }
 
 async fn an_unknown_outcome_stays_on_record(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let id = commit(&queue, "printers", b"hello").await;
     let first = lease(&queue, 0).await;
     let lost = Settlement {
@@ -557,7 +602,7 @@ async fn an_unknown_outcome_stays_on_record(open: Open, path: &Path) {
 }
 
 async fn notes_are_kept(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     assert_eq!(queue.notes.note("paused").await.unwrap(), None);
     let early = queue.notes.set_note("paused", None);
     queue.notes.set_note("paused", Some("by admin".into())).await.unwrap();
@@ -569,7 +614,7 @@ async fn notes_are_kept(open: Open, path: &Path) {
 }
 
 async fn old_history_is_pruned(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     many(&queue, "printers", 3).await;
     for to in [Destination::Delivered, Destination::Dead] {
         let leased = lease(&queue, 0).await;
@@ -582,7 +627,7 @@ async fn old_history_is_pruned(open: Open, path: &Path) {
 }
 
 async fn arrivals_ring(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let arrivals = queue.outbox.arrivals(&account());
     let id = commit(&queue, "printers", b"x").await;
     arrivals.notified().await;
@@ -594,7 +639,7 @@ async fn arrivals_ring(open: Open, path: &Path) {
 }
 
 async fn a_closed_queue_refuses_and_gives_leases_back(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let id = commit(&queue, "printers", b"x").await;
     let draft = queue.intake.draft(0).unwrap();
     let leased = lease(&queue, 0).await;
@@ -607,11 +652,11 @@ async fn a_closed_queue_refuses_and_gives_leases_back(open: Open, path: &Path) {
     let (leased, error) = queue.outbox.settle(leased, delivered).await.unwrap_err();
     assert!(matches!(error, QueueError::Closed));
     drop(leased);
-    assert_eq!(lease(&open(path).await, 0).await.message.id, id);
+    assert_eq!(lease(&host(open, path).await, 0).await.message.id, id);
 }
 
 async fn ids_grow_over_restarts(open: Open, path: &Path) {
-    let queue = open(path).await;
+    let queue = host(open, path).await;
     let mut last = commit(&queue, "printers", b"x").await;
     for _ in 0..100 {
         let next = queue.intake.next_id();

@@ -2,6 +2,7 @@
 
 use mail_send::smtp::AssertReply;
 use mail_send::{Credentials, SmtpClient, SmtpClientBuilder};
+use mailferry::fact::Witness;
 use mailferry::mail::Stage;
 use mailferry::sandbox::{ContentDigest, Event, Lasts, Outage, Sandbox, SandboxSettings};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -14,7 +15,11 @@ const MESSAGE: &[u8] =
     b"Message-ID: <1@mfp>\r\nSubject: a\r\n scan\r\nFrom: <mfp@contoso.com>\r\n\r\none\r\n..stuffed\r\n";
 
 fn sandbox() -> Sandbox {
-    Sandbox::start(SandboxSettings::new("scanner@contoso.com", SecretString::from("correct horse"))).unwrap()
+    Sandbox::start(
+        SandboxSettings::new("scanner@contoso.com", SecretString::from("correct horse")),
+        Witness::nobody(),
+    )
+    .unwrap()
 }
 
 async fn connect(

@@ -19,7 +19,6 @@ use crate::queue::Total;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 /// A moment; RFC 3339 in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,6 +50,9 @@ pub struct Status {
     /// Mail goes to the sandbox: nobody gets it.
     #[serde(default)]
     pub is_sandbox: bool,
+    /// So much as anybody may see: without the smart host's words and the devices' addresses.
+    #[serde(default)]
+    pub is_abridged: bool,
     /// All of it in one line.
     pub sentence: String,
     /// What only a human can put right.
@@ -78,12 +80,11 @@ pub struct Need {
 }
 
 /// Damage is over once it was mended, and what it left is not: nobody else looks into these places.
-pub fn to_look_at(left_behind: &[PathBuf]) -> Vec<Need> {
-    let need = |place: &PathBuf| Need {
-        what: format!("mail that was damaged or that nobody claims is in {}", place.display()),
+pub fn to_look_at(left_behind: &[String]) -> Vec<Need> {
+    let need = |place: &String| Need {
+        what: format!("mail that was damaged or that nobody claims is in {place}"),
         hint: format!(
-            "check the disk's health; see journalctl -u mailferry -g queue_ for what it is; look into {0}, then remove what is in it",
-            place.display()
+            "check the disk's health; see journalctl -u mailferry -g queue_ for what it is; look into {place}, then remove what is in it"
         ),
         account: None,
     };
@@ -336,6 +337,7 @@ mod tests {
             state,
             reason: reason.to_owned(),
             hint: hint.map(str::to_owned),
+            advice: None,
             warnings: vec![],
             since: None,
             next_probe_at: None,

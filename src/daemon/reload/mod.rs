@@ -5,9 +5,10 @@
 //! Must not know: how a room takes what it is told.
 
 use super::{Relay, StartError, dispatch_settings, listens, places};
-use crate::config::Settings;
+use crate::config::{Settings, Sockets};
 use crate::fact::Witness;
 use crate::mail::{AccountId, Place};
+use crate::notify;
 use crate::queue::{self, Clock, Keep};
 use crate::receive::Listen;
 use crate::token::Grant;
@@ -23,6 +24,7 @@ pub(super) struct InForce {
     pub(super) receive: receive::Settings,
     pub(super) dispatch: dispatch::Settings,
     pub(super) places: Vec<(AccountId, Place)>,
+    pub(super) notify: notify::Settings,
     /// History, dead letters.
     pub(super) keep: Keep,
     pub(super) min_free_space_bytes: u64,
@@ -36,6 +38,7 @@ impl InForce {
             receive: settings.receive.clone(),
             dispatch: dispatch_settings(settings, clock, witness)?,
             places: places(settings),
+            notify: settings.notify.clone(),
             keep: settings.keep,
             min_free_space_bytes: settings.queue.min_free_space_bytes,
         })
@@ -47,7 +50,7 @@ impl InForce {
 pub(super) struct Fixed {
     listen: Vec<SocketAddr>,
     directory: PathBuf,
-    control_socket: PathBuf,
+    sockets: Sockets,
 }
 
 impl Fixed {
@@ -55,7 +58,7 @@ impl Fixed {
         Self {
             listen: addresses(&settings.listen),
             directory: settings.queue.directory.clone(),
-            control_socket: settings.control_socket.clone(),
+            sockets: settings.sockets.clone(),
         }
     }
 
@@ -65,7 +68,7 @@ impl Fixed {
             listen,
             queue: queue::Settings { directory, min_free_space_bytes: _ },
             keep: _,
-            control_socket,
+            sockets: Sockets { control, status },
             hostname: _,
             receive: _,
             accounts: _,
@@ -76,6 +79,9 @@ impl Fixed {
             warnings: _,
             proxy: _,
             given_at_start: _,
+            // Those who look at the files compare them.
+            certificates: _,
+            file: _,
         } = new;
         let mut waiting = vec![];
         if addresses(listen) != self.listen {
@@ -84,8 +90,11 @@ impl Fixed {
         if *directory != self.directory {
             waiting.push("queue.directory");
         }
-        if *control_socket != self.control_socket {
+        if *control != self.sockets.control {
             waiting.push("control.socket");
+        }
+        if *status != self.sockets.status {
+            waiting.push("control.status_socket");
         }
         waiting
     }
@@ -118,17 +127,23 @@ impl Relay {
     /// # Errors
     /// A file of the new settings cannot be read or used; nothing is changed then.
     pub async fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, StartError> {
-        let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes } =
+        let InForce { listen, receive, dispatch, places, notify, keep, min_free_space_bytes } =
             InForce::of(&self.fixed.in_place(new), self.clock(), &self.witness)?;
         self.listeners.reload(listen);
         self.receive.send_replace(Arc::new(receive));
         self.queue.health.set_min_free_space(min_free_space_bytes);
         self.keep.send_replace(keep);
+        self.notify.send_replace(Arc::new(notify));
         if let Ok(mut p) = self.rooms.places.write() {
             *p = places;
         }
         self.dispatcher.reload(&dispatch).await;
-        Ok(self.fixed.waiting(new))
+        let mut waiting = self.fixed.waiting(new);
+        if self.on_disk.has_to_wait(&new.certificates) {
+            waiting.push("listen.certificate");
+        }
+        self.on_disk.taken(new, &waiting);
+        Ok(waiting)
     }
 }
 

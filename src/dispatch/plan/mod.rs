@@ -46,7 +46,7 @@ pub(crate) struct Limits {
 }
 
 /// What an account remembers of its last run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Past {
     pub(crate) breaker: Breaker,
     pub(crate) throttle: Throttle,

@@ -4,10 +4,12 @@
 //! address. Texts of fields come from `words::decode`, so they hold no line end.
 //! Must not know: which address may be used.
 
+mod proper;
 mod token;
 pub(crate) mod words;
 mod written;
 
+pub(crate) use proper::is_proper;
 pub use written::mailbox;
 
 use crate::letter::words::Words;

@@ -32,7 +32,7 @@ fn raw_text_is_encoded_and_addresses_are_not() {
             b"To: T: a@b.example, m\xfc@c.example, d@e.example;, f@g.example\r\n",
             "To: T: a@b.example, d@e.example;, =?UTF-8?Q?m=C3=BC=40c=2Eexample?=:;,\r\n f@g.example\r\n",
         ),
-        (b"Message-ID: <\xe4@b>\r\n", "Message-ID: <?@b>\r\n"),
+        (b"Message-ID: <\xe4@b>\r\n", "Message-ID: <=C3=A4@b>\r\n"),
         (b"X: a\0b\rc\r\n", "X: abc\r\n"),
         (b"X: a\r\n \r\n b\r\n", "X: a b\r\n"),
         (

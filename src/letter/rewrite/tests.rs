@@ -80,7 +80,7 @@ fn there_is_one_from_that_may_be_used_and_the_original_gets_the_answers() {
         (
             "Sender: b@contoso.com\r\nFrom: a@contoso.com\r\n",
             allowed,
-            "From: a@contoso.com\r\nSender: b@contoso.com\r\n\r\n",
+            "Sender: b@contoso.com\r\nFrom: a@contoso.com\r\n\r\n",
         ),
         ("From: jürgen@old.example\r\n", &[], "From: scanner@contoso.com\r\n\r\n"),
     ] {

@@ -77,7 +77,8 @@ pub(super) static WRONG_PASSWORD: Entry = Entry {
     meaning: "the user name or password is wrong",
     waiting: None,
     steps: &[
-        "put the right password for {mailbox} in its password file, then: systemctl reload mailferry (restart, where it is a systemd credential)",
+        "put the right password for {mailbox} in its password file, then: systemctl reload mailferry \
+         (restart, where it is a systemd credential)",
         "does the user name differ from the mailbox's address? then set login in its [[account]]: Get-Mailbox {mailbox} \
          | Format-List UserPrincipalName",
         "the login is tried rarely meanwhile, so that the account is not locked",
@@ -109,7 +110,8 @@ pub(super) static PASSWORD_EXPIRED: Entry = Entry {
     waiting: None,
     steps: &[
         "set a new password for {mailbox} (Update-MgUser -UserId {mailbox} -PasswordPolicies DisablePasswordExpiration \
-         keeps it), put it in the password file, then: systemctl reload mailferry (restart, where it is a systemd credential)",
+         keeps it), put it in the password file, then: systemctl reload mailferry \
+         (restart, where it is a systemd credential)",
     ],
 };
 
@@ -346,7 +348,8 @@ pub(super) static APP_PASSWORD: Entry = Entry {
     waiting: None,
     steps: &[
         "make an app password for {mailbox} in the security settings of its account at the provider (it asks for two-step \
-         verification first), put it in the password file, then: systemctl reload mailferry (restart, where it is a systemd credential)",
+         verification first), put it in the password file, then: systemctl reload mailferry \
+         (restart, where it is a systemd credential)",
     ],
 };
 

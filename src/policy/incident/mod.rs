@@ -124,6 +124,13 @@ pub struct Incident {
     news: u64,
 }
 
+impl Incident {
+    /// Whether it is worth telling to who knows it as it was `before`.
+    pub fn is_news_after(&self, before: &Self) -> bool {
+        self.severity != before.severity || self.words.more != before.words.more || self.news > before.news
+    }
+}
+
 /// What became of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {

@@ -11,13 +11,14 @@ use crate::mail::{AccountId, QueueId, RelayTime, State};
 use crate::queue::body::Body;
 use crate::queue::error::QueueError;
 use crate::queue::lease::{Lease, LeaseGuard, Next};
+use crate::queue::owner::Fence;
 use rusqlite::{Connection, OptionalExtension};
 use std::sync::Arc;
 
 impl Shared {
     pub(super) fn pick(
         self: &Arc<Self>,
-        account: &AccountId,
+        (account, fence): (&AccountId, Fence),
         now: RelayTime,
         except: &[QueueId],
         may_promote: bool,
@@ -82,7 +83,7 @@ impl Shared {
                 return {
                     let shared = Arc::clone(self);
                     let hand_over = Box::new(move || shared.hand_overs.begin(id));
-                    Ok(Pick::Next(Next::Message(Box::new(Lease { message, body, hand_over, guard }))))
+                    Ok(Pick::Next(Next::Message(Box::new(Lease { message, body, hand_over, fence, guard }))))
                 };
             }
         })

@@ -17,7 +17,8 @@ use crate::queue::error::{Done, QueueError};
 use crate::queue::lease::{Lease, Next, Settlement};
 use crate::queue::ledger::{Change, ChangeStep, Filter, Finished, Page, Total};
 use crate::queue::message::{NewMessage, Notice, Stored};
-use crate::queue::role::{Health, Ids, Intake, Ledger, Notes, Outbox};
+use crate::queue::owner::Owned;
+use crate::queue::role::{Health, Ids, Intake, Ledger, Notes, Outbox, Ownership};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -26,6 +27,16 @@ use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
 
 impl SqliteQueue {
+    /// Why a message of so many bytes would be refused now.
+    fn refusal_of(&self, bytes: u64) -> Option<QueueError> {
+        let room = &self.shared.disk.space;
+        match bytes {
+            _ if *self.shared.closed.borrow() => Some(QueueError::Closed),
+            _ if bytes > SMALL_BYTES as u64 => room.check(bytes).err(),
+            _ => room.check_row(bytes).err(),
+        }
+    }
+
     fn read<T: Send + 'static>(
         &self,
         f: impl Fn(&Connection, &Shared) -> Result<T, QueueError> + Send + Sync + 'static,
@@ -57,14 +68,8 @@ impl Ids for SqliteQueue {
 
 impl Intake for SqliteQueue {
     fn draft(&self, expected_bytes: u64) -> Result<Draft, QueueError> {
-        if *self.shared.closed.borrow() {
-            return Err(QueueError::Closed);
-        }
-        let room = &self.shared.disk.space;
-        if expected_bytes > SMALL_BYTES as u64 {
-            room.check(expected_bytes)?;
-        } else {
-            room.check_row(expected_bytes)?;
+        if let Some(refusal) = self.refusal_of(expected_bytes) {
+            return Err(refusal);
         }
         Ok(Draft::new(self.next_id(), Arc::clone(&self.shared.disk) as _))
     }
@@ -89,12 +94,13 @@ impl Intake for SqliteQueue {
 }
 
 impl Outbox for SqliteQueue {
-    fn lease(&self, account: &AccountId, now: RelayTime, except: Vec<QueueId>) -> Done<Next> {
-        let (shared, ops, account) = (Arc::clone(&self.shared), Arc::clone(&self.ops), account.clone());
+    fn lease(&self, owned: &Owned, now: RelayTime, except: Vec<QueueId>) -> Done<Next> {
+        let (shared, ops) = (Arc::clone(&self.shared), Arc::clone(&self.ops));
+        let (account, fence) = (owned.account().clone(), owned.fence());
         Box::pin(async move {
             let pick = |may_promote, is_mended| {
                 let (shared, account, except) = (Arc::clone(&shared), account.clone(), except.clone());
-                blocking(move || shared.pick(&account, now, &except, may_promote, is_mended))
+                blocking(move || shared.pick((&account, fence), now, &except, may_promote, is_mended))
             };
             let mut is_mended = false;
             let mut first = pick(true, false).await;
@@ -142,6 +148,15 @@ impl Outbox for SqliteQueue {
 
     fn arrivals(&self, account: &AccountId) -> Arc<Notify> {
         self.shared.arrivals(account)
+    }
+}
+
+/// Nobody else has the directory open.
+impl Ownership for SqliteQueue {
+    fn own(&self, account: &AccountId) -> Done<Owned> {
+        let closed = *self.shared.closed.borrow();
+        let owned = if closed { Err(QueueError::Closed) } else { Ok(Owned::for_good(account.clone())) };
+        Box::pin(std::future::ready(owned))
     }
 }
 
@@ -255,14 +270,14 @@ impl Notes for SqliteQueue {
 }
 
 impl Health for SqliteQueue {
-    fn left_behind(&self) -> Vec<PathBuf> {
+    fn left_behind(&self) -> Vec<String> {
         let holds = |d: &PathBuf| std::fs::read_dir(d).is_ok_and(|mut names| names.next().is_some());
         let places = ["damaged", "unclaimed"].map(|name| self.shared.directory.join(name));
-        places.into_iter().filter(holds).collect()
+        places.into_iter().filter(holds).map(|place| place.display().to_string()).collect()
     }
 
-    fn free_bytes(&self) -> u64 {
-        self.shared.disk.space.free()
+    fn refusal(&self) -> Option<QueueError> {
+        self.refusal_of(0)
     }
 
     fn set_min_free_space(&self, bytes: u64) {

@@ -13,6 +13,7 @@ use crate::queue::error::QueueError;
 use crate::queue::lease::{Destination, Lease, Next, Settlement};
 use crate::queue::ledger::{Change, Filter};
 use crate::queue::message::{NewMessage, Notice, Stored};
+use crate::queue::owner::Owned;
 use crate::queue::role::{Health, Ids, Intake, Ledger, Outbox};
 use crate::queue::settings::Settings;
 use crate::queue::walk::{Changing, Listing};
@@ -76,6 +77,10 @@ pub(super) fn unreadable(recorder: &Recorder) -> Vec<QueueId> {
     seen.iter().filter_map(of).collect()
 }
 
+fn owned() -> Owned {
+    Owned::for_good(account())
+}
+
 pub(super) fn account() -> AccountId {
     AccountId::new("scanner@contoso.com")
 }
@@ -105,7 +110,7 @@ pub(super) async fn commit(queue: &SqliteQueue, len: usize) -> Result<QueueId, Q
 }
 
 pub(super) async fn lease(queue: &SqliteQueue) -> Option<Box<Lease>> {
-    match queue.lease(&account(), RelayTime::default(), vec![]).await.unwrap() {
+    match queue.lease(&owned(), RelayTime::default(), vec![]).await.unwrap() {
         Next::Message(lease) => Some(lease),
         _ => None,
     }
@@ -222,6 +227,24 @@ async fn a_crash_during_settlement_repeats_the_attempt_or_leaves_history() {
         assert_eq!(files(&crashed), files_left, "{step:?}");
         assert_eq!(after_crash(&crashed).await, (vec![state], files_after_start), "{step:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_file_is_left_of_what_was_dropped_delivered_or_removed() {
+    let tmp = tempfile::tempdir().unwrap();
+    let queue = open(tmp.path());
+    let mut draft = queue.draft(0).unwrap();
+    draft.write(&vec![1; 5 * LARGE]).await.unwrap();
+    drop(draft);
+    assert_eq!(files(tmp.path()), 0);
+    commit(&queue, LARGE).await.unwrap();
+    let leased = lease(&queue).await.unwrap();
+    settle(&queue, leased).await.map_err(|(_, e)| e).unwrap();
+    let removed = commit(&queue, LARGE).await.unwrap();
+    let filter = Filter { ids: vec![removed], ..Filter::default() };
+    queue.change(filter, Change::Remove, RelayTime::default()).await.unwrap();
+    queue.close().await;
+    assert_eq!(files(tmp.path()), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -422,7 +445,7 @@ async fn below_min_free_space_mail_is_refused_and_leases_are_settled() {
     let full = Settings { min_free_space_bytes: u64::MAX, ..settings(tmp.path()) };
     let (queue, _) = SqliteQueue::open(&full, Witness::nobody()).unwrap();
     assert!(matches!(queue.draft(0), Err(QueueError::Full(_))));
-    assert_eq!(queue.free_bytes(), 0);
+    assert!(matches!(queue.refusal(), Some(QueueError::Full(_))));
     let leased = lease(&queue).await.unwrap();
     settle(&queue, leased).await.map_err(|(_, e)| e).unwrap();
     assert_eq!(queue.show(id).await.unwrap().unwrap().0.state, State::Delivered);
@@ -599,12 +622,12 @@ async fn a_large_backlog_opens_and_leases_at_once() {
     steps();
     let (mut early, mut due) = (vec![], vec![]);
     for _ in 0..20 {
-        let next = queue.lease(&account(), RelayTime::from_ms(4), vec![]).await.unwrap();
+        let next = queue.lease(&owned(), RelayTime::from_ms(4), vec![]).await.unwrap();
         assert!(matches!(next, Next::NotBefore(at) if at == RelayTime::from_ms(5)));
         early.push(steps());
     }
     for _ in 0..20 {
-        let next = queue.lease(&account(), RelayTime::from_ms(5), vec![]).await.unwrap();
+        let next = queue.lease(&owned(), RelayTime::from_ms(5), vec![]).await.unwrap();
         assert!(matches!(next, Next::Message(_)));
         due.push(steps());
     }

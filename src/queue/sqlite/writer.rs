@@ -411,7 +411,7 @@ impl Writer {
         match error {
             QueueError::Damaged(_) => self.mend(Damage::Wrong),
             QueueError::Unreadable(_) => self.mend(Damage::Unreadable),
-            QueueError::Full(_) | QueueError::Closed => {}
+            QueueError::Full(_) | QueueError::Disowned | QueueError::Closed => {}
             QueueError::Broken(_) => {
                 self.failed_in_a_row += 1;
                 self.shared.disk.transactions_failed(self.failed_in_a_row, error);

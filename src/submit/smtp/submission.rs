@@ -77,9 +77,9 @@ impl Submission {
     ///
     /// # Errors
     /// The failure that decides what follows.
-    pub async fn open(&self, nth_address: usize) -> Result<Connection, Judged> {
+    pub async fn open(&self, nth_address: usize) -> Result<Connection, Box<Judged>> {
         let Some(oauth) = &self.oauth else {
-            return self.connect(&self.smart_host, nth_address).await.map_err(Judged::early);
+            return self.connect(&self.smart_host, nth_address).await.map_err(|f| Box::new(Judged::early(f)));
         };
         let failure = match self.with_token(oauth, nth_address).await {
             Ok(connection) => return Ok(connection),
@@ -88,13 +88,13 @@ impl Submission {
         let until = oauth.fallback_until.filter(|day| has_not_passed(*day, WallTime::now()));
         let Some(until) = until.filter(|_| self.smart_host.login.is_some() && a_password_may_help(&failure))
         else {
-            return Err(Judged::early(failure));
+            return Err(Box::new(Judged::early(failure)));
         };
         let (account, why) = (self.account.clone(), failure.to_string());
         self.witness.tell(Fact::PasswordStandsIn { account, why, until });
         self.connect(&self.smart_host, nth_address)
             .await
-            .map_err(|second| deciding(Judged::early(failure), Judged::early(second)))
+            .map_err(|second| Box::new(deciding(Judged::early(failure), Judged::early(second))))
     }
 
     async fn with_token(&self, oauth: &OAuth, nth_address: usize) -> Result<Connection, Failure> {

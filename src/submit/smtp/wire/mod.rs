@@ -10,7 +10,9 @@ mod stuffing;
 
 use crate::letter::charset::Charsets;
 use crate::letter::field::downgraded;
-use crate::letter::mime::Walker;
+use crate::letter::head::Head;
+use crate::letter::mime::{Walker, is_encoded_multipart};
+pub use crate::letter::recode::Taken;
 use crate::letter::recode::{Rewriter, Survey};
 use crate::letter::rewrite::rewrite_head;
 use crate::letter::scan::Scan;
@@ -21,15 +23,6 @@ use stuffing::Stuffing;
 
 /// Small pieces are joined up to this size, so that a small message is one write.
 const CHUNK_BYTES: usize = 64 * 1024;
-
-/// What the smart host announces.
-#[derive(Debug, Clone, Copy)]
-pub struct Taken {
-    /// 8BITMIME.
-    pub eight_bit: bool,
-    /// SMTPUTF8.
-    pub utf8: bool,
-}
 
 /// One message on its way out.
 #[derive(Debug)]
@@ -68,8 +61,14 @@ impl<'a> Wire<'a> {
         sender: &Sender,
         taken: Taken,
     ) -> std::io::Result<Self> {
-        let charsets = Charsets::of_client(charset);
-        let mut head = rewrite_head(letter.head(), sender, charsets);
+        let root = letter.head();
+        let mut charsets = Charsets::of_client(charset).declared_in(Head::of(root));
+        if !charsets.is_declared() && std::str::from_utf8(root).is_err() {
+            // A part may say what the head was written in.
+            let head = rewrite_head(root, sender, charsets);
+            charsets = charsets.or_declared(survey(letter, &head, charsets, taken).await?.declared());
+        }
+        let mut head = rewrite_head(root, sender, charsets);
         if !taken.utf8 {
             head = downgraded(head);
         }
@@ -90,26 +89,22 @@ impl<'a> Wire<'a> {
             needs_8bit: scan.has_8bit || !head.is_ascii(),
             needs_utf8: !head.is_ascii(),
         };
-        if scan.is_clean() && !scan.has_8bit {
+        if scan.is_clean() && !scan.has_8bit && !is_encoded_multipart(&head) {
             wire.stuffing.push(&head, &mut wire.ready);
         } else {
-            wire.recode(&head, charsets, taken.eight_bit).await?;
+            wire.recode(&head, charsets, taken).await?;
         }
         Ok(wire)
     }
 
     /// Decides part by part, then writes once into nothing for the exact size.
-    async fn recode(&mut self, head: &[u8], charsets: Charsets, to_8bit: bool) -> std::io::Result<()> {
-        let mut survey = Survey::new(to_8bit);
-        let mut walker = Walker::begin(head, &mut survey);
-        while let Some(chunk) = self.reader.chunk().await? {
-            walker.push(&chunk, &mut survey);
-        }
-        walker.finish(&mut survey);
+    async fn recode(&mut self, head: &[u8], charsets: Charsets, taken: Taken) -> std::io::Result<()> {
+        let survey = survey(self.letter, head, charsets, taken).await?;
+        let charsets = charsets.or_declared(survey.declared());
         let decisions = survey.decisions();
 
         self.reader = self.letter.open().await?;
-        let mut rewriter = Rewriter::new(decisions.clone(), charsets, to_8bit);
+        let mut rewriter = Rewriter::new(decisions.clone(), charsets, taken);
         let mut walker = Walker::begin(head, &mut rewriter);
         (self.size_bytes, self.needs_8bit) = (rewriter.out.len() as u64, !rewriter.out.is_ascii());
         let mut count = |out: &mut Vec<u8>| {
@@ -124,9 +119,10 @@ impl<'a> Wire<'a> {
         }
         walker.finish(&mut rewriter);
         count(&mut rewriter.out);
+        self.needs_utf8 |= rewriter.needs_utf8;
 
         self.reader = self.letter.open().await?;
-        let mut rewriter = Rewriter::new(decisions, charsets, to_8bit);
+        let mut rewriter = Rewriter::new(decisions, charsets, taken);
         let walker = Walker::begin(head, &mut rewriter);
         self.how = How::Recode(Box::new((Some(walker), rewriter)));
         Ok(())
@@ -199,6 +195,23 @@ impl<'a> Wire<'a> {
             }
         }
     }
+}
+
+/// The first walk through a message.
+async fn survey(
+    letter: &dyn Letter,
+    head: &[u8],
+    charsets: Charsets,
+    taken: Taken,
+) -> std::io::Result<Survey> {
+    let mut survey = Survey::new(head, charsets, taken.eight_bit);
+    let mut walker = Walker::begin(head, &mut survey);
+    let mut reader = letter.open().await?;
+    while let Some(chunk) = reader.chunk().await? {
+        walker.push(&chunk, &mut survey);
+    }
+    walker.finish(&mut survey);
+    Ok(survey)
 }
 
 #[cfg(test)]

@@ -203,12 +203,12 @@ proptest! {
         let sent = send(&head, content.as_bytes(), false);
         prop_assert_eq!(unstuffed(&sent.bytes), format!("{head}\r\n{content}").into_bytes());
         // The walk alone, without the short cut, changes nothing either.
-        let mut survey = Survey::new(false);
         let root = format!("{head}\r\n");
+        let mut survey = Survey::new(root.as_bytes(), Charsets::default(), false);
         let mut walker = Walker::begin(root.as_bytes(), &mut survey);
         walker.push(content.as_bytes(), &mut survey);
         walker.finish(&mut survey);
-        let mut rewriter = Rewriter::new(survey.decisions(), Charsets::default(), false);
+        let mut rewriter = Rewriter::new(survey.decisions(), Charsets::default(), Taken { eight_bit: false, utf8: true });
         let mut walker = Walker::begin(root.as_bytes(), &mut rewriter);
         walker.push(content.as_bytes(), &mut rewriter);
         walker.finish(&mut rewriter);
@@ -234,11 +234,11 @@ proptest! {
         };
         let run = |whole: bool| {
             let mut scan = Scan::default();
-            let mut survey = Survey::new(to_8bit);
+            let mut survey = Survey::new(root.as_bytes(), Charsets::default(), to_8bit);
             let mut walker = Walker::begin(root.as_bytes(), &mut survey);
             for c in split(whole) { scan.push(&c); walker.push(&c, &mut survey); }
             walker.finish(&mut survey);
-            let mut rewriter = Rewriter::new(survey.decisions(), Charsets::default(), to_8bit);
+            let mut rewriter = Rewriter::new(survey.decisions(), Charsets::default(), Taken { eight_bit: to_8bit, utf8: true });
             let mut walker = Walker::begin(root.as_bytes(), &mut rewriter);
             let (mut stuffing, mut out) = (Stuffing::default(), Vec::new());
             for c in split(whole) {
