@@ -12,6 +12,7 @@ mod cli;
 mod config;
 mod control;
 mod demo_story;
+mod devices;
 mod dialogues;
 mod doctor;
 mod encoding;
