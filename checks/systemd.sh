@@ -193,8 +193,12 @@ fact 5 "a member of the group may ask" "setpriv --reuid member --regid member --
 fact 5 "a stranger may not" "setpriv --reuid stranger --regid stranger --init-groups mailferry status; [ \$? = 77 ]"
 
 echo "oops" >> "$root/etc/mailferry/mailferry.toml"
-fact 10 "a bad file changes nothing at a reload" \
-    "systemctl reload mailferry; sleep 0.5; journalctl -u mailferry MAILFERRY_EVENT=reload_refused -o cat | grep hint && systemctl is-active mailferry"
+fact 10 "a changed file is told before anybody reloads" "mailferry status | grep 'was changed and is not loaded'"
+fact 10 "a bad file makes the reload fail, says why, and changes nothing" \
+    "! systemctl reload mailferry && journalctl -u mailferry -o cat | grep 'mailferry.toml:.*oops\\|mailferry.toml:[0-9]' && systemctl is-active mailferry"
+kill_relay HUP
+fact 10 "the relay itself does not take it either, and status says so" \
+    "journalctl -u mailferry MAILFERRY_EVENT=reload_refused -o cat | grep hint && mailferry status | grep 'the last reload was refused'"
 sed -i '$d' "$root/etc/mailferry/mailferry.toml"
 
 # The account's limit of 25 a minute keeps the rest waiting.

@@ -2,14 +2,22 @@
 //!
 //! Invariant: a listener that comes out of here has read the certificate it names.
 
+use super::ListenerCertificate;
+use super::address::listen_address;
 use super::check::At;
 use super::secret::{certificates, private_key};
 use super::section::{Findings, Section};
 use crate::receive::{Auth, Listen, Tls};
 use crate::tls::server::{self, CertificateError};
-use std::net::SocketAddr;
+use std::sync::Arc;
 
-pub(super) fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
+/// A listener, and the files of its certificate, if it names some.
+pub(super) struct Listener {
+    pub(super) listen: At<Listen>,
+    pub(super) certificate: Option<ListenerCertificate>,
+}
+
+pub(super) fn listener(mut section: Section<'_>) -> Option<Listener> {
     let address = section.field("address");
     let tls = section.field("tls");
     let (certificate, key) = (section.field("certificate"), section.field("key"));
@@ -19,8 +27,7 @@ pub(super) fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
     if !address.is_set() {
         address.error("is missing", format!("for example {example}"));
     }
-    let parsed: Option<SocketAddr> =
-        address.parse(example, |s| s.parse().map_err(|_| "is not an IP address with a port"));
+    let parsed = address.read(example, listen_address);
     let mode = tls.word(&[("off", Tls::Off), ("starttls", Tls::StartTls), ("implicit", Tls::Implicit)]);
     let mode = if tls.is_set() { mode? } else { Tls::default() };
     let files = (certificates(&certificate), private_key(&key));
@@ -54,8 +61,8 @@ pub(super) fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
     }
     let is_given = mode != Tls::Off && (certificate.is_set() || key.is_set());
     let certificate = match is_given.then_some(files) {
-        Some(files) => match server::load(&files.0?, &files.1?) {
-            Ok(loaded) => Some(loaded),
+        Some((Some(certificate), Some(key_file))) => match server::load(&certificate, &key_file) {
+            Ok(pair) => Some(ListenerCertificate { listener: parsed?, certificate, key: key_file, pair }),
             Err(CertificateError::Useless(_)) => {
                 key.error(
                     "is not the key of the certificate",
@@ -69,9 +76,12 @@ pub(super) fn listener(mut section: Section<'_>) -> Option<At<Listen>> {
                 None
             }
         },
+        Some(_) => return None,
         None => None,
     };
-    Some(At(Listen { address: parsed?, tls: mode, certificate, auth: logins }, address.place()))
+    let config = certificate.as_ref().map(|c| Arc::clone(&c.pair.config));
+    let listen = Listen { address: parsed?, tls: mode, certificate: config, auth: logins };
+    Some(Listener { listen: At(listen, address.place()), certificate })
 }
 
 pub(super) fn listeners_go_together(findings: &Findings<'_>, listen: &[At<Listen>], has_users: bool) {

@@ -14,10 +14,41 @@ use tokio::task::JoinHandle;
 
 pub(super) struct Listeners {
     addresses: Vec<SocketAddr>,
-    /// What is in force at each.
-    listen: Vec<watch::Sender<Arc<Listen>>>,
+    in_force: InForce,
     stop: watch::Sender<Option<Instant>>,
     tasks: Vec<JoinHandle<std::io::Result<()>>>,
+}
+
+/// What is in force at each.
+#[derive(Clone)]
+pub(super) struct InForce(Arc<Vec<watch::Sender<Arc<Listen>>>>);
+
+impl InForce {
+    #[cfg(test)]
+    pub(super) fn of(listen: Vec<Listen>) -> Self {
+        Self(Arc::new(listen.into_iter().map(|l| watch::Sender::new(Arc::new(l))).collect()))
+    }
+
+    /// What a listener shows.
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> Vec<Option<Arc<rustls::ServerConfig>>> {
+        self.0.iter().map(|in_force| in_force.borrow().certificate.clone()).collect()
+    }
+
+    /// Whether there is one that was configured with this address.
+    pub(super) fn listens_on(&self, address: SocketAddr) -> bool {
+        self.0.iter().any(|in_force| in_force.borrow().address == address)
+    }
+
+    /// New connections are shown this certificate.
+    pub(super) fn show(&self, address: SocketAddr, certificate: &Arc<rustls::ServerConfig>) {
+        for in_force in self.0.iter().filter(|i| i.borrow().address == address) {
+            in_force.send_modify(|listen| {
+                *listen =
+                    Arc::new(Listen { certificate: Some(Arc::clone(certificate)), ..Listen::clone(listen) });
+            });
+        }
+    }
 }
 
 impl Listeners {
@@ -57,7 +88,11 @@ impl Listeners {
             in_force.push(told);
             tasks.push(tokio::spawn(listener::serve(socket, listen, Arc::clone(shared), stopped.clone())));
         }
-        Ok(Self { addresses, listen: in_force, stop, tasks })
+        Ok(Self { addresses, in_force: InForce(Arc::new(in_force)), stop, tasks })
+    }
+
+    pub(super) fn in_force(&self) -> InForce {
+        self.in_force.clone()
     }
 
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
@@ -67,7 +102,7 @@ impl Listeners {
     /// New connections find these settings, each where its address was configured; an address that is new, or is
     /// not named any more, changes nothing.
     pub(super) fn reload(&self, mut new: Vec<Listen>) {
-        for in_force in &self.listen {
+        for in_force in self.in_force.0.iter() {
             let address = in_force.borrow().address;
             if let Some(i) = new.iter().position(|l| l.address == address) {
                 in_force.send_replace(Arc::new(new.remove(i)));

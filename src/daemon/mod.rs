@@ -7,6 +7,7 @@ mod demo;
 mod listeners;
 mod live;
 mod observers;
+mod on_disk;
 mod reload;
 mod serve;
 mod signals;
@@ -15,6 +16,7 @@ mod stand_in;
 mod upkeep;
 
 pub use demo::{demo, end_with};
+pub(crate) use live::device_list;
 pub use observers::Observers;
 pub use serve::{Exit, serve};
 pub use sockets::Handed;
@@ -25,9 +27,11 @@ use crate::control::{self, anybody, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::fact::Witness;
 use crate::fact::daemon::Fact;
+use crate::fact::receive as receive_fact;
 use crate::files;
 use crate::http::Limits;
 use crate::mail::{AccountId, Place, WallTime};
+use crate::notify;
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
 use crate::submit::Way;
@@ -36,6 +40,7 @@ use crate::tls::server::{self, CertificateError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::Rooms;
+use on_disk::OnDisk;
 use reload::{Fixed, InForce};
 use stand_in::MailFor;
 use std::net::SocketAddr;
@@ -161,12 +166,16 @@ pub struct Relay {
     dispatcher: Arc<Dispatcher>,
     listeners: Listeners,
     rooms: Arc<Rooms>,
+    on_disk: Arc<OnDisk>,
+    watching: JoinHandle<()>,
     receive: watch::Sender<Arc<receive::Settings>>,
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
     upkeep: JoinHandle<()>,
     telling: JoinHandle<()>,
+    keeping: JoinHandle<()>,
     keep: watch::Sender<Keep>,
+    notify: watch::Sender<Arc<notify::Settings>>,
     fixed: Fixed,
     witness: Witness,
 }
@@ -206,9 +215,12 @@ impl Relay {
         Opened { queue, mail_for, observers }: Opened,
         handed: Vec<Handed>,
     ) -> Result<Self, StartError> {
-        let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
+        let InForce { listen, receive, dispatch, places, notify, keep, min_free_space_bytes: _ } =
             InForce::of(settings, queue.clock, &observers.witness)?;
         let witness = observers.witness.clone();
+        if let Err(why) = observers.devices.take_up(queue.notes.as_ref()).await {
+            witness.tell(receive_fact::Fact::DevicesNotKept { why: why.to_string() });
+        }
         let open = |path: &Path, access| {
             let failed = |error| StartError::Control { path: path.to_owned(), error };
             socket::bind(path, access).map_err(failed)
@@ -222,7 +234,9 @@ impl Relay {
             Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock, witness.clone()));
         let listeners = Listeners::start(listen, handed, &receiver)?;
         let dispatcher = Dispatcher::start(&dispatch, queue.clone(), witness.clone()).await;
+        let on_disk = Arc::new(OnDisk::new(settings, listeners.in_force(), witness.clone()));
         let rooms = Arc::new(Rooms {
+            on_disk: Arc::clone(&on_disk),
             dispatcher: Arc::clone(&dispatcher),
             receiver,
             clock: queue.clock,
@@ -244,19 +258,25 @@ impl Relay {
         let (keep, kept) = watch::channel(keep);
         let upkeep =
             tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
+        let keeping = tokio::spawn(keep_devices(observers.clone(), queue.clone(), stopped(stop.subscribe())));
+        let watching = tokio::spawn(Arc::clone(&on_disk).watch(stopped(stop.subscribe())));
         let telling = tokio::spawn(observers.keep_telling(stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
         Ok(Self {
             telling,
+            keeping,
             queue,
             dispatcher,
             listeners,
             rooms,
+            on_disk,
+            watching,
             receive,
             stop,
             control,
             upkeep,
             keep,
+            notify: watch::Sender::new(Arc::new(notify)),
             fixed,
             witness,
         })
@@ -289,9 +309,17 @@ impl Relay {
         self.stop.send_replace(true);
         let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
         let _ = self.upkeep.await;
+        let _ = self.watching.await;
         let _ = self.telling.await;
+        let _ = self.keeping.await;
         self.queue.health.close().await;
     }
+}
+
+/// Devices are remembered over restarts.
+async fn keep_devices(observers: Observers, queue: Queue, stop: impl Future<Output = ()>) {
+    let failed = |why| observers.witness.tell(receive_fact::Fact::DevicesNotKept { why });
+    observers.devices.keep_until(queue.notes.as_ref(), stop, failed).await;
 }
 
 /// On both sockets, until the stop.
@@ -348,7 +376,7 @@ fn dispatch_settings(
         accounts: settings.accounts.iter().map(account).collect::<Result<_, _>>()?,
         retry: settings.retry.clone(),
         hostname: settings.hostname.clone(),
-        notify: settings.notify.clone(),
+        notify: settings.notify.to.clone(),
     })
 }
 
@@ -371,7 +399,7 @@ fn listens(settings: &Settings) -> Result<Vec<receive::Listen>, StartError> {
             let directory = settings.queue.directory.join("tls");
             let failed = |error| StartError::Certificate { address: listen.address, error };
             let own = server::load_or_make(&directory, &settings.hostname).map_err(failed)?;
-            listen.certificate = Some(own);
+            listen.certificate = Some(own.config);
         }
         Ok(listen)
     };

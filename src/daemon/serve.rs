@@ -7,7 +7,6 @@ use super::signals::{Asked, Signals};
 use super::stand_in::{MailFor, StandIn};
 use super::{Handed, Observers, Opened, Relay, StartError, sockets};
 use crate::config::{Problem, Settings, Severity};
-use crate::fact::Witness;
 use crate::fact::daemon::Fact;
 use crate::logs::{self, Format};
 use crate::queue::OpenError;
@@ -183,7 +182,11 @@ async fn run(
             Ok(new) => log = reload(relay, new, log, stand_in).await,
             Err(problems) => {
                 for problem in problems.iter().filter(|p| p.severity == Severity::Error) {
-                    refused(&relay.witness, problem, problem.hint.as_deref());
+                    refused(relay, problem, problem.hint.as_deref());
+                }
+                // What comes first in the file is what the status says.
+                if let Some(first) = problems.iter().find(|p| p.severity == Severity::Error) {
+                    relay.on_disk.refused(&first.to_string(), first.hint.as_deref());
                 }
             }
         }
@@ -200,13 +203,13 @@ async fn reload(relay: &Relay, mut new: Settings, log: Format, stand_in: Option<
     let next = match next {
         Ok(next) => next,
         Err(error) => {
-            refused(&relay.witness, format!("log.format: no journal: {error}"), None);
+            refused(relay, format!("log.format: no journal: {error}"), None);
             return log;
         }
     };
     match relay.reload(&new).await {
         Err(error) => {
-            refused(&relay.witness, &error, error.hint().as_deref());
+            refused(relay, &error, error.hint().as_deref());
             log
         }
         Ok(waiting) => {
@@ -225,9 +228,10 @@ async fn reload(relay: &Relay, mut new: Settings, log: Format, stand_in: Option<
     }
 }
 
-fn refused(witness: &Witness, said: impl std::fmt::Display, hint: Option<&str>) {
+fn refused(relay: &Relay, said: impl std::fmt::Display, hint: Option<&str>) {
+    relay.on_disk.refused(&said.to_string(), hint);
     let hint = hint.map_or(String::new(), |hint| format!("; hint: {hint}"));
-    witness.tell(Fact::ReloadRefused { problem: format!("{said}{hint}") });
+    relay.witness.tell(Fact::ReloadRefused { problem: format!("{said}{hint}") });
 }
 
 /// Off the runtime's threads.

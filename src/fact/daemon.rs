@@ -1,6 +1,7 @@
 //! Facts of the process.
 
 use crate::mail::{AccountId, QueueId, QueuedMessage, WallTime};
+use crate::policy::expiry::Expiry;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +37,32 @@ pub enum Fact {
     ReloadRefused {
         /// What is wrong with them.
         problem: String,
+    },
+    /// The file of the configuration is another than the one that was read.
+    ConfigurationChanged {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A listener shows its renewed certificate.
+    CertificateTaken {
+        /// Which.
+        listener: SocketAddr,
+    },
+    /// A listener's renewed certificate is of no use; it shows the one before.
+    CertificateNotTaken {
+        /// Which.
+        listener: SocketAddr,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A listener's certificate ends soon.
+    CertificateEnds {
+        /// Which.
+        listener: SocketAddr,
+        /// When.
+        expiry: Expiry,
+        /// The moment it is told.
+        now: WallTime,
     },
     /// The disk failed for good.
     DiskFailed {
@@ -115,6 +142,10 @@ impl Fact {
             Self::Reloaded => "reloaded",
             Self::RestartNeeded { .. } => "restart_needed",
             Self::ReloadRefused { .. } => "reload_refused",
+            Self::ConfigurationChanged { .. } => "configuration_changed",
+            Self::CertificateTaken { .. } => "listener_certificate_taken",
+            Self::CertificateNotTaken { .. } => "listener_certificate_not_taken",
+            Self::CertificateEnds { .. } => "listener_certificate_ends",
             Self::DiskFailed { .. } => "disk_failed",
             Self::ControlFailed { .. } => "control_failed",
             Self::NotHardened { .. } => "not_hardened",
@@ -136,7 +167,14 @@ impl Fact {
             Self::Stopping | Self::Stopped | Self::GivenAtStart { .. } | Self::Reloaded => {
                 info!(event, "{self}");
             }
-            Self::RestartNeeded { .. } | Self::NotHardened { .. } | Self::PruneFailed { .. } => {
+            Self::CertificateTaken { listener } => info!(event, %listener, "{self}"),
+            Self::CertificateNotTaken { listener, .. } | Self::CertificateEnds { listener, .. } => {
+                warn!(event, %listener, "{self}");
+            }
+            Self::RestartNeeded { .. }
+            | Self::ConfigurationChanged { .. }
+            | Self::NotHardened { .. }
+            | Self::PruneFailed { .. } => {
                 warn!(event, "{self}");
             }
             Self::ReloadRefused { .. } | Self::DiskFailed { .. } | Self::ControlFailed { .. } => {
@@ -189,6 +227,21 @@ impl fmt::Display for Fact {
             ),
             Self::ReloadRefused { problem } => {
                 write!(f, "configuration not reloaded, the old one goes on: {problem}")
+            }
+            Self::ConfigurationChanged { path } => write!(
+                f,
+                "{} was changed and is not loaded; hint: mailferry check, then: systemctl reload mailferry",
+                path.display()
+            ),
+            Self::CertificateTaken { listener } => {
+                write!(f, "listener {listener} shows its renewed certificate")
+            }
+            Self::CertificateNotTaken { listener, why } => write!(
+                f,
+                "the renewed certificate of listener {listener} is of no use, the one before is shown: {why}"
+            ),
+            Self::CertificateEnds { listener, expiry, now } => {
+                f.write_str(&expiry.words(&format_args!("listener {listener}"), *now))
             }
             Self::DiskFailed { why } => write!(f, "the queue cannot write any more, stopping: {why}"),
             Self::ControlFailed { why } => write!(f, "the control socket failed: {why}"),

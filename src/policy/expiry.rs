@@ -3,7 +3,8 @@
 //! Invariant: each warning is given once, the nearest one first after a long silence; whoever tells of it uses these
 //! words. Must not know: clocks, logs.
 
-use crate::mail::{AccountId, WallTime};
+use crate::mail::WallTime;
+use std::fmt;
 
 /// Days ahead on which the admin is told.
 pub const WARN_DAYS: [u16; 4] = [30, 14, 7, 1];
@@ -24,13 +25,13 @@ impl Expiry {
     }
 
     /// One line without a capital: `the client secret of scanner@contoso.com expires in 5 days, on ...`.
-    pub fn words(self, account: &AccountId, now: WallTime) -> String {
+    pub fn words(self, whose: &impl fmt::Display, now: WallTime) -> String {
         let (what, at) = (self.what, self.at);
         match self.days_left(now) {
-            d if d < 0 => format!("the {what} of {account} has expired on {at}"),
-            0 => format!("the {what} of {account} expires within a day, on {at}"),
-            1 => format!("the {what} of {account} expires in 1 day, on {at}"),
-            d => format!("the {what} of {account} expires in {d} days, on {at}"),
+            d if d < 0 => format!("the {what} of {whose} has expired on {at}"),
+            0 => format!("the {what} of {whose} expires within a day, on {at}"),
+            1 => format!("the {what} of {whose} expires in 1 day, on {at}"),
+            d => format!("the {what} of {whose} expires in {d} days, on {at}"),
         }
     }
 
@@ -50,6 +51,7 @@ pub fn expiry_warning(days_left: i64, already_told: Option<u16>) -> Option<u16> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::AccountId;
 
     #[test]
     fn each_warning_is_given_once() {

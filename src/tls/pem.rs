@@ -48,6 +48,26 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     Ok(PrivateKeyDer::from_pem_file(path)?)
 }
 
+/// All certificates in the text of a file; at least one.
+///
+/// # Errors
+/// It holds none.
+pub fn certificates_in(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>()?;
+    if found.is_empty() {
+        return Err(PemError::NotPem("expected a line -----BEGIN CERTIFICATE-----".to_owned()));
+    }
+    Ok(found)
+}
+
+/// The first private key in the text of a file.
+///
+/// # Errors
+/// It holds none.
+pub fn private_key_in(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
+    Ok(PrivateKeyDer::from_pem_slice(text)?)
+}
+
 /// Whether the key is the first certificate's.
 pub fn key_fits(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> bool {
     CertifiedKey::from_der(chain, key, &super::provider()).is_ok()

@@ -5,10 +5,12 @@
 use super::pem::{self, PemError};
 use super::{VERSIONS, provider};
 use crate::files;
+use aws_lc_rs::digest::{Context, SHA256};
 use rustls::ServerConfig;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use x509_cert::der::Decode;
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -54,25 +56,89 @@ impl CertificateError {
     }
 }
 
+/// A certificate that can be shown.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// Shows it.
+    pub config: Arc<ServerConfig>,
+    /// What was in the two files.
+    pub content: Content,
+    /// When it ends, in milliseconds of the Unix epoch; `None` where it does not say so in a way that can be read.
+    pub ends_at_ms: Option<i64>,
+}
+
+/// What was in a certificate's file and its key's, without telling it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content([u8; 32]);
+
+/// The files of a certificate and its key, as they are at one moment.
+pub struct Files {
+    certificate: (PathBuf, Vec<u8>),
+    key: (PathBuf, Vec<u8>),
+}
+
+impl Files {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let read = |path: &Path| match std::fs::read(path) {
+            Ok(text) => Ok((path.to_owned(), text)),
+            Err(why) => Err(CertificateError::Unreadable { path: path.into(), why }),
+        };
+        Ok(Self { certificate: read(certificate)?, key: read(key)? })
+    }
+
+    /// What is in them.
+    pub fn content(&self) -> Content {
+        let mut digest = Context::new(&SHA256);
+        for part in [&self.certificate.1, &self.key.1] {
+            // The length stands before each, so that nothing passes from one into the other unseen.
+            digest.update(&(part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        let mut content = [0; 32];
+        content.copy_from_slice(digest.finish().as_ref());
+        Content(content)
+    }
+
+    /// Makes them into something that can be shown.
+    ///
+    /// # Errors
+    /// They are not PEM, or do not fit.
+    pub fn pair(&self) -> Result<Pair, CertificateError> {
+        let failed = |path: &Path, e| match e {
+            PemError::Unreadable(why) => CertificateError::Unreadable { path: path.into(), why },
+            PemError::NotPem(why) => CertificateError::NotPem { path: path.into(), why },
+        };
+        let (certificate, key) = (&self.certificate, &self.key);
+        let chain = pem::certificates_in(&certificate.1).map_err(|e| failed(&certificate.0, e))?;
+        let key = pem::private_key_in(&key.1).map_err(|e| failed(&key.0, e))?;
+        let ends_at_ms = chain.first().and_then(|own| ends_at_ms(own));
+        let useless = |e: rustls::Error| CertificateError::Useless(e.to_string());
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&VERSIONS)
+            .map_err(useless)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(useless)?;
+        Ok(Pair { config: Arc::new(config), content: self.content(), ends_at_ms })
+    }
+}
+
+fn ends_at_ms(der: &[u8]) -> Option<i64> {
+    let certificate = x509_cert::Certificate::from_der(der).ok()?;
+    let not_after = certificate.tbs_certificate().validity().not_after.to_unix_duration();
+    i64::try_from(not_after.as_millis()).ok()
+}
+
 /// Loads a certificate chain and its key from PEM files.
 ///
 /// # Errors
 /// They cannot be read, or do not fit.
-pub fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, CertificateError> {
-    let failed = |path: &Path, e| match e {
-        PemError::Unreadable(why) => CertificateError::Unreadable { path: path.into(), why },
-        PemError::NotPem(why) => CertificateError::NotPem { path: path.into(), why },
-    };
-    let chain = pem::certificates(certificate).map_err(|e| failed(certificate, e))?;
-    let key = pem::private_key(key).map_err(|e| failed(key, e))?;
-    let useless = |e: rustls::Error| CertificateError::Useless(e.to_string());
-    let config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&VERSIONS)
-        .map_err(useless)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(useless)?;
-    Ok(Arc::new(config))
+pub fn load(certificate: &Path, key: &Path) -> Result<Pair, CertificateError> {
+    Files::read(certificate, key)?.pair()
 }
 
 /// Loads `certificate.pem` and `key.pem` from a directory; makes a self-signed pair for `hostname` when there is
@@ -81,7 +147,7 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Certifi
 ///
 /// # Errors
 /// They cannot be written or read, or do not fit.
-pub fn load_or_make(directory: &Path, hostname: &str) -> Result<Arc<ServerConfig>, CertificateError> {
+pub fn load_or_make(directory: &Path, hostname: &str) -> Result<Pair, CertificateError> {
     let (certificate, key) = (directory.join("certificate.pem"), directory.join("key.pem"));
     let cannot = |path: &Path, why| CertificateError::Write { path: path.into(), why };
     files::open_or_make_directory(directory).map_err(|why| cannot(directory, why))?;
@@ -141,6 +207,7 @@ mod tests {
     fn a_missing_or_foreign_key_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let missing = load(&dir.path().join("c.pem"), &dir.path().join("k.pem")).unwrap_err();
+        assert!(matches!(missing, CertificateError::Unreadable { .. }), "{missing}");
         assert!(missing.to_string().contains("c.pem"), "{missing}");
         let other = tempfile::tempdir().unwrap();
         load_or_make(dir.path(), "a.example").unwrap();

@@ -272,3 +272,32 @@ async fn an_authority_renewed_in_place_is_believed_from_the_next_connection_on()
     assert!(told(&site, &["status"]).await.starts_with("all is well"));
     daemon.terminate().await;
 }
+
+#[tokio::test]
+async fn status_knows_a_file_that_is_not_in_force_and_why() {
+    let host = SmartHost::start().await;
+    let site = Site::before(&host);
+    let (daemon, _) = Daemon::start(&site).await;
+    let client = mailferry::control::client::Client::new(&site.path("control.sock"));
+    let needs = async || {
+        let status = client.status().await.unwrap();
+        assert_eq!(status.sentence.starts_with("needs a human: "), !status.needs_human.is_empty());
+        status.needs_human.into_iter().map(|n| format!("{} > {}", n.what, n.hint)).collect::<Vec<_>>()
+    };
+    assert_eq!(needs().await, [""; 0]);
+    edit(&site, "min_free_space = \"1 MiB\"", "min_free_space = \"lots\"");
+    let changed = relay::until("the change is seen", async || needs().await.pop()).await;
+    assert!(
+        changed
+            .ends_with("was changed and is not loaded > mailferry check, then: systemctl reload mailferry")
+    );
+    assert!(reload(&daemon).await.contains(REFUSED));
+    let refused = relay::until("the refusal", async || needs().await.pop().filter(|n| *n != changed)).await;
+    assert!(
+        refused.contains("the last reload was refused") && refused.contains("min_free_space"),
+        "{refused}"
+    );
+    edit(&site, "min_free_space = \"lots\"", "min_free_space = \"2 MiB\"");
+    assert!(reload(&daemon).await.contains(WHOLE));
+    relay::until("all is well", async || needs().await.is_empty().then_some(())).await;
+}

@@ -3,9 +3,11 @@
 //! Invariant: moments are RFC 3339 in UTC, other quantities name their unit; every text of a peer is escaped.
 //! `sentence` is the one line that says whether a human is needed. Must not know: sockets, terminals.
 
+mod devices;
 mod message;
 mod needs;
 
+pub use devices::{DeviceList, DeviceStatus, Naming, RefusedStatus};
 pub use message::{
     Action, ChangeRequest, Changed, Line, Listed, Message, Prospect, Refusal, Select, Shown, To, ToProgress,
     Try,
@@ -19,7 +21,6 @@ use crate::queue::Total;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 /// A moment; RFC 3339 in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,6 +63,9 @@ pub struct Status {
     pub accounts: Vec<AccountStatus>,
     /// Every client and address seen.
     pub clients: Vec<ClientStatus>,
+    /// Who may not relay, tried to, and was not marked as seen; latest first.
+    #[serde(default)]
+    pub refused: Vec<RefusedStatus>,
     /// Every account's messages together.
     pub queue: QueueStatus,
     /// Counts since the start.
@@ -81,12 +85,11 @@ pub struct Need {
 }
 
 /// Damage is over once it was mended, and what it left is not: nobody else looks into these places.
-pub fn to_look_at(left_behind: &[PathBuf]) -> Vec<Need> {
-    let need = |place: &PathBuf| Need {
-        what: format!("mail that was damaged or that nobody claims is in {}", place.display()),
+pub fn to_look_at(left_behind: &[String]) -> Vec<Need> {
+    let need = |place: &String| Need {
+        what: format!("mail that was damaged or that nobody claims is in {place}"),
         hint: format!(
-            "check the disk's health; see journalctl -u mailferry -g queue_ for what it is; look into {0}, then remove what is in it",
-            place.display()
+            "check the disk's health; see journalctl -u mailferry -g queue_ for what it is; look into {place}, then remove what is in it"
         ),
         account: None,
     };
