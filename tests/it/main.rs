@@ -11,6 +11,7 @@ mod architecture;
 mod cli;
 mod config;
 mod control;
+mod corpus;
 mod demo_story;
 mod devices;
 mod dialogues;
