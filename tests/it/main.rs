@@ -22,6 +22,7 @@ mod ledger;
 mod letters;
 mod listening;
 mod misconfigured;
+mod notify;
 mod oauth;
 mod ownership;
 mod process;
