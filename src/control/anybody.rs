@@ -5,7 +5,7 @@
 //! stranger who asks without end costs the relay nothing. Must not know: how to change anything.
 
 use super::api::{self, Failed, Relay};
-use super::report::Status;
+use super::report::{IncidentStatus, Status};
 use super::{AccountLive, ClientLive};
 use crate::mail::RelayTime;
 use axum::extract::State;
@@ -71,7 +71,8 @@ async fn status(State(reader): State<Reader>) -> Result<Json<Status>, Failed> {
         (accounts.into_iter().map(account).collect(), together(clients))
     })
     .await?;
-    let status = Status { is_abridged: true, ..status };
+    let incidents = status.incidents.into_iter().map(IncidentStatus::abridged).collect();
+    let status = Status { is_abridged: true, incidents, ..status };
     *latest = Some((now, status.clone()));
     Ok(Json(status))
 }

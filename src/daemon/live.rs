@@ -11,6 +11,7 @@ use crate::mail::{AccountId, Place, RelayTime, WallTime};
 use crate::policy::advice::About;
 use crate::policy::breaker::{Kind, Open};
 use crate::policy::expiry::{Expiry, expiry_warning};
+use crate::policy::incident::Incident;
 use crate::queue::Clock;
 use crate::receive::listener::Shared;
 use futures_util::future::BoxFuture;
@@ -66,6 +67,10 @@ impl Live for Rooms {
 
     fn on_disk(&self) -> BoxFuture<'_, Vec<Need>> {
         Box::pin(Arc::clone(&self.on_disk).needs())
+    }
+
+    fn incidents(&self) -> Vec<Incident> {
+        self.observers.incidents.open()
     }
 
     fn counters(&self) -> BTreeMap<&'static str, u64> {

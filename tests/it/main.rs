@@ -15,6 +15,7 @@ mod demo_story;
 mod dialogues;
 mod doctor;
 mod encoding;
+mod incidents;
 mod ledger;
 mod letters;
 mod listening;

@@ -3,9 +3,11 @@
 //! Invariant: moments are RFC 3339 in UTC, other quantities name their unit; every text of a peer is escaped.
 //! `sentence` is the one line that says whether a human is needed. Must not know: sockets, terminals.
 
+mod incident;
 mod message;
 mod needs;
 
+pub use incident::{IncidentStatus, severity};
 pub use message::{
     Action, ChangeRequest, Changed, Line, Listed, Message, Prospect, Refusal, Select, Shown, To, ToProgress,
     Try,
@@ -55,6 +57,9 @@ pub struct Status {
     pub is_abridged: bool,
     /// All of it in one line.
     pub sentence: String,
+    /// What is wrong and lasts, worst first; of a relay that does not run, nobody knows.
+    #[serde(default)]
+    pub incidents: Vec<IncidentStatus>,
     /// What only a human can put right.
     pub needs_human: Vec<Need>,
     /// Every account.
