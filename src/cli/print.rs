@@ -4,13 +4,16 @@
 //! to be copied. Must not know: where reports come from.
 
 use crate::control::report::{
-    AccountState, At, IncidentStatus, Message, Shown, Status, ToProgress, count, severity,
+    AccountState, At, DeviceList, IncidentStatus, Message, RefusedStatus, Shown, Status, ToProgress, count,
+    severity,
 };
 use crate::mail::State;
 use bytesize::ByteSize;
 use jiff::tz::TimeZone;
 
 const COLUMNS: usize = 100;
+/// Of those who were refused, `status` shows so many.
+const MOST_REFUSED: usize = 5;
 
 /// Whether mail flows through an account.
 pub(super) fn account_state(state: AccountState) -> &'static str {
@@ -83,6 +86,15 @@ pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
             out += &wrapped("    ", &c.last_problem);
         }
     }
+    if !s.refused.is_empty() {
+        out += "\nrefused\n";
+    }
+    for r in s.refused.iter().take(MOST_REFUSED) {
+        out += &refused(r, zone);
+    }
+    if s.refused.len() > MOST_REFUSED {
+        out += &format!("  and {} more: mailferry devices\n", s.refused.len() - MOST_REFUSED);
+    }
     let q = &s.queue;
     let totals = format!(
         "{} waiting, {} held, {} dead ({}); {} delivered and remembered",
@@ -100,6 +112,44 @@ pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
             "",
             "this is what anybody may see; all of it is for root and the members of group mailferry",
         );
+    }
+    out
+}
+
+/// Who sends, and who was refused.
+pub(super) fn devices(list: &DeviceList, zone: &TimeZone) -> String {
+    let mut out = String::new();
+    if list.devices.is_empty() {
+        out += "no device has come yet\n";
+    }
+    for d in &list.devices {
+        let called = if d.name.is_empty() { d.helo.as_str() } else { d.name.as_str() };
+        let (address, called, client) = (d.address.to_string(), cut(called, 24), cut(&d.client, 16));
+        out += &line(&format!(
+            "{address:<24} {called:<24} {client:<16} seen {}, {} today",
+            time(d.last_seen_at, zone),
+            d.messages_today
+        ));
+        if !d.last_problem.is_empty() {
+            out += &wrapped("    ", &d.last_problem);
+        }
+    }
+    if !list.refused.is_empty() {
+        out += "\nrefused\n";
+    }
+    for r in &list.refused {
+        out += &refused(r, zone);
+    }
+    out
+}
+
+fn refused(r: &RefusedStatus, zone: &TimeZone) -> String {
+    let called = if r.helo.is_empty() { String::new() } else { format!(" ({})", r.helo) };
+    let (times, last) = (count(r.count, "time"), time(r.last_seen_at, zone));
+    let seen = if r.is_seen { "; marked as seen" } else { "" };
+    let mut out = wrapped("  ", &format!("{}{called} {}: {times}, last {last}{seen}", r.address, r.did));
+    if !r.is_seen {
+        out += &wrapped("    ", &format!("hint: {}", r.hint));
     }
     out
 }
@@ -322,6 +372,7 @@ mod tests {
         };
         let status = Status {
             is_abridged: false,
+            refused: vec![],
             running: true,
             version: "0.1.0".to_owned(),
             started_at: Some(at(-90)),

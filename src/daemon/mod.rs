@@ -17,6 +17,7 @@ mod stand_in;
 mod upkeep;
 
 pub use demo::{demo, end_with};
+pub(crate) use live::device_list;
 pub use observers::Observers;
 pub use serve::{Exit, serve};
 pub use sockets::Handed;
@@ -27,6 +28,7 @@ use crate::control::{self, anybody, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::fact::Witness;
 use crate::fact::daemon::Fact;
+use crate::fact::receive as receive_fact;
 use crate::files;
 use crate::http::Limits;
 use crate::mail::{AccountId, Place, WallTime};
@@ -175,6 +177,7 @@ pub struct Relay {
     telling: JoinHandle<()>,
     looking: JoinHandle<()>,
     sights: watch::Sender<Sights>,
+    keeping: JoinHandle<()>,
     keep: watch::Sender<Keep>,
     notify: watch::Sender<Arc<notify::Settings>>,
     fixed: Fixed,
@@ -220,6 +223,9 @@ impl Relay {
         let InForce { listen, receive, dispatch, places, notify, keep, min_free_space_bytes: _ } =
             InForce::of(settings, queue.clock, &observers.witness)?;
         let witness = observers.witness.clone();
+        if let Err(why) = observers.devices.take_up(queue.notes.as_ref()).await {
+            witness.tell(receive_fact::Fact::DevicesNotKept { why: why.to_string() });
+        }
         let open = |path: &Path, access| {
             let failed = |error| StartError::Control { path: path.to_owned(), error };
             socket::bind(path, access).map_err(failed)
@@ -257,6 +263,7 @@ impl Relay {
         let (keep, kept) = watch::channel(keep);
         let upkeep =
             tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
+        let keeping = tokio::spawn(keep_devices(observers.clone(), queue.clone(), stopped(stop.subscribe())));
         let watching = tokio::spawn(Arc::clone(&on_disk).watch(stopped(stop.subscribe())));
         let (sights, looked_at) = watch::channel(sights(settings));
         let lookout = Lookout {
@@ -272,6 +279,7 @@ impl Relay {
             telling,
             looking,
             sights,
+            keeping,
             queue,
             dispatcher,
             listeners,
@@ -319,8 +327,15 @@ impl Relay {
         let _ = self.watching.await;
         let _ = self.telling.await;
         let _ = self.looking.await;
+        let _ = self.keeping.await;
         self.queue.health.close().await;
     }
+}
+
+/// Devices are remembered over restarts.
+async fn keep_devices(observers: Observers, queue: Queue, stop: impl Future<Output = ()>) {
+    let failed = |why| observers.witness.tell(receive_fact::Fact::DevicesNotKept { why });
+    observers.devices.keep_until(queue.notes.as_ref(), stop, failed).await;
 }
 
 /// On both sockets, until the stop.

@@ -5,7 +5,8 @@
 
 use crate::fact::{Incidents, Journal, Observer, Tally, Witness};
 use crate::mail::WallTime;
-use crate::receive::visitors::Visitors;
+use crate::receive::devices::Devices;
+use jiff::tz::TimeZone;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ pub struct Observers {
     /// What is wrong and lasts, for `status` and notices.
     pub(super) incidents: Arc<Incidents>,
     /// Devices for `status`.
-    pub(super) visitors: Arc<Visitors>,
+    pub(super) devices: Arc<Devices>,
     /// To whom the rooms tell.
     pub(super) witness: Witness,
 }
@@ -31,16 +32,16 @@ impl Observers {
     pub fn and(more: impl IntoIterator<Item = Arc<dyn Observer>>) -> Self {
         let journal = Arc::new(Journal::new());
         let tally = Arc::new(Tally::new());
-        let visitors = Arc::new(Visitors::new(WallTime::now()));
+        let devices = Arc::new(Devices::new(WallTime::now(), TimeZone::system()));
         let incidents = Arc::new(Incidents::new());
         let always: [Arc<dyn Observer>; 4] = [
             Arc::clone(&journal) as _,
             Arc::clone(&tally) as _,
-            Arc::clone(&visitors) as _,
+            Arc::clone(&devices) as _,
             Arc::clone(&incidents) as _,
         ];
         let witness = Witness::new(always.into_iter().chain(more));
-        Self { journal, tally, incidents, visitors, witness }
+        Self { journal, tally, incidents, devices, witness }
     }
 
     /// Has the journal say in time what it held back, until `stop` resolves.

@@ -90,6 +90,16 @@ impl Incidents {
         }
     }
 
+    /// A person has seen it, and it is not told again before it comes back.
+    pub fn mark_as_seen(&self, now: WallTime, kind: Kind, subject: &str) {
+        let mut state = self.lock();
+        let id =
+            state.list.open().iter().find(|i| i.kind == kind && i.subject == subject).map(|i| i.id.clone());
+        if id.is_some_and(|id| state.list.mark_as_seen(now, &id).is_some()) {
+            self.publish(&state);
+        }
+    }
+
     /// The open ones, worst first.
     pub fn open(&self) -> Vec<Incident> {
         self.lock().list.open().to_vec()
@@ -203,11 +213,12 @@ fn of_device(fact: &receive::Fact) -> Vec<Observation> {
         vec![Observation::DeviceRefused { address, did: did.to_owned(), steps: vec![step.to_owned()] }]
     };
     match fact {
-        RelayRefused { peer } => refused(
-            *peer,
-            "tried to relay and is in no client's network",
-            "if it is yours, add it to the `from` of a [[client]], then: systemctl reload mailferry",
-        ),
+        RelayRefused { peer, .. } => {
+            let step = format!(
+                "if it is yours: mailferry allow {peer} --as CLIENT; if not: mailferry devices seen {peer}"
+            );
+            refused(*peer, "tried to relay and is in no client's network", &step)
+        }
         TlsOnPlainPort { peer, .. } => {
             refused(*peer, "speaks tls on a plain port", "turn tls off at the device")
         }
@@ -402,6 +413,17 @@ mod tests {
         assert_eq!(changes.borrow_and_update()[0].severity, Severity::NeedsYou);
         witness.tell(fact("account_recovered"));
         assert!(changes.borrow_and_update().is_empty());
+    }
+
+    #[test]
+    fn who_is_marked_as_seen_is_not_told_again_before_coming_back() {
+        let (incidents, witness) = list();
+        witness.tell(fact("relay_refused"));
+        let subject = incidents.open()[0].subject.clone();
+        incidents.mark_as_seen(WallTime::from_ms(0), Kind::DeviceRefused, &subject);
+        assert_eq!(incidents.open(), []);
+        witness.tell(fact("relay_refused"));
+        assert_eq!(kinds(&incidents), [Kind::DeviceRefused]);
     }
 
     #[test]

@@ -55,7 +55,7 @@ fn receive() -> Vec<Fact> {
         AcceptRecovered { address: address() },
         Connected { peer, client: Some(client.clone()) },
         TurnedAway { peer, client: None, reply: "421 4.7.0 too many\r\n".into(), hint: ". hint: raise it" },
-        RelayRefused { peer },
+        RelayRefused { peer, helo: b"NPIF65E56".to_vec() },
         RecipientRefused { peer, client: client.clone(), why: "not an address".into() },
         RateLimited { peer, client: client.clone(), per_minute: 25 },
         UnknownParameters { peer, parameters: vec!["XPRINT=1".into(), "A".into()] },
@@ -66,7 +66,9 @@ fn receive() -> Vec<Fact> {
             from: ReversePath::Mailbox(mailbox("mfp@contoso.com")),
             to: vec![mailbox("it@contoso.com"), mailbox("hr@contoso.com")],
             size_bytes: 4096,
+            helo: b"NPIF65E56".to_vec(),
         },
+        DevicesNotKept { why: "the disk is full".into() },
         MessageRefused { peer, client: client.clone(), reply: "552 5.3.4 too large\r\n".into() },
         QueueRefused {
             peer,
