@@ -4,7 +4,8 @@
 //! to be copied. Must not know: where reports come from.
 
 use crate::control::report::{
-    AccountState, At, DeviceList, Message, RefusedStatus, Shown, Status, ToProgress, count,
+    AccountState, At, DeviceList, IncidentStatus, Message, RefusedStatus, Shown, Status, ToProgress, count,
+    severity,
 };
 use crate::mail::State;
 use bytesize::ByteSize;
@@ -27,6 +28,17 @@ pub(super) fn account_state(state: AccountState) -> &'static str {
 /// How the relay is, the sentence first.
 pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
     let mut out = format!("{}\n", s.sentence);
+    let is_told = |i: &&IncidentStatus| s.needs_human.iter().any(|need| need.what == i.what);
+    let incidents: Vec<_> = s.incidents.iter().filter(|i| !is_told(i)).collect();
+    if !incidents.is_empty() {
+        out += "\nincidents\n";
+    }
+    for i in incidents {
+        out += &wrapped("  ", &format!("{} since {}: {}", severity(i.severity), time(i.since, zone), i.what));
+        if let Some(step) = i.steps.first() {
+            out += &format!("    hint: {step}\n");
+        }
+    }
     if !s.needs_human.is_empty() {
         out += "\nneeds a human\n";
         for need in &s.needs_human {
@@ -367,6 +379,7 @@ mod tests {
             is_sandbox: false,
             sentence: "needs a human: scanner@contoso.com cannot send; 3 messages waiting; allow SMTP AUTH"
                 .to_owned(),
+            incidents: vec![],
             needs_human: vec![Need {
                 what: "scanner@contoso.com cannot send: AUTH: 535 5.7.139 Authentication unsuccessful, \
                        SmtpClientAuthentication is disabled for the Mailbox."

@@ -71,7 +71,7 @@ impl Default for Pace {
 
 impl Account {
     fn tell(&self, fact: Fact) {
-        let place = fact.has_advice().then(|| self.way.place());
+        let place = fact.names_place().then(|| self.way.place());
         self.witness.tell(Told { account: self.id.clone(), place, fact });
     }
 }

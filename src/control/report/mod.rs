@@ -4,10 +4,12 @@
 //! `sentence` is the one line that says whether a human is needed. Must not know: sockets, terminals.
 
 mod devices;
+mod incident;
 mod message;
 mod needs;
 
 pub use devices::{DeviceList, DeviceStatus, Naming, RefusedStatus};
+pub use incident::{IncidentStatus, severity};
 pub use message::{
     Action, ChangeRequest, Changed, Line, Listed, Message, Prospect, Refusal, Select, Shown, To, ToProgress,
     Try,
@@ -57,6 +59,9 @@ pub struct Status {
     pub is_abridged: bool,
     /// All of it in one line.
     pub sentence: String,
+    /// What is wrong and lasts, worst first; of a relay that does not run, nobody knows.
+    #[serde(default)]
+    pub incidents: Vec<IncidentStatus>,
     /// What only a human can put right.
     pub needs_human: Vec<Need>,
     /// Every account.
