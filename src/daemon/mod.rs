@@ -12,6 +12,7 @@ mod on_disk;
 mod reload;
 mod serve;
 mod signals;
+mod site;
 mod sockets;
 mod stand_in;
 mod upkeep;
@@ -32,7 +33,7 @@ use crate::fact::receive as receive_fact;
 use crate::files;
 use crate::http::Limits;
 use crate::mail::{AccountId, Place, WallTime};
-use crate::notify;
+use crate::notify::{self, Notifier};
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
 use crate::submit::Way;
@@ -44,6 +45,7 @@ use live::{Answer, Rooms};
 use lookout::{Lookout, Sights};
 use on_disk::OnDisk;
 use reload::{Fixed, InForce};
+use site::Site;
 use stand_in::MailFor;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -169,15 +171,12 @@ pub struct Relay {
     listeners: Listeners,
     rooms: Arc<Rooms>,
     on_disk: Arc<OnDisk>,
-    watching: JoinHandle<()>,
     receive: watch::Sender<Arc<receive::Settings>>,
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
-    upkeep: JoinHandle<()>,
-    telling: JoinHandle<()>,
-    looking: JoinHandle<()>,
+    /// What goes on beside the mail until the stop.
+    beside: Vec<JoinHandle<()>>,
     sights: watch::Sender<Sights>,
-    keeping: JoinHandle<()>,
     asked: Mutex<mpsc::Receiver<Answer>>,
     keep: watch::Sender<Keep>,
     notify: watch::Sender<Arc<notify::Settings>>,
@@ -264,38 +263,52 @@ impl Relay {
         };
         let control = tokio::spawn(answer(sockets, relay, stop.subscribe()));
         let (keep, kept) = watch::channel(keep);
-        let upkeep =
-            tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
-        let keeping = tokio::spawn(keep_devices(observers.clone(), queue.clone(), stopped(stop.subscribe())));
-        let watching = tokio::spawn(Arc::clone(&on_disk).watch(stopped(stop.subscribe())));
         let (sights, looked_at) = watch::channel(sights(settings));
+        let (notify, listeners_to) = watch::channel(Arc::new(notify));
         let lookout = Lookout {
             incidents: Arc::clone(&observers.incidents),
             rooms: Arc::clone(&rooms),
             queue: queue.clone(),
             sights: looked_at,
         };
-        let looking = tokio::spawn(lookout.run(stopped(stop.subscribe())));
-        let telling = tokio::spawn(observers.keep_telling(stopped(stop.subscribe())));
+        let site = Site {
+            rooms: Arc::clone(&rooms),
+            ledger: Arc::clone(&queue.ledger),
+            is_sandbox: mail_for == MailFor::Sandbox,
+        };
+        let notifier = Notifier {
+            settings: listeners_to,
+            incidents: observers.incidents.changes(),
+            site: Arc::new(site),
+            outbox: Arc::clone(&queue.outbox),
+            notes: Arc::clone(&queue.notes),
+            clock: queue.clock,
+            witness: witness.clone(),
+        };
+        let stopping = || stopped(stop.subscribe());
+        let beside = vec![
+            tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopping())),
+            tokio::spawn(keep_devices(observers.clone(), queue.clone(), stopping())),
+            tokio::spawn(Arc::clone(&on_disk).watch(stopping())),
+            tokio::spawn(lookout.run(stopping())),
+            tokio::spawn(notifier.run(stopping())),
+            tokio::spawn(observers.keep_telling(stopping())),
+        ];
         let fixed = Fixed::of(settings);
         Ok(Self {
-            telling,
-            looking,
+            beside,
             sights,
-            keeping,
             asked: Mutex::new(asked),
             queue,
             dispatcher,
             listeners,
             rooms,
             on_disk,
-            watching,
             receive,
             stop,
             control,
-            upkeep,
             keep,
-            notify: watch::Sender::new(Arc::new(notify)),
+            notify,
             fixed,
             witness,
         })
@@ -335,11 +348,9 @@ impl Relay {
         tokio::join!(self.listeners.stop(bound), self.dispatcher.drain(bound));
         self.stop.send_replace(true);
         let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
-        let _ = self.upkeep.await;
-        let _ = self.watching.await;
-        let _ = self.telling.await;
-        let _ = self.looking.await;
-        let _ = self.keeping.await;
+        for task in self.beside {
+            let _ = task.await;
+        }
         self.queue.health.close().await;
     }
 }

@@ -140,8 +140,8 @@ async fn what_was_told_is_not_told_again_after_a_restart_and_a_dead_listener_hea
 async fn the_warning_does_not_go_by_the_mail_that_is_broken() {
     let (sick, well) = (SmartHost::start().await, SmartHost::start().await);
     refuse_logins(&sick, 50);
-    let copier = account("copier@contoso.com", &well, "senders = [\"copier@contoso.com\"]\n");
-    let mut site = Site::with(account(MAILBOX, &sick, "") + &copier);
+    let payroll = account("payroll@contoso.com", &well, "senders = [\"payroll@contoso.com\"]\n");
+    let mut site = Site::with(account(MAILBOX, &sick, "") + &payroll);
     site.more = "[notify]\nto = [\"it@contoso.com\"]\n".to_owned();
     let relay = site.start().await;
     assert!(relay.send(&["maria@contoso.com"], &mail("scan")).await.starts_with("250 "));
