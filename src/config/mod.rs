@@ -209,6 +209,14 @@ pub fn load_queue_and_sockets(
     check::check_queue_and_sockets(&file::Tree::new(&path, &text, env)?)
 }
 
+/// The same where no file says anything.
+///
+/// # Errors
+/// What is wrong with the environment.
+pub fn usual_queue_and_sockets(env: &Env) -> Result<(queue::Settings, Sockets), Vec<Problem>> {
+    check::check_queue_and_sockets(&file::Tree::new(Path::new(DEFAULT_PATH), "", env)?)
+}
+
 /// How each account logs in, and the control socket; see `load_queue_and_sockets`.
 ///
 /// # Errors
