@@ -282,10 +282,9 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
         let name = format!("mailferry-demo-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let path = std::env::temp_dir().join(name);
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        files::create_directory(&path)?;
         Ok(Self(path))
     }
 }

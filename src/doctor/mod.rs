@@ -15,8 +15,8 @@ mod token;
 use crate::config::{Account, Problem, Settings, Sockets};
 use crate::fact::Witness;
 use crate::http::Limits;
-use crate::mail::{AccountId, Mailbox, WallTime};
-use crate::queue::{self, Clock};
+use crate::mail::{AccountId, Mailbox, RelayTime};
+use crate::queue;
 use crate::token::Source;
 use report::Report;
 use std::time::Instant;
@@ -45,9 +45,15 @@ pub enum LoginKind {
 pub fn configured_login(account: &Account) -> LoginKind {
     let source = account.oauth.as_ref().and_then(|oauth| {
         // A clock of its own: nothing of the doctor's is scheduled or remembered.
-        let clock = Clock::resume(None, WallTime::now(), Instant::now());
+        let started = Instant::now();
         // What is wrong with it the configuration's check has told.
-        Source::new(oauth.token.clone(), Limits::default(), move || clock.now(), Witness::nobody()).ok()
+        Source::new(
+            oauth.token.clone(),
+            Limits::default(),
+            move || RelayTime::default() + started.elapsed(),
+            Witness::nobody(),
+        )
+        .ok()
     });
     match (source, &account.smart_host.login) {
         (Some(source), _) => LoginKind::Token(source),

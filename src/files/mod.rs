@@ -39,7 +39,7 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
         Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
-    checked(path, OpenOptions::new().read(true).write(true))
+    open_to_write(path)
 }
 
 /// The owner's file for reading.
@@ -48,6 +48,14 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
 /// The system's; it is a link, or no file, or another user's.
 pub fn open(path: &Path) -> io::Result<File> {
     checked(path, OpenOptions::new().read(true))
+}
+
+/// The owner's file for reading and writing, where it is there.
+///
+/// # Errors
+/// The system's; it is a link, or no file, or another user's.
+pub fn open_to_write(path: &Path) -> io::Result<File> {
+    checked(path, OpenOptions::new().read(true).write(true))
 }
 
 /// Puts this in the place of whatever had the name, durably.
@@ -67,6 +75,14 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_directory(directory_of(path))
 }
 
+/// A new directory of our own, where nothing was before.
+///
+/// # Errors
+/// The system's.
+pub fn create_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
 /// The directory, made with all above it if it is not there. A path that an admin has configured: links are his.
 ///
 /// # Errors
@@ -80,7 +96,7 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
 /// # Errors
 /// The system's; it is a link, or no directory.
 pub fn open_or_make_directory(path: &Path) -> io::Result<File> {
-    let is_new = match DirBuilder::new().mode(0o700).create(path) {
+    let is_new = match create_directory(path) {
         Ok(()) => true,
         Err(e) if e.kind() == ErrorKind::AlreadyExists => false,
         Err(e) => return Err(e),
@@ -204,10 +220,12 @@ mod tests {
 
     #[test]
     fn a_link_is_never_followed_wherever_it_leads() {
-        let ways: [(&str, Way); 6] = [
+        let ways: [(&str, Way); 8] = [
             ("create", |p| create(p).map(drop)),
             ("create_for_owner", |p| create_for_owner(p).map(drop)),
+            ("create_directory", create_directory),
             ("open", |p| open(p).map(drop)),
+            ("open_to_write", |p| open_to_write(p).map(drop)),
             ("open_or_create", |p| open_or_create(p).map(drop)),
             ("open_or_make_directory", |p| open_or_make_directory(p).map(drop)),
             ("replace", |p| replace(p, b"mine")),

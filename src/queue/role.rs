@@ -12,7 +12,6 @@ use super::message::{NewMessage, Notice, Stored};
 use super::owner::Owned;
 use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, State};
 use futures_util::future::BoxFuture;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -200,11 +199,11 @@ pub trait Notes: Send + Sync + 'static {
 
 /// How the storage fares, and its end.
 pub trait Health: Send + Sync + 'static {
-    /// Where damaged mail, and mail that nobody claims, waits for a person to look at it.
-    fn left_behind(&self) -> Vec<PathBuf>;
+    /// Where damaged mail, and mail that nobody claims, waits for a person to look at it, as that person finds it.
+    fn left_behind(&self) -> Vec<String>;
 
-    /// Bytes free for new messages, after `min_free_space`.
-    fn free_bytes(&self) -> u64;
+    /// Why new mail is refused at this moment; none: it is taken.
+    fn refusal(&self) -> Option<QueueError>;
 
     /// Leaves so much free from now on, as `Settings::min_free_space_bytes`.
     fn set_min_free_space(&self, bytes: u64);

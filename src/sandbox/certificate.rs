@@ -10,7 +10,6 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// A certificate for loopback with the authority that signed it.
@@ -44,7 +43,7 @@ impl Certificate {
     pub(super) fn load_into(&self, server: &mut Server<Connection>) -> Result<(), SandboxError> {
         let name = format!("mailferry-sandbox-{}-{:016x}", std::process::id(), fastrand::u64(..));
         let directory = std::env::temp_dir().join(name);
-        std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
+        files::create_directory(&directory)?;
         let loaded = self.load_through(&directory, server);
         std::fs::remove_dir_all(&directory)?;
         loaded

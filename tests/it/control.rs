@@ -147,11 +147,11 @@ impl Notes for Shelf {
 }
 
 impl Health for Shelf {
-    fn left_behind(&self) -> Vec<PathBuf> {
+    fn left_behind(&self) -> Vec<String> {
         vec![]
     }
-    fn free_bytes(&self) -> u64 {
-        0
+    fn refusal(&self) -> Option<QueueError> {
+        None
     }
     fn set_min_free_space(&self, _: u64) {}
     fn failed(&self) -> BoxFuture<'static, String> {
@@ -265,7 +265,7 @@ impl Running {
             ledger: Arc::clone(&shelf) as _,
             notes: Arc::clone(&shelf) as _,
             health: shelf,
-            clock: Clock::resume(None, WallTime::now(), Instant::now()),
+            clock: Clock::new(RelayTime::default(), Instant::now()),
             live: Arc::clone(&crew) as Arc<dyn Live>,
             started_at: WallTime::now(),
             is_sandbox: false,

@@ -19,7 +19,6 @@ use crate::queue::Total;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 /// A moment; RFC 3339 in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -81,12 +80,11 @@ pub struct Need {
 }
 
 /// Damage is over once it was mended, and what it left is not: nobody else looks into these places.
-pub fn to_look_at(left_behind: &[PathBuf]) -> Vec<Need> {
-    let need = |place: &PathBuf| Need {
-        what: format!("mail that was damaged or that nobody claims is in {}", place.display()),
+pub fn to_look_at(left_behind: &[String]) -> Vec<Need> {
+    let need = |place: &String| Need {
+        what: format!("mail that was damaged or that nobody claims is in {place}"),
         hint: format!(
-            "check the disk's health; see journalctl -u mailferry -g queue_ for what it is; look into {0}, then remove what is in it",
-            place.display()
+            "check the disk's health; see journalctl -u mailferry -g queue_ for what it is; look into {place}, then remove what is in it"
         ),
         account: None,
     };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{self, Env, known_keys};
 use crate::fact::Witness;
-use crate::mail::WallTime;
+use crate::mail::RelayTime;
 use crate::submit::Way;
 use crate::submit::smtp::{Login, Submission};
 use secrecy::ExposeSecret;
@@ -269,7 +269,7 @@ fn settings(directory: &Path, text: &str) -> Settings {
 }
 
 fn clock() -> Clock {
-    Clock::resume(None, WallTime::now(), Instant::now())
+    Clock::new(RelayTime::default(), Instant::now())
 }
 
 /// All that a room is told, as text; secrets and certificates by their content.

@@ -17,7 +17,11 @@ use crate::queue::clock::Clock;
 use crate::queue::error::QueueError;
 use rusqlite::{Connection, OptionalExtension};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Long enough that everything deferred by the usual delays is due after a night switched off, short enough that
+/// a wild wall clock cannot eat `expire_after`.
+const MAX_CREDIT: Duration = Duration::from_secs(3600);
 
 /// Why a queue does not open. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -190,8 +194,35 @@ impl Ground {
             })
             .optional()?;
         let newest: i64 = conn.query_row("SELECT coalesce(max(id), 0) FROM message", [], |row| row.get(0))?;
-        let clock = Clock::resume(saved.map(|(last, _)| last), WallTime::now(), Instant::now());
+        let base = resumed(saved.map(|(last, _)| last), WallTime::now());
+        let clock = Clock::new(base, Instant::now());
         let last_id = newest.max(saved.map_or(0, |(_, id)| id));
         Ok(Self { clock, last_id, turns: Turns::load(conn)?, reader: schema::connect(file, Use::Read)? })
+    }
+}
+
+/// A restart continues where the last run left off, plus the time switched off as far as the wall clock can be
+/// believed: never negative, and at most `MAX_CREDIT`. So a dead CMOS battery or a wrong NTP server cannot expire a
+/// message early; a relay that was off for a weekend keeps its mail a weekend longer.
+fn resumed(last: Option<(RelayTime, WallTime)>, wall: WallTime) -> RelayTime {
+    last.map_or(RelayTime::default(), |(relay, at)| {
+        let off = u64::try_from(wall.as_ms().saturating_sub(at.as_ms())).unwrap_or(0);
+        relay + Duration::from_millis(off).min(MAX_CREDIT)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_continues_whatever_the_wall_clock_did_meanwhile() {
+        let resumed = |wall_then, wall_now| {
+            let last = Some((RelayTime::from_ms(1000), WallTime::from_ms(wall_then)));
+            resumed(last, WallTime::from_ms(wall_now)).as_ms()
+        };
+        assert_eq!(resumed(50_000, 53_000), 4_000, "three seconds off");
+        assert_eq!(resumed(50_000, 0), 1_000, "the wall clock fell back to 1970");
+        assert_eq!(resumed(0, 1_795_435_200_000), 3_601_000, "it jumped ahead by decades");
     }
 }

@@ -12,7 +12,7 @@ use crate::queue::error::QueueError;
 use crate::queue::lease::{Destination, Settlement};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A settlement as it is kept.
@@ -54,14 +54,7 @@ pub(super) fn keep(queue: &Path, message: &QueuedMessage, s: &Settlement) -> io:
     };
     let directory = directory(queue);
     files::open_or_make_directory(&directory)?;
-    let (part, path) =
-        (directory.join(format!("{}.part", message.id)), directory.join(message.id.to_string()));
-    let _ = std::fs::remove_file(&part);
-    let mut file = files::create_for_owner(&part)?;
-    file.write_all(row::to_json(&record).as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&part, path)?;
-    files::sync_directory(&directory)?;
+    files::replace(&directory.join(message.id.to_string()), row::to_json(&record).as_bytes())?;
     files::sync_directory(queue)
 }
 
@@ -72,7 +65,7 @@ pub(super) fn all(queue: &Path) -> Vec<(QueueId, Record)> {
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let id = entry.file_name().to_str()?.parse().ok()?;
-            let text = std::fs::read_to_string(entry.path()).ok()?;
+            let text = io::read_to_string(files::open(&entry.path()).ok()?).ok()?;
             Some((id, serde_json::from_str(&text).ok()?))
         })
         .collect()

@@ -20,7 +20,6 @@ use crate::queue::error::QueueError;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -139,7 +138,7 @@ fn replace_with(salvage: &Salvage, directory: &Path, disk: &Disk, kept: &Path) -
         remove_database(&unfinished)?;
         return Err(QueueError::Damaged("nothing of a queue can be read in it".into()));
     }
-    File::open(&unfinished)?.sync_all()?;
+    files::open(&unfinished)?.sync_all()?;
     std::fs::rename(&unfinished, directory.join(REBUILT))?;
     files::sync_directory(directory)?;
     finish(directory)?;

@@ -27,6 +27,16 @@ use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
 
 impl SqliteQueue {
+    /// Why a message of so many bytes would be refused now.
+    fn refusal_of(&self, bytes: u64) -> Option<QueueError> {
+        let room = &self.shared.disk.space;
+        match bytes {
+            _ if *self.shared.closed.borrow() => Some(QueueError::Closed),
+            _ if bytes > SMALL_BYTES as u64 => room.check(bytes).err(),
+            _ => room.check_row(bytes).err(),
+        }
+    }
+
     fn read<T: Send + 'static>(
         &self,
         f: impl Fn(&Connection, &Shared) -> Result<T, QueueError> + Send + Sync + 'static,
@@ -58,14 +68,8 @@ impl Ids for SqliteQueue {
 
 impl Intake for SqliteQueue {
     fn draft(&self, expected_bytes: u64) -> Result<Draft, QueueError> {
-        if *self.shared.closed.borrow() {
-            return Err(QueueError::Closed);
-        }
-        let room = &self.shared.disk.space;
-        if expected_bytes > SMALL_BYTES as u64 {
-            room.check(expected_bytes)?;
-        } else {
-            room.check_row(expected_bytes)?;
+        if let Some(refusal) = self.refusal_of(expected_bytes) {
+            return Err(refusal);
         }
         Ok(Draft::new(self.next_id(), Arc::clone(&self.shared.disk) as _))
     }
@@ -266,14 +270,14 @@ impl Notes for SqliteQueue {
 }
 
 impl Health for SqliteQueue {
-    fn left_behind(&self) -> Vec<PathBuf> {
+    fn left_behind(&self) -> Vec<String> {
         let holds = |d: &PathBuf| std::fs::read_dir(d).is_ok_and(|mut names| names.next().is_some());
         let places = ["damaged", "unclaimed"].map(|name| self.shared.directory.join(name));
-        places.into_iter().filter(holds).collect()
+        places.into_iter().filter(holds).map(|place| place.display().to_string()).collect()
     }
 
-    fn free_bytes(&self) -> u64 {
-        self.shared.disk.space.free()
+    fn refusal(&self) -> Option<QueueError> {
+        self.refusal_of(0)
     }
 
     fn set_min_free_space(&self, bytes: u64) {

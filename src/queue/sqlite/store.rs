@@ -10,7 +10,6 @@ use super::schema::{Use, connect};
 use crate::files;
 use crate::queue::error::QueueError;
 use rusqlite::Connection;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -86,7 +85,7 @@ pub(super) fn empty_log(conn: &Connection, frames: &Frames) -> Result<bool, Queu
 
 /// Writes every byte of the log once more in its place, and syncs it.
 pub(super) fn write_anew(log: &Path) -> io::Result<()> {
-    let file = match File::options().read(true).write(true).open(log) {
+    let file = match files::open_to_write(log) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
