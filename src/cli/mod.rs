@@ -82,6 +82,9 @@ enum Command {
     ErrorsPage,
     /// Say how the relay is: first one sentence, then accounts, queue and devices
     Status {
+        /// The server's words whole, with Exchange Online's tags
+        #[arg(long, conflicts_with = "json")]
+        verbose: bool,
         /// For scripts
         #[arg(long)]
         json: bool,
@@ -326,13 +329,17 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
         Command::SendTest(test) => examine::send_test(&test, &load(path, &examine::as_the_service(env))?),
         Command::Explain(args) => explain::run(&args, path, &env),
         Command::ErrorsPage => out(&crate::doctor::page::errors()).map(|()| 0),
-        Command::Status { json } => {
+        Command::Status { verbose, json } => {
             let source = open_to_read(path, &env)?;
             block_on(async {
                 let status = source.status().await;
                 source.close().await;
                 let status = status?;
-                out(&if json { as_json(&status)? } else { print::status(&status, &TimeZone::system()) })?;
+                out(&if json {
+                    as_json(&status)?
+                } else {
+                    print::status(&status, verbose, &TimeZone::system())
+                })?;
                 Ok(if status.running { 0 } else { exit::UNAVAILABLE })
             })
         }

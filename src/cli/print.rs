@@ -4,7 +4,7 @@
 //! to be copied. Must not know: where reports come from.
 
 use crate::control::report::{AccountState, At, Message, Shown, Status, ToProgress, count};
-use crate::mail::State;
+use crate::mail::{State, without_tag};
 use bytesize::ByteSize;
 use jiff::tz::TimeZone;
 
@@ -21,7 +21,7 @@ pub(super) fn account_state(state: AccountState) -> &'static str {
 }
 
 /// How the relay is, the sentence first.
-pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
+pub(super) fn status(s: &Status, is_verbose: bool, zone: &TimeZone) -> String {
     let mut out = format!("{}\n", s.sentence);
     if !s.needs_human.is_empty() {
         out += "\nneeds a human\n";
@@ -38,8 +38,10 @@ pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
         let since = a.since.map_or(String::new(), |at| format!(" since {}", time(at, zone)));
         out += &wrapped("  ", &format!("{}: {state}{since}", a.mailbox));
         let is_told = s.needs_human.iter().any(|need| need.account.as_ref() == Some(&a.mailbox));
-        if !a.reason.is_empty() && !is_told {
+        if is_verbose && !a.reason.is_empty() {
             out += &wrapped("    ", &a.reason);
+        } else if !a.reason.is_empty() && !is_told {
+            out += &wrapped("    ", &without_tag(&a.reason));
         }
         if let Some(at) = a.next_probe_at {
             out += &format!("    next try {}\n", time(at, zone));
@@ -328,7 +330,7 @@ mod tests {
             queue: QueueStatus { queued: 3, size_bytes: 4096, delivered: 1200, ..QueueStatus::default() },
             counters: BTreeMap::new(),
         };
-        let text = super::status(&status, &zone());
+        let text = super::status(&status, false, &zone());
         insta::assert_snapshot!(text, @r"
         needs a human: scanner@contoso.com cannot send; 3 messages waiting; allow SMTP AUTH
 

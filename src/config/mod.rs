@@ -78,6 +78,8 @@ pub struct Settings {
     /// The keys whose values the environment, or systemd's credentials, gave the process when it was started: to give
     /// others, it must be started again.
     pub given_at_start: BTreeSet<String>,
+    /// All mail goes to the sandbox; no file can say so.
+    pub is_sandbox: bool,
     /// The certificates of listeners that name one.
     pub certificates: Vec<ListenerCertificate>,
     /// The file, as it was read.

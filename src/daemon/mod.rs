@@ -359,6 +359,7 @@ fn dispatch_settings(
         retry: settings.retry.clone(),
         hostname: settings.hostname.clone(),
         notify: settings.notify.clone(),
+        is_sandbox: settings.is_sandbox,
     })
 }
 

@@ -69,6 +69,7 @@ pub async fn examine(
     login: impl Fn(&Account) -> LoginKind,
     report: &mut Report,
 ) {
+    host::sandbox(&settings.sockets.control, report).await;
     host::configuration(settings, report);
     host::files(settings, report);
     host::queue(&settings.queue, report).await;
@@ -94,6 +95,9 @@ pub async fn examine_without_configuration(
     queue_and_sockets: Option<(queue::Settings, Sockets)>,
     report: &mut Report,
 ) {
+    if let Some((_, sockets)) = &queue_and_sockets {
+        host::sandbox(&sockets.control, report).await;
+    }
     host::misconfiguration(problems, report);
     if let Some((queue, sockets)) = queue_and_sockets {
         host::queue(&queue, report).await;
