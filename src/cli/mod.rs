@@ -4,6 +4,7 @@
 //! changes messages runs on all of them unless `--all` says so. Must not know: how anything works.
 
 mod account;
+mod devices;
 mod examine;
 mod explain;
 mod export;
@@ -89,6 +90,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say who sends, and who was refused; name a device, or mark a stranger as seen
+    Devices(devices::Devices),
     /// Look at the messages and act on them
     #[command(subcommand)]
     Queue(QueueCommand),
@@ -356,6 +359,7 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
                 done.map(|()| 0)
             })
         }
+        Command::Devices(args) => devices::run(&args, path, &env).map(|()| 0),
         Command::Account(command) => account::run(command, path, &env).map(|()| 0),
     }
 }

@@ -3,12 +3,16 @@
 //! Invariant: nothing is printed that did not come escaped; a hint is one line however long, as a command in it is there
 //! to be copied. Must not know: where reports come from.
 
-use crate::control::report::{AccountState, At, Message, Shown, Status, ToProgress, count};
+use crate::control::report::{
+    AccountState, At, DeviceList, Message, RefusedStatus, Shown, Status, ToProgress, count,
+};
 use crate::mail::{State, without_tag};
 use bytesize::ByteSize;
 use jiff::tz::TimeZone;
 
 const COLUMNS: usize = 100;
+/// Of those who were refused, `status` shows so many.
+const MOST_REFUSED: usize = 5;
 
 /// Whether mail flows through an account.
 pub(super) fn account_state(state: AccountState) -> &'static str {
@@ -72,6 +76,15 @@ pub(super) fn status(s: &Status, is_verbose: bool, zone: &TimeZone) -> String {
             out += &wrapped("    ", &c.last_problem);
         }
     }
+    if !s.refused.is_empty() {
+        out += "\nrefused\n";
+    }
+    for r in s.refused.iter().take(MOST_REFUSED) {
+        out += &refused(r, zone);
+    }
+    if s.refused.len() > MOST_REFUSED {
+        out += &format!("  and {} more: mailferry devices\n", s.refused.len() - MOST_REFUSED);
+    }
     let q = &s.queue;
     let totals = format!(
         "{} waiting, {} held, {} dead ({}); {} delivered and remembered",
@@ -89,6 +102,44 @@ pub(super) fn status(s: &Status, is_verbose: bool, zone: &TimeZone) -> String {
             "",
             "this is what anybody may see; all of it is for root and the members of group mailferry",
         );
+    }
+    out
+}
+
+/// Who sends, and who was refused.
+pub(super) fn devices(list: &DeviceList, zone: &TimeZone) -> String {
+    let mut out = String::new();
+    if list.devices.is_empty() {
+        out += "no device has come yet\n";
+    }
+    for d in &list.devices {
+        let called = if d.name.is_empty() { d.helo.as_str() } else { d.name.as_str() };
+        let (address, called, client) = (d.address.to_string(), cut(called, 24), cut(&d.client, 16));
+        out += &line(&format!(
+            "{address:<24} {called:<24} {client:<16} seen {}, {} today",
+            time(d.last_seen_at, zone),
+            d.messages_today
+        ));
+        if !d.last_problem.is_empty() {
+            out += &wrapped("    ", &d.last_problem);
+        }
+    }
+    if !list.refused.is_empty() {
+        out += "\nrefused\n";
+    }
+    for r in &list.refused {
+        out += &refused(r, zone);
+    }
+    out
+}
+
+fn refused(r: &RefusedStatus, zone: &TimeZone) -> String {
+    let called = if r.helo.is_empty() { String::new() } else { format!(" ({})", r.helo) };
+    let (times, last) = (count(r.count, "time"), time(r.last_seen_at, zone));
+    let seen = if r.is_seen { "; marked as seen" } else { "" };
+    let mut out = wrapped("  ", &format!("{}{called} {}: {times}, last {last}{seen}", r.address, r.did));
+    if !r.is_seen {
+        out += &wrapped("    ", &format!("hint: {}", r.hint));
     }
     out
 }
@@ -311,6 +362,7 @@ mod tests {
         };
         let status = Status {
             is_abridged: false,
+            refused: vec![],
             running: true,
             version: "0.1.0".to_owned(),
             started_at: Some(at(-90)),

@@ -3,17 +3,21 @@
 //! Invariant: both give the same answers in the same types. Must not know: how they are printed.
 
 use super::{Failure, exit};
-use crate::control::client::{Client, Parts};
+use crate::control::client::{Client, ClientError, Parts};
 use crate::control::report::{
-    AccountState, ChangeRequest, Changed, Ending, Listed, Message, Need, QueueStatus, Select, Shown, Status,
-    Try, needs, sentence_when_stopped, stranded, to_look_at,
+    AccountState, ChangeRequest, Changed, DeviceList, Ending, Listed, Message, Need, QueueStatus, Select,
+    Shown, Status, Try, needs, sentence_when_stopped, stranded, to_look_at,
 };
 use crate::control::{RequestError, Run, Standing};
+use crate::daemon::device_list;
 use crate::dispatch::Dispatcher;
 use crate::mail::{AccountId, QueueId, WallTime};
 use crate::queue::{self, Queue, QueueError};
+use crate::receive::devices::Devices;
+use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -51,6 +55,27 @@ pub(super) fn is_gone(failure: &Failure) -> bool {
 
 fn write_failed(e: &io::Error) -> Failure {
     Failure::new(exit::IO, format!("cannot write: {e}"), "see whether the disk is full")
+}
+
+async fn remembered(queue: &Queue) -> Result<Devices, Failure> {
+    let devices = Devices::new(WallTime::now(), TimeZone::system());
+    devices.take_up(queue.notes.as_ref()).await?;
+    Ok(devices)
+}
+
+async fn changed(queue: &Queue, change: impl FnOnce(&Devices) -> bool) -> Result<bool, Failure> {
+    let devices = remembered(queue).await?;
+    let is_known = change(&devices);
+    devices.keep(queue.notes.as_ref(), true).await?;
+    Ok(is_known)
+}
+
+fn found(answer: Result<(), ClientError>) -> Result<bool, Failure> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(ClientError::NotFound(_)) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn no_queue(directory: &Path) -> Failure {
@@ -95,8 +120,36 @@ impl Source {
             needs_human,
             accounts: vec![],
             clients: vec![],
+            refused: vec![],
             queue,
             counters: BTreeMap::new(),
+        }
+    }
+
+    /// Everything that is remembered of devices.
+    pub(super) async fn devices(&self) -> Result<DeviceList, Failure> {
+        match self {
+            Self::Daemon(client) => Ok(client.devices().await?),
+            Self::Directory { queue, .. } => Ok(device_list(&remembered(queue).await?, WallTime::now())),
+            Self::Nowhere(directory) => Err(no_queue(directory)),
+        }
+    }
+
+    /// False: nobody of this address was refused.
+    pub(super) async fn device_seen(&self, address: IpAddr) -> Result<bool, Failure> {
+        match self {
+            Self::Daemon(client) => found(client.device_seen(address).await),
+            Self::Directory { queue, .. } => changed(queue, |devices| devices.mark_seen(address)).await,
+            Self::Nowhere(directory) => Err(no_queue(directory)),
+        }
+    }
+
+    /// False: it never came.
+    pub(super) async fn name_device(&self, address: IpAddr, name: &str) -> Result<bool, Failure> {
+        match self {
+            Self::Daemon(client) => found(client.name_device(address, name).await),
+            Self::Directory { queue, .. } => changed(queue, |devices| devices.name(address, name)).await,
+            Self::Nowhere(directory) => Err(no_queue(directory)),
         }
     }
 

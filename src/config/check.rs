@@ -7,6 +7,7 @@ use super::client::{client, clients_go_together};
 use super::file::Tree;
 use super::listen::{Listener, listener, listeners_go_together};
 use super::network;
+use super::notify;
 use super::oauth::{self, Secrets};
 use super::secret::{reason, secret};
 use super::section::{Field, Findings, Section};
@@ -116,9 +117,9 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         .map(|s| account(s, env, hostname.as_deref(), &queue.directory))
         .collect();
     let retry = retry(root.section("retry"));
-    let notify = addresses(&root.section("notify").field("to"));
     let sockets = sockets(root.section("control"));
     let proxy = network::proxy(root.section("network"), env);
+    let notify = notify::notify(root.section("notify"), env, hostname.as_deref(), proxy.clone());
     let log = log(&root.section("log").field("format"));
     let received = root.section("receive");
     drop(root);
@@ -307,7 +308,7 @@ fn log(field: &Field<'_>) -> Option<Format> {
     Some(format)
 }
 
-fn addresses(field: &Field<'_>) -> Vec<Mailbox> {
+pub(super) fn addresses(field: &Field<'_>) -> Vec<Mailbox> {
     field.items().iter().filter_map(|item| item.parse("\"it@contoso.com\"", str::parse)).collect()
 }
 

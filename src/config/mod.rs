@@ -10,6 +10,7 @@ mod client;
 mod file;
 mod listen;
 mod network;
+mod notify;
 mod oauth;
 mod problem;
 mod secret;
@@ -65,8 +66,8 @@ pub struct Settings {
     pub keep: Keep,
     /// When it is tried again.
     pub retry: Retry,
-    /// Who is told when something needs a human; may be empty.
-    pub notify: Vec<Mailbox>,
+    /// Who is told when something is wrong; may be nobody.
+    pub notify: crate::notify::Settings,
     /// Where the running relay is asked and told.
     pub sockets: Sockets,
     /// Through which proxy HTTPS goes, if any. Token requests have it in their settings, too.
@@ -251,7 +252,8 @@ fn unreadable(path: &Path, e: &std::io::Error) -> Problem {
 
 /// Every key there is, as `section.key`.
 pub fn known_keys() -> BTreeSet<String> {
-    let one_of_each = "[[listen]]\n[[receive.users]]\n[[client]]\n[[account]]\n";
+    let one_of_each =
+        "[[listen]]\n[[receive.users]]\n[[client]]\n[[account]]\n[[notify.webhook]]\n[notify.heartbeat]\n";
     match file::Tree::new(Path::new("/"), one_of_each, &Env::new()) {
         Ok(tree) => check::check(&tree, &Env::new(), false).1,
         Err(_) => BTreeSet::new(),

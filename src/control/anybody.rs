@@ -4,8 +4,8 @@
 //! an answer. An answer is made once a second at most, and whoever asks holds a few connections for a few seconds: a
 //! stranger who asks without end costs the relay nothing. Must not know: how to change anything.
 
-use super::api::{self, Failed, Relay};
-use super::report::Status;
+use super::api::{self, Failed, Parts, Relay};
+use super::report::{Need, Status};
 use super::{AccountLive, ClientLive};
 use crate::mail::RelayTime;
 use axum::extract::State;
@@ -33,6 +33,8 @@ const LIFE: Duration = Duration::from_secs(10);
 const MOST_BYTES: usize = 16 << 10;
 /// So old may an answer be.
 const FRESH: Duration = Duration::from_secs(1);
+
+const MORE_RIGHTS: &str = "mailferry status, as root or a member of group mailferry, says more";
 
 /// Answers until `stop` resolves.
 ///
@@ -67,8 +69,11 @@ async fn status(State(reader): State<Reader>) -> Result<Json<Status>, Failed> {
     {
         return Ok(Json(status.clone()));
     }
-    let status = api::report(&reader.relay, |accounts, clients| {
-        (accounts.into_iter().map(account).collect(), together(clients))
+    let status = api::report(&reader.relay, |whole| Parts {
+        accounts: whole.accounts.into_iter().map(account).collect(),
+        clients: together(whole.clients),
+        on_disk: whole.on_disk.into_iter().map(on_disk).collect(),
+        refused: vec![],
     })
     .await?;
     let status = Status { is_abridged: true, ..status };
@@ -83,8 +88,14 @@ fn account(live: AccountLive) -> AccountLive {
         None if live.since.is_some() => "the smart host does not take its mail".to_owned(),
         None => live.reason,
     };
-    let command = || live.advice.map_or("mailferry status, with more rights".to_owned(), |a| a.command());
-    AccountLive { reason, hint: live.hint.as_ref().map(|_| format!("see: {}", command())), ..live }
+    let command = || live.advice.map_or(MORE_RIGHTS.to_owned(), |a| format!("see: {}", a.command()));
+    AccountLive { reason, hint: live.hint.as_ref().map(|_| command()), ..live }
+}
+
+/// Behind the colon may stand what the file says, and there the addresses of people.
+fn on_disk(need: Need) -> Need {
+    let what = need.what.split(": ").next().unwrap_or_default().to_owned();
+    Need { what, hint: MORE_RIGHTS.to_owned(), account: None }
 }
 
 /// A client without its addresses.

@@ -3,9 +3,9 @@
 //! Invariant: the socket is 0660, so the file system says who may ask. Must not know: how a status looks to people.
 
 use super::report::{
-    AccountState, AccountStatus, Action, At, ChangeRequest, Changed, ClientStatus, Ending, Line, Listed,
-    Message, QueueStatus, Refusal, Select, Shown, Status, Try, in_sandbox, needs, sentence, stranded,
-    to_look_at,
+    AccountState, AccountStatus, Action, At, ChangeRequest, Changed, ClientStatus, DeviceList, Ending, Line,
+    Listed, Message, Naming, Need, QueueStatus, Refusal, RefusedStatus, Select, Shown, Status, Try,
+    in_sandbox, needs, sentence, stranded, to_look_at,
 };
 use super::{AccountLive, ClientLive, Live, RequestError, Run, Standing};
 use crate::fact::{Witness, queue::Fact};
@@ -21,6 +21,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use serde::Serialize;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -69,6 +70,9 @@ pub fn router(relay: Relay) -> Router {
         .route("/queue/change", post(change))
         .route("/queue/{id}", get(show))
         .route("/queue/{id}/body", get(body))
+        .route("/devices", get(devices))
+        .route("/devices/{address}/seen", post(device_seen))
+        .route("/devices/{address}/name", post(name_device))
         .route("/accounts/{mailbox}/{action}", post(account))
         .with_state(relay)
 }
@@ -96,24 +100,31 @@ fn bad(e: &impl ToString) -> Failed {
 }
 
 async fn status(State(relay): State<Relay>) -> Result<Json<Status>, Failed> {
-    report(&relay, |accounts, clients| (accounts, clients)).await.map(Json)
+    report(&relay, |parts| parts).await.map(Json)
 }
 
-/// Accounts and clients as they are, and as much of them as is shown.
-type Parts = (Vec<AccountLive>, Vec<ClientLive>);
+/// What may have the words of others in it: as it is, and as much of it as is shown.
+pub(super) struct Parts {
+    pub(super) accounts: Vec<AccountLive>,
+    pub(super) clients: Vec<ClientLive>,
+    pub(super) on_disk: Vec<Need>,
+    pub(super) refused: Vec<RefusedStatus>,
+}
 
 /// The whole relay at this moment, as far as `shown` lets it be seen: before anything is said about it.
-pub(super) async fn report(
-    relay: &Relay,
-    shown: impl FnOnce(Vec<AccountLive>, Vec<ClientLive>) -> Parts,
-) -> Result<Status, Failed> {
+pub(super) async fn report(relay: &Relay, shown: impl FnOnce(Parts) -> Parts) -> Result<Status, Failed> {
     let totals = relay.ledger.totals().await?;
     let queue = QueueStatus::of(&totals);
-    let (live, clients) = shown(relay.live.accounts().await, relay.live.clients());
+    let Parts { accounts: live, clients, on_disk, refused } = shown(Parts {
+        accounts: relay.live.accounts().await,
+        clients: relay.live.clients(),
+        on_disk: relay.live.on_disk().await,
+        refused: relay.live.devices().refused.into_iter().filter(|r| !r.is_seen).collect(),
+    });
     let now = relay.clock.now();
     let ending = Ending::look(relay.ledger.as_ref(), relay.notes.as_ref(), now, WallTime::now()).await?;
     let mut needs_human = needs(&live, &clients, &queue, stranded(&totals, &relay.live.configured()), ending);
-    needs_human.extend(relay.live.on_disk().await);
+    needs_human.extend(on_disk);
     needs_human.extend(to_look_at(&relay.health.left_behind()));
     let mut accounts = vec![];
     for account in live {
@@ -130,6 +141,7 @@ pub(super) async fn report(
         sentence: if relay.is_sandbox { in_sandbox(&plain) } else { plain },
         needs_human,
         accounts,
+        refused,
         clients: clients.into_iter().map(ClientStatus::from).collect(),
         queue,
         counters: relay.live.counters().into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
@@ -282,6 +294,30 @@ async fn chunks(
     }))
 }
 
+async fn devices(State(relay): State<Relay>) -> Json<DeviceList> {
+    Json(relay.live.devices())
+}
+
+async fn device_seen(State(relay): State<Relay>, Path(address): Path<IpAddr>) -> Result<StatusCode, Failed> {
+    known(relay.live.device_seen(address), "nobody of this address was refused")
+}
+
+async fn name_device(
+    State(relay): State<Relay>,
+    Path(address): Path<IpAddr>,
+    Json(Naming { name }): Json<Naming>,
+) -> Result<StatusCode, Failed> {
+    known(relay.live.name_device(address, &name), "no device of this address ever came")
+}
+
+fn known(is_known: bool, else_say: &str) -> Result<StatusCode, Failed> {
+    if is_known {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Failed(StatusCode::NOT_FOUND, else_say.to_owned()))
+    }
+}
+
 async fn account(
     State(relay): State<Relay>,
     Path((mailbox, action)): Path<(String, String)>,
@@ -293,9 +329,5 @@ async fn account(
         "probe" => relay.live.probe(&account),
         _ => return Err(Failed(StatusCode::NOT_FOUND, "no such action".to_owned())),
     };
-    if known {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Failed(StatusCode::NOT_FOUND, "no such account".to_owned()))
-    }
+    self::known(known, "no such account")
 }

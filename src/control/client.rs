@@ -2,7 +2,9 @@
 //!
 //! Invariant: one request a connection; an answer that is cut short is an error, never a shorter answer.
 
-use super::report::{ChangeRequest, Changed, Line, Listed, Message, Refusal, Select, Shown, Status};
+use super::report::{
+    ChangeRequest, Changed, DeviceList, Line, Listed, Message, Naming, Refusal, Select, Shown, Status,
+};
 use crate::mail::{Escaped, QueueId};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -14,6 +16,7 @@ use serde::de::DeserializeOwned;
 use std::fmt::Display;
 use std::io;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -170,6 +173,32 @@ impl Client {
     pub async fn probe(&self, mailbox: &str) -> Result<(), ClientError> {
         let path = format!("/accounts/{}/probe", percent(mailbox));
         self.request(Method::POST, &path, None).await.map(|_| ())
+    }
+
+    /// Everything that is remembered of devices.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn devices(&self) -> Result<DeviceList, ClientError> {
+        self.json(Method::GET, "/devices", None).await
+    }
+
+    /// Marks who was refused as seen.
+    ///
+    /// # Errors
+    /// `NotFound`, or any.
+    pub async fn device_seen(&self, address: IpAddr) -> Result<(), ClientError> {
+        self.request(Method::POST, &format!("/devices/{address}/seen"), None).await.map(|_| ())
+    }
+
+    /// Gives a device a name, or with an empty one takes it away.
+    ///
+    /// # Errors
+    /// `NotFound`, or any.
+    pub async fn name_device(&self, address: IpAddr, name: &str) -> Result<(), ClientError> {
+        let naming = serde_json::to_vec(&Naming { name: name.to_owned() });
+        let json = naming.map_err(|e| ClientError::Broken(e.to_string()))?;
+        self.request(Method::POST, &format!("/devices/{address}/name"), Some(json)).await.map(|_| ())
     }
 
     async fn connect(&self) -> Result<UnixStream, ClientError> {

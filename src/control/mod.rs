@@ -17,6 +17,7 @@ pub use run::{RequestError, Run, Standing};
 use crate::mail::{AccountId, Place, WallTime};
 use crate::policy::advice::Advice;
 use futures_util::future::BoxFuture;
+use report::DeviceList;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -30,6 +31,15 @@ pub trait Live: Send + Sync + 'static {
 
     /// Every client and address seen so far; a client that never came has one entry without address.
     fn clients(&self) -> Vec<ClientLive>;
+
+    /// Everything that is remembered of devices.
+    fn devices(&self) -> DeviceList;
+
+    /// Gives a device a name, or with an empty one takes it away; false: it never came.
+    fn name_device(&self, address: IpAddr, name: &str) -> bool;
+
+    /// Marks who was refused as seen; false: nobody of this address was.
+    fn device_seen(&self, address: IpAddr) -> bool;
 
     /// What a human has to do because the relay runs with other files than lie there now, or with such that end.
     fn on_disk(&self) -> BoxFuture<'_, Vec<report::Need>> {

@@ -4,7 +4,7 @@
 
 use super::Observers;
 use super::on_disk::OnDisk;
-use crate::control::report::{AccountState, Need};
+use crate::control::report::{AccountState, At, DeviceList, DeviceStatus, Need, RefusedStatus};
 use crate::control::{AccountLive, ClientLive, Live};
 use crate::dispatch::{self, Dispatcher};
 use crate::mail::{AccountId, Place, RelayTime, WallTime};
@@ -12,9 +12,11 @@ use crate::policy::advice::About;
 use crate::policy::breaker::{Kind, Open};
 use crate::policy::expiry::{Expiry, expiry_warning};
 use crate::queue::Clock;
+use crate::receive::devices::{Device, Devices, Refused};
 use crate::receive::listener::Shared;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The rooms that are asked.
@@ -50,7 +52,7 @@ impl Live for Rooms {
     fn clients(&self) -> Vec<ClientLive> {
         let settings = Arc::clone(&self.receiver.settings.borrow());
         self.observers
-            .visitors
+            .devices
             .seen(settings.clients.all(), WallTime::now())
             .into_iter()
             .map(|v| ClientLive {
@@ -62,6 +64,18 @@ impl Live for Rooms {
                 is_silent: v.is_silent,
             })
             .collect()
+    }
+
+    fn devices(&self) -> DeviceList {
+        device_list(&self.observers.devices, WallTime::now())
+    }
+
+    fn name_device(&self, address: IpAddr, name: &str) -> bool {
+        self.observers.devices.name(address, name)
+    }
+
+    fn device_seen(&self, address: IpAddr) -> bool {
+        self.observers.devices.mark_seen(address)
     }
 
     fn on_disk(&self) -> BoxFuture<'_, Vec<Need>> {
@@ -82,6 +96,38 @@ impl Live for Rooms {
 
     fn probe(&self, account: &AccountId) -> bool {
         self.dispatcher.probe(account)
+    }
+}
+
+/// What is remembered of devices, in control's types.
+pub(crate) fn device_list(devices: &Devices, now: WallTime) -> DeviceList {
+    let (all, today) = devices.all(now);
+    let device = |d: Device| DeviceStatus {
+        messages_today: d.messages_on(today),
+        address: d.address,
+        client: d.client.to_string(),
+        name: d.name,
+        helo: d.helo,
+        first_seen_at: At(d.first_seen_at),
+        last_seen_at: At(d.last_seen_at),
+        last_problem: d.problem,
+    };
+    let refused = |r: Refused| RefusedStatus {
+        hint: format!(
+            "mailferry allow {0} --as CLIENT, if it is yours; else: mailferry devices seen {0}",
+            r.address
+        ),
+        address: r.address,
+        helo: r.helo,
+        did: r.did,
+        first_seen_at: At(r.first_seen_at),
+        last_seen_at: At(r.last_seen_at),
+        count: r.count,
+        is_seen: r.is_seen,
+    };
+    DeviceList {
+        devices: all.into_iter().map(device).collect(),
+        refused: devices.refused().into_iter().map(refused).collect(),
     }
 }
 

@@ -16,6 +16,7 @@ mod stand_in;
 mod upkeep;
 
 pub use demo::{demo, end_with};
+pub(crate) use live::device_list;
 pub use observers::Observers;
 pub use serve::{Exit, serve};
 pub use sockets::Handed;
@@ -26,9 +27,11 @@ use crate::control::{self, anybody, api};
 use crate::dispatch::{self, Dispatcher};
 use crate::fact::Witness;
 use crate::fact::daemon::Fact;
+use crate::fact::receive as receive_fact;
 use crate::files;
 use crate::http::Limits;
 use crate::mail::{AccountId, Place, WallTime};
+use crate::notify;
 use crate::queue::{self, Clock, Keep, OpenError, Queue};
 use crate::receive::{self, listener};
 use crate::submit::Way;
@@ -170,7 +173,9 @@ pub struct Relay {
     control: JoinHandle<()>,
     upkeep: JoinHandle<()>,
     telling: JoinHandle<()>,
+    keeping: JoinHandle<()>,
     keep: watch::Sender<Keep>,
+    notify: watch::Sender<Arc<notify::Settings>>,
     fixed: Fixed,
     witness: Witness,
 }
@@ -210,9 +215,12 @@ impl Relay {
         Opened { queue, mail_for, observers }: Opened,
         handed: Vec<Handed>,
     ) -> Result<Self, StartError> {
-        let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes: _ } =
+        let InForce { listen, receive, dispatch, places, notify, keep, min_free_space_bytes: _ } =
             InForce::of(settings, queue.clock, &observers.witness)?;
         let witness = observers.witness.clone();
+        if let Err(why) = observers.devices.take_up(queue.notes.as_ref()).await {
+            witness.tell(receive_fact::Fact::DevicesNotKept { why: why.to_string() });
+        }
         let open = |path: &Path, access| {
             let failed = |error| StartError::Control { path: path.to_owned(), error };
             socket::bind(path, access).map_err(failed)
@@ -250,11 +258,13 @@ impl Relay {
         let (keep, kept) = watch::channel(keep);
         let upkeep =
             tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
+        let keeping = tokio::spawn(keep_devices(observers.clone(), queue.clone(), stopped(stop.subscribe())));
         let watching = tokio::spawn(Arc::clone(&on_disk).watch(stopped(stop.subscribe())));
         let telling = tokio::spawn(observers.keep_telling(stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
         Ok(Self {
             telling,
+            keeping,
             queue,
             dispatcher,
             listeners,
@@ -266,6 +276,7 @@ impl Relay {
             control,
             upkeep,
             keep,
+            notify: watch::Sender::new(Arc::new(notify)),
             fixed,
             witness,
         })
@@ -300,8 +311,15 @@ impl Relay {
         let _ = self.upkeep.await;
         let _ = self.watching.await;
         let _ = self.telling.await;
+        let _ = self.keeping.await;
         self.queue.health.close().await;
     }
+}
+
+/// Devices are remembered over restarts.
+async fn keep_devices(observers: Observers, queue: Queue, stop: impl Future<Output = ()>) {
+    let failed = |why| observers.witness.tell(receive_fact::Fact::DevicesNotKept { why });
+    observers.devices.keep_until(queue.notes.as_ref(), stop, failed).await;
 }
 
 /// On both sockets, until the stop.
@@ -358,7 +376,7 @@ fn dispatch_settings(
         accounts: settings.accounts.iter().map(account).collect::<Result<_, _>>()?,
         retry: settings.retry.clone(),
         hostname: settings.hostname.clone(),
-        notify: settings.notify.clone(),
+        notify: settings.notify.to.clone(),
         is_sandbox: settings.is_sandbox,
     })
 }

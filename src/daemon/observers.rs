@@ -5,7 +5,8 @@
 
 use crate::fact::{Journal, Observer, Tally, Witness};
 use crate::mail::WallTime;
-use crate::receive::visitors::Visitors;
+use crate::receive::devices::Devices;
+use jiff::tz::TimeZone;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ pub struct Observers {
     /// Counts for `status`.
     pub(super) tally: Arc<Tally>,
     /// Devices for `status`.
-    pub(super) visitors: Arc<Visitors>,
+    pub(super) devices: Arc<Devices>,
     /// To whom the rooms tell.
     pub(super) witness: Witness,
 }
@@ -29,11 +30,11 @@ impl Observers {
     pub fn and(more: impl IntoIterator<Item = Arc<dyn Observer>>) -> Self {
         let journal = Arc::new(Journal::new());
         let tally = Arc::new(Tally::new());
-        let visitors = Arc::new(Visitors::new(WallTime::now()));
+        let devices = Arc::new(Devices::new(WallTime::now(), TimeZone::system()));
         let always: [Arc<dyn Observer>; 3] =
-            [Arc::clone(&journal) as _, Arc::clone(&tally) as _, Arc::clone(&visitors) as _];
+            [Arc::clone(&journal) as _, Arc::clone(&tally) as _, Arc::clone(&devices) as _];
         let witness = Witness::new(always.into_iter().chain(more));
-        Self { journal, tally, visitors, witness }
+        Self { journal, tally, devices, witness }
     }
 
     /// Has the journal say in time what it held back, until `stop` resolves.

@@ -367,9 +367,14 @@ async fn settle(
     loop {
         match outbox.settle(lease, settlement.clone()).await {
             Ok(()) => return true,
-            Err((lease, error @ (QueueError::Closed | QueueError::Disowned))) => {
+            Err((lease, error @ QueueError::Closed)) => {
                 say(Fact::SettlementLost { id, why: error.to_string() });
                 lease.set_aside();
+                return false;
+            }
+            // The next owner has it as it was.
+            Err((_, error @ QueueError::Disowned)) => {
+                say(Fact::SettlementLost { id, why: error.to_string() });
                 return false;
             }
             Err((again, error)) => {

@@ -15,7 +15,10 @@ pub mod queue;
 pub mod receive;
 pub mod submit;
 mod tally;
+#[cfg(test)]
+mod tests;
 pub mod token;
+#[expect(clippy::disallowed_methods, reason = "at the edge: it says when a fact was told")]
 mod witness;
 
 pub use journal::Journal;

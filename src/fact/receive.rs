@@ -49,6 +49,8 @@ pub enum Fact {
     RelayRefused {
         /// Which.
         peer: IpAddr,
+        /// What it called itself: peer text.
+        helo: Vec<u8>,
     },
     /// A recipient was refused.
     RecipientRefused {
@@ -89,6 +91,8 @@ pub enum Fact {
         to: Vec<Mailbox>,
         /// As the device sent it.
         size_bytes: u64,
+        /// What it called itself: peer text.
+        helo: Vec<u8>,
     },
     /// A message was refused for what it is: its size, its head, a loop.
     MessageRefused {
@@ -183,6 +187,11 @@ pub enum Fact {
         /// Why.
         why: String,
     },
+    /// What is remembered of devices could not be written; it is tried again.
+    DevicesNotKept {
+        /// Why.
+        why: String,
+    },
     /// A peer made too many errors and was closed.
     TooManyErrors {
         /// Which.
@@ -238,6 +247,7 @@ impl Fact {
             Self::LoggedIn { .. } => "logged_in",
             Self::LoginFailed { .. } => "login_failed",
             Self::HandshakeFailed { .. } => "handshake_failed",
+            Self::DevicesNotKept { .. } => "devices_not_kept",
             Self::TooManyErrors { .. } => "too_many_errors",
         }
     }
@@ -252,7 +262,7 @@ impl Fact {
             Self::TurnedAway { peer, client: Some(_), .. }
             | Self::RateLimited { peer, .. }
             | Self::UnknownParameters { peer, .. } => Some((*peer, Standing::Device)),
-            Self::TurnedAway { peer, client: None, .. } | Self::RelayRefused { peer } => {
+            Self::TurnedAway { peer, client: None, .. } | Self::RelayRefused { peer, .. } => {
                 Some((*peer, Standing::Stranger))
             }
             Self::TlsOnPlainPort { peer, standing }
@@ -272,6 +282,7 @@ impl Fact {
             | Self::QueueRefused { .. }
             | Self::EndOfDataMissing { .. }
             | Self::ClosedInData { .. }
+            | Self::DevicesNotKept { .. }
             | Self::LoggedIn { .. } => None,
         }
     }
@@ -303,6 +314,7 @@ impl Fact {
             | Self::AuthNotOffered { .. }
             | Self::AuthInTheClear { .. }
             | Self::LoggedIn { .. }
+            | Self::DevicesNotKept { .. }
             | Self::TooManyErrors { .. } => {}
         }
     }
@@ -317,7 +329,7 @@ impl Fact {
             Self::AcceptFailed { address, why } => error!(event, %address, %why, "{words}"),
             Self::Connected { peer, .. } => debug!(event, %peer, "{words}"),
             Self::TurnedAway { peer, .. }
-            | Self::RelayRefused { peer }
+            | Self::RelayRefused { peer, .. }
             | Self::TlsOnPlainPort { peer, .. }
             | Self::AuthNotOffered { peer, .. }
             | Self::AuthInTheClear { peer, .. }
@@ -328,7 +340,7 @@ impl Fact {
             Self::RateLimited { peer, client, per_minute } => {
                 warn!(event, %peer, %client, per_minute, held_back, "{words}");
             }
-            Self::Queued { id, peer, client, from, to, size_bytes } => {
+            Self::Queued { id, peer, client, from, to, size_bytes, .. } => {
                 let (recipients, to) = (to.len(), First(to));
                 info!(event, %id, %peer, %client, %from, %to, recipients, size_bytes, "{words}");
             }
@@ -340,6 +352,7 @@ impl Fact {
             Self::OtherProtocol { peer, protocol, .. } => {
                 warn!(event, %peer, protocol, held_back, "{words}");
             }
+            Self::DevicesNotKept { why } => warn!(event, %why, "{words}"),
             Self::LoggedIn { peer, user } => debug!(event, %peer, user, "{words}"),
             Self::UnknownParameters { peer, .. }
             | Self::HandshakeFailed { peer, .. }
@@ -361,6 +374,7 @@ struct Words<'a> {
 }
 
 impl fmt::Display for Words<'_> {
+    #[expect(clippy::too_many_lines, reason = "a table: the words of each fact")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let more = More(self.held_back);
         match self.fact {
@@ -374,9 +388,9 @@ impl fmt::Display for Words<'_> {
             Fact::TurnedAway { peer, reply, hint, .. } => {
                 write!(f, "{peer} turned away: {}{more}{hint}", reply.trim_end())
             }
-            Fact::RelayRefused { peer } => write!(
+            Fact::RelayRefused { peer, .. } => write!(
                 f,
-                "{peer} may not relay{more}. hint: add it to the `from` of a [[client]] if it is yours"
+                "{peer} may not relay{more}. hint: if it is yours: mailferry allow {peer} --as CLIENT"
             ),
             Fact::RecipientRefused { peer, client, why } => {
                 write!(f, "recipient of {peer} ({client}) refused: {why}")
@@ -387,7 +401,7 @@ impl fmt::Display for Words<'_> {
             Fact::UnknownParameters { peer, parameters } => {
                 write!(f, "{peer} said {}, which was ignored{more}", parameters.join(" "))
             }
-            Fact::Queued { id, peer, client, from, to, size_bytes } => write!(
+            Fact::Queued { id, peer, client, from, to, size_bytes, .. } => write!(
                 f,
                 "{id} from {peer} ({client}): {from} to {}, recipients: {}, {size_bytes} bytes",
                 First(to),
@@ -438,6 +452,7 @@ impl fmt::Display for Words<'_> {
             Fact::HandshakeFailed { peer, why, .. } => {
                 write!(f, "TLS handshake with {peer} failed: {why}{more}")
             }
+            Fact::DevicesNotKept { why } => write!(f, "cannot write what is remembered of devices: {why}"),
             Fact::TooManyErrors { peer, .. } => write!(f, "{peer} closed after too many errors{more}"),
         }
     }

@@ -45,7 +45,7 @@ pub(super) enum Value {
 pub(super) type Add<'a> = &'a mut dyn FnMut(&'static Family, &[&str], Value);
 
 /// By room.
-static FAMILIES: &[&[&Family]] = &[
+pub(super) static FAMILIES: &[&[&Family]] = &[
     receive::FAMILIES,
     queue::FAMILIES,
     token::FAMILIES,
@@ -55,7 +55,7 @@ static FAMILIES: &[&[&Family]] = &[
 ];
 
 /// What `status --json` shows: its key, the family, and the one value of a label that is meant, if not all.
-static STATUS: &[(&str, &str, Option<&str>)] = &[
+pub(super) static STATUS: &[(&str, &str, Option<&str>)] = &[
     ("connections_total", "connections_total", None),
     ("connections_full_total", "rejected_total", Some("too_many_connections")),
     ("messages_accepted_total", "messages_received_total", None),

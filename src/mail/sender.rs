@@ -24,6 +24,11 @@ impl Sender {
                 && self.send_as.iter().any(|p| p.matches(address))
     }
 
+    /// Whether this address is of people of ours: of the mailbox's own domain, or one that may be used.
+    pub fn is_ours(&self, address: &Mailbox) -> bool {
+        self.may_use(address) || address.in_ascii().domain() == self.mailbox.in_ascii().domain()
+    }
+
     /// MAIL FROM at the smart host: the device's address where it may be used, else the mailbox. `<>` becomes the
     /// mailbox, too: Exchange Online takes no null sender from a client.
     pub fn reverse_path(&self, from: &ReversePath) -> Mailbox {

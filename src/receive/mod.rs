@@ -10,6 +10,7 @@ pub mod command;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod connection;
 pub mod decode;
+pub mod devices;
 pub mod finished;
 pub mod foreign;
 pub mod limits;
@@ -18,6 +19,5 @@ pub mod listener;
 pub mod login;
 pub mod session;
 pub mod settings;
-pub mod visitors;
 
 pub use settings::{Auth, Listen, Settings, Tls};

@@ -28,7 +28,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "config",
         &[
             "mail", "files", "tls", "http", "policy", "token", "submit", "queue", "receive", "dispatch",
-            "logs",
+            "notify", "logs",
         ],
     ),
     ("doctor", ANYTHING),

@@ -255,6 +255,30 @@ fn what_cannot_go_together_is_refused_and_what_is_hardly_meant_is_pointed_out() 
         ),
         ("[log]\nformat = \"syslog\"\n".to_owned(),
             "mailferry.toml:9:1: log.format: \"syslog\" is not one of \"auto\", \"text\", \"json\", \"journald\""),
+        (
+            "[[notify.webhook]]\nformat = \"slack\"\n".to_owned(),
+            "mailferry.toml:8:1: notify.webhook.url: is missing | for example url = \"https://hooks.contoso.com/mailferry\"",
+        ),
+        (
+            "[[notify.webhook]]\nurl = \"hooks.contoso.com\"\n".to_owned(),
+            "mailferry.toml:9:1: notify.webhook.url: is not the address of a web service | for example \"https://hooks.contoso.com/mailferry\"",
+        ),
+        (
+            "[[notify.webhook]]\nurl = \"http://hooks.contoso.com/s3cret\"\n".to_owned(),
+            "mailferry.toml:9:1: warning: notify.webhook.url: goes in the clear: whoever listens can tell lies there | use https://",
+        ),
+        (
+            "[notify.heartbeat]\nurl = \"https://hc.example/1\"\nevery = \"1 s\"\n".to_owned(),
+            "mailferry.toml:10:1: notify.heartbeat.every: is too often | at least \"10 s\"",
+        ),
+        (
+            "[network]\nhttps_proxy = \"http://me:s3cret@proxy:3128\"\n".to_owned(),
+            "mailferry.toml:9:1: network.https_proxy: a login does not belong into this file | put the whole address into a file: https_proxy = { file = \"/etc/mailferry/proxy\" }",
+        ),
+        (
+            "[network]\nhttps_proxy = \"proxy:3128\"\n".to_owned(),
+            "mailferry.toml:9:1: network.https_proxy: not the address of a proxy: expected http://host:port | https_proxy = \"http://proxy.contoso.local:3128\"",
+        ),
         ("[notify]\nto = \"it@contoso.com\"\n".to_owned(),
             "mailferry.toml:9:1: notify.to: must be a list | write [ ] around it, even if there is only one"),
     ] {

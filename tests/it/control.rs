@@ -3,7 +3,9 @@
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use mailferry::control::client::{Client, ClientError};
-use mailferry::control::report::{AccountState, Action, ChangeRequest, Select};
+use mailferry::control::report::{
+    AccountState, Action, At as Moment, ChangeRequest, DeviceList, Need, RefusedStatus, Select,
+};
 use mailferry::control::socket::{self, Access};
 use mailferry::control::{AccountLive, ClientLive, Live, anybody, api};
 use mailferry::fact::Witness;
@@ -19,6 +21,7 @@ use mailferry::queue::{
 use predicates::prelude::PredicateBooleanExt;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -166,6 +169,7 @@ impl Health for Shelf {
 struct Crew {
     paused: Mutex<bool>,
     clients: Mutex<Vec<ClientLive>>,
+    devices: Mutex<DeviceList>,
     troubled: Mutex<Option<AccountLive>>,
     probes: AtomicUsize,
 }
@@ -195,6 +199,21 @@ impl Live for Crew {
     }
     fn clients(&self) -> Vec<ClientLive> {
         self.clients.lock().unwrap().clone()
+    }
+    fn devices(&self) -> DeviceList {
+        self.devices.lock().unwrap().clone()
+    }
+    fn on_disk(&self) -> BoxFuture<'_, Vec<Need>> {
+        let what = "the last reload was refused: notify.to: secret-person@fabrikam is no address".to_owned();
+        let is_troubled = self.troubled.lock().unwrap().is_some();
+        let need = Need { what, hint: "secret-person@fabrikam.com?".to_owned(), account: None };
+        ready(if is_troubled { vec![need] } else { vec![] }).boxed()
+    }
+    fn name_device(&self, _: IpAddr, _: &str) -> bool {
+        false
+    }
+    fn device_seen(&self, _: IpAddr) -> bool {
+        false
     }
     fn counters(&self) -> BTreeMap<&'static str, u64> {
         [("messages_accepted_total", 3)].into()
@@ -493,7 +512,8 @@ fn on_the_status_socket_nothing_can_be_changed_and_no_message_seen() {
         let path = route
             .replace("{id}", &id(1).to_string())
             .replace("{mailbox}", "scanner@contoso.com")
-            .replace("{action}", "pause");
+            .replace("{action}", "pause")
+            .replace("{address}", "10.0.5.7");
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
             let (code, answer) = running.anybody_asks(method, &path);
             assert_eq!(code, 404, "{method} {path}: {answer}");
@@ -533,8 +553,20 @@ fn what_anybody_may_see_has_no_address_of_a_person_and_no_word_of_a_peer() {
         connections: 0,
         sent_last_minute: 0,
     });
+    let moment = Moment(WallTime::from_ms(5));
+    running.crew.devices.lock().unwrap().refused.push(RefusedStatus {
+        address: "10.0.5.99".parse().unwrap(),
+        helo: "HELO-OF-MARIA".to_owned(),
+        did: "wanted to send".to_owned(),
+        first_seen_at: moment,
+        last_seen_at: moment,
+        count: 1,
+        is_seen: false,
+        hint: "mailferry allow 10.0.5.99".to_owned(),
+    });
     let (code, answer) = running.anybody_asks("GET", "/status");
     assert_eq!(code, 200);
+    assert!(answer.contains("the last reload was refused\""), "{answer}");
     for secret in ["maria", "MARIA", "secret-person", "fabrikam", "jo.doe", "10.0.5.", "HELO", "Subject"] {
         assert!(!answer.contains(secret), "{secret}: {answer}");
     }

@@ -163,7 +163,7 @@ async fn the_status_of_a_device_says_what_went_wrong_before_there_was_a_message(
     let relay = relay_with(short, WatchedQueue::new(), Tls::Off).await;
     let problem = || {
         let now = mailferry::mail::WallTime::now();
-        relay.visitors.seen(relay.settings.borrow().clients.all(), now)[0].last_problem.clone()
+        relay.devices.seen(relay.settings.borrow().clients.all(), now)[0].last_problem.clone()
     };
     let mut device = Device::connect(&relay).await;
     device.asks("MAIL FROM:<scanner@contoso.com> SIZE=2000", "552 ").await;

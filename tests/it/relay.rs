@@ -272,6 +272,24 @@ async fn one_unknown_recipient_is_told_to_sender_and_admin_and_the_other_gets_th
 }
 
 #[tokio::test]
+async fn of_a_message_with_a_foreign_sender_only_the_admins_are_told() {
+    let host = SmartHost::start().await;
+    host.always(At::RcptTo("gone@contoso.com".to_owned()), Act::say("550 5.1.1 not found"));
+    let mut site = Site::before(&host);
+    site.more = "[notify]\nto = [\"it@contoso.com\"]\n".to_owned();
+    let relay = site.start().await;
+    let mut device = Device::connect(relay.address).await;
+    let answer = device.send("copier@old.example", &["gone@contoso.com"], &mail("contract")).await;
+    assert!(answer.starts_with("250 "));
+    relay.admin.until(1, State::Dead).await;
+    relay.admin.until(1, State::Delivered).await;
+    let taken = host.recorded().messages;
+    assert_eq!(taken.iter().map(|m| m.recipients.clone()).collect::<Vec<_>>(), [["it@contoso.com"]]);
+    device.quit().await;
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn a_client_of_any_name_is_told_and_a_notice_never_is() {
     for name in ["mailferry", "Mailferry", " mailferry ", "mailferry (the relay)"] {
         let host = SmartHost::start().await;

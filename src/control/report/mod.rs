@@ -3,9 +3,11 @@
 //! Invariant: moments are RFC 3339 in UTC, other quantities name their unit; every text of a peer is escaped.
 //! `sentence` is the one line that says whether a human is needed. Must not know: sockets, terminals.
 
+mod devices;
 mod message;
 mod needs;
 
+pub use devices::{DeviceList, DeviceStatus, Naming, RefusedStatus};
 pub use message::{
     Action, ChangeRequest, Changed, Line, Listed, Message, Prospect, Refusal, Select, Shown, To, ToProgress,
     Try,
@@ -61,6 +63,9 @@ pub struct Status {
     pub accounts: Vec<AccountStatus>,
     /// Every client and address seen.
     pub clients: Vec<ClientStatus>,
+    /// Who may not relay, tried to, and was not marked as seen; latest first.
+    #[serde(default)]
+    pub refused: Vec<RefusedStatus>,
     /// Every account's messages together.
     pub queue: QueueStatus,
     /// Counts since the start.

@@ -8,6 +8,7 @@ use super::{Relay, StartError, dispatch_settings, listens, places};
 use crate::config::{Settings, Sockets};
 use crate::fact::Witness;
 use crate::mail::{AccountId, Place};
+use crate::notify;
 use crate::queue::{self, Clock, Keep};
 use crate::receive::Listen;
 use crate::token::Grant;
@@ -23,6 +24,7 @@ pub(super) struct InForce {
     pub(super) receive: receive::Settings,
     pub(super) dispatch: dispatch::Settings,
     pub(super) places: Vec<(AccountId, Place)>,
+    pub(super) notify: notify::Settings,
     /// History, dead letters.
     pub(super) keep: Keep,
     pub(super) min_free_space_bytes: u64,
@@ -36,6 +38,7 @@ impl InForce {
             receive: settings.receive.clone(),
             dispatch: dispatch_settings(settings, clock, witness)?,
             places: places(settings),
+            notify: settings.notify.clone(),
             keep: settings.keep,
             min_free_space_bytes: settings.queue.min_free_space_bytes,
         })
@@ -126,12 +129,13 @@ impl Relay {
     /// # Errors
     /// A file of the new settings cannot be read or used; nothing is changed then.
     pub async fn reload(&self, new: &Settings) -> Result<Vec<&'static str>, StartError> {
-        let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes } =
+        let InForce { listen, receive, dispatch, places, notify, keep, min_free_space_bytes } =
             InForce::of(&self.fixed.in_place(new), self.clock(), &self.witness)?;
         self.listeners.reload(listen);
         self.receive.send_replace(Arc::new(receive));
         self.queue.health.set_min_free_space(min_free_space_bytes);
         self.keep.send_replace(keep);
+        self.notify.send_replace(Arc::new(notify));
         if let Ok(mut p) = self.rooms.places.write() {
             *p = places;
         }

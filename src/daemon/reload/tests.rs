@@ -99,6 +99,12 @@ warn_after = "4 h"
 expire_after = "5 days"
 [notify]
 to = ["it@contoso.com"]
+[[notify.webhook]]
+url = "https://hooks.contoso.com/1"
+format = "json"
+[notify.heartbeat]
+url = "https://hc.contoso.com/1"
+every = "5 min"
 [control]
 socket = "control.sock"
 status_socket = "status.sock"
@@ -207,6 +213,10 @@ const KEYS: &[Key] = &[
     ("retry.warn_after", &[("retry.warn_after", r#""7 h""#)], Taken),
     ("retry.expire_after", &[("retry.expire_after", r#""7 days""#)], Taken),
     ("notify.to", &[("notify.to", r#"["admin@contoso.com"]"#)], Taken),
+    ("notify.webhook.url", &[("notify.webhook.url", r#""https://hooks.contoso.com/2""#)], Taken),
+    ("notify.webhook.format", &[("notify.webhook.format", r#""teams""#)], Taken),
+    ("notify.heartbeat.url", &[("notify.heartbeat.url", r#""https://hc.contoso.com/2""#)], Taken),
+    ("notify.heartbeat.every", &[("notify.heartbeat.every", r#""7 min""#)], Taken),
     ("control.socket", &[("control.socket", r#""another.sock""#)], Named),
     ("control.status_socket", &[("control.status_socket", r#""other.sock""#)], Named),
     ("network.https_proxy", &[("network.https_proxy", r#""http://127.0.0.2:3128""#)], Taken),
@@ -274,7 +284,7 @@ fn clock() -> Clock {
 
 /// All that a room is told, as text; secrets and certificates by their content.
 fn shown(it: &InForce) -> String {
-    let InForce { listen, receive, dispatch, places, keep, min_free_space_bytes } = it;
+    let InForce { listen, receive, dispatch, places, notify, keep, min_free_space_bytes } = it;
     let listen: Vec<String> = listen
         .iter()
         .map(|receive::Listen { address, tls, auth, certificate }| {
@@ -294,8 +304,10 @@ fn shown(it: &InForce) -> String {
         })
         .collect();
     let receive = receive::Settings { users: vec![], mailboxes: HashMap::new(), ..receive.clone() };
+    let webhooks: Vec<_> = notify.webhooks.iter().map(|w| w.url.expose_secret()).collect();
+    let heartbeat = notify.heartbeat.as_ref().map(|h| h.url.expose_secret());
     format!(
-        "{listen:?} {receive:?} {users:?} {mailboxes:?} {dispatch:?} {logins:?} {places:?} {keep:?} {min_free_space_bytes}"
+        "{notify:?} {webhooks:?} {heartbeat:?} {listen:?} {receive:?} {users:?} {mailboxes:?} {dispatch:?} {logins:?} {places:?} {keep:?} {min_free_space_bytes}"
     )
 }
 

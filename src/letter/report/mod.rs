@@ -96,21 +96,48 @@ pub struct Written {
 }
 
 /// Whether the sender may be told. Never for a null or unusable reverse-path (RFC 5321 section 6.1), nor for what
-/// a machine sent for a machine (RFC 3834 section 2) or to a list.
+/// a machine sent for a machine, or to a list, or for whom nobody reads (RFC 3834 section 2).
 pub fn may_answer(message: &QueuedMessage, head: &[u8]) -> bool {
     let ReversePath::Mailbox(mailbox) = &message.reverse_path else { return false };
-    let says = |name: &str, values: &[&str]| {
-        Head::of(head).all(name).any(|f| {
-            let value = Charsets::default().read(&f.unfolded()).to_ascii_lowercase();
-            let word = value.split([';', ' ']).next().unwrap_or_default();
-            values.is_empty() || values.contains(&word)
-        })
-    };
-    let auto_submitted = Head::of(head).has("Auto-Submitted") && !says("Auto-Submitted", &["no"]);
+    let local = mailbox.local().to_ascii_lowercase();
+    let nobody = local == "mailer-daemon" || local.starts_with("owner-") || local.ends_with("-request");
     mailbox.has_public_domain()
-        && !auto_submitted
-        && !says("Precedence", &["bulk", "junk", "list"])
-        && !says("List-Id", &[])
+        && !nobody
+        && !is_automatic(head)
+        && !says(head, "Content-Type", &["multipart/report"])
+        && !suppresses_reports(head)
+}
+
+/// Whether a machine answered with it what this relay wrote: a notice about it would be answered, too, and so on.
+pub fn answers_us(head: &[u8], hostname: &str) -> bool {
+    let ours = format!("@{}>", one_line(hostname)).to_ascii_lowercase();
+    let names_us = |name| {
+        let mut fields = Head::of(head).all(name);
+        fields.any(|f| String::from_utf8_lossy(&f.unfolded()).to_ascii_lowercase().contains(&ours))
+    };
+    is_automatic(head) && (names_us("In-Reply-To") || names_us("References"))
+}
+
+fn is_automatic(head: &[u8]) -> bool {
+    Head::of(head).has("Auto-Submitted") && !says(head, "Auto-Submitted", &["no"])
+        || says(head, "Precedence", &["bulk", "junk", "list", "auto_reply"])
+        || Head::of(head).has("List-Id")
+}
+
+/// As Exchange and Outlook ask for it (MS-OXCMAIL, the field of this name).
+fn suppresses_reports(head: &[u8]) -> bool {
+    let mut fields = Head::of(head).all("X-Auto-Response-Suppress");
+    fields.any(|f| words_of(&f.unfolded()).iter().any(|w| matches!(w.as_str(), "all" | "ndr" | "autoreply")))
+}
+
+/// Whether a field of this name begins with one of these words.
+fn says(head: &[u8], name: &str, words: &[&str]) -> bool {
+    Head::of(head).all(name).any(|f| words.contains(&words_of(&f.unfolded())[0].as_str()))
+}
+
+fn words_of(value: &[u8]) -> Vec<String> {
+    let value = Charsets::default().read(value).to_ascii_lowercase();
+    value.split([';', ',', ' ']).map(str::to_owned).collect()
 }
 
 impl Report<'_> {

@@ -239,7 +239,7 @@ pub(super) static NO_TOKEN: Entry = Entry {
     meaning: "the sign-in service gives no access token until somebody does something",
     waiting: None,
     steps: &[
-        "the AADSTS number in the line says what: find it among the sign-in service's answers below",
+        "the AADSTS number in the line says what: mailferry explain AADSTS..., with the number",
         "and the sign-in log of the application {client_id} in the entra admin center says why",
     ],
 };

@@ -67,10 +67,10 @@ impl Session {
         let State::Committing(finished) = std::mem::replace(&mut self.state, State::Command) else { return };
         match outcome {
             Ok(stored) => {
-                let Finished { client, reverse_path: from, recipients: to, size_bytes, .. } =
+                let Finished { client, reverse_path: from, recipients: to, size_bytes, helo, .. } =
                     Arc::unwrap_or_clone(finished);
                 let (id, peer, client) = (stored.id(), self.peer, client.name.clone());
-                self.tell(Fact::Queued { id, peer, client, from, to, size_bytes });
+                self.tell(Fact::Queued { id, peer, client, from, to, size_bytes, helo });
                 self.errors = 0;
                 self.reply(accepted(&stored));
                 if self.stopping {
@@ -88,7 +88,8 @@ impl Session {
     fn admitted(&mut self, world: World<'_>) -> Option<Arc<Client>> {
         let client = world.settings.clients.admit(self.peer).cloned();
         if client.is_none() {
-            self.tell(Fact::RelayRefused { peer: self.peer });
+            let helo = self.helo.clone().unwrap_or_default();
+            self.tell(Fact::RelayRefused { peer: self.peer, helo });
             self.transaction = None;
             self.fail(format!("550 5.7.1 {} may not relay here\r\n", self.peer), world);
         }

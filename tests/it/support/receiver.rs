@@ -1,13 +1,14 @@
 //! The receiver on loopback with a real queue, and devices that talk to it.
 
 pub use super::watched_queue::WatchedQueue;
+use jiff::tz::TimeZone;
 use mailferry::fact::{Observer, Witness};
 use mailferry::mail::WallTime;
 use mailferry::mail::{AccountId, ClientName};
 use mailferry::policy::admission::{Client, Clients};
 use mailferry::policy::route::{Route, Routes};
+use mailferry::receive::devices::Devices;
 use mailferry::receive::listener::{self, Shared};
-use mailferry::receive::visitors::Visitors;
 use mailferry::receive::{Auth, Listen, Settings, Tls};
 use mailferry::tls::server;
 use std::net::SocketAddr;
@@ -38,7 +39,7 @@ pub struct Relay {
     pub address: SocketAddr,
     pub queue: Arc<WatchedQueue>,
     pub shared: Arc<Shared>,
-    pub visitors: Arc<Visitors>,
+    pub devices: Arc<Devices>,
     pub settings: watch::Sender<Arc<Settings>>,
     pub stop: watch::Sender<Option<Instant>>,
     pub served: JoinHandle<std::io::Result<()>>,
@@ -54,13 +55,13 @@ pub async fn relay_with(settings: Settings, queue: impl Future<Output = WatchedQ
     let (settings, told) = watch::channel(Arc::new(settings));
     let (stop, stopped) = watch::channel(None);
     let queue = Arc::new(queue.await);
-    let visitors = Arc::new(Visitors::new(WallTime::now()));
-    let witness = Witness::new([Arc::clone(&visitors) as Arc<dyn Observer>]);
+    let devices = Arc::new(Devices::new(WallTime::now(), TimeZone::system()));
+    let witness = Witness::new([Arc::clone(&devices) as Arc<dyn Observer>]);
     let intake = Arc::clone(&queue.watched.intake);
     let shared = Arc::new(Shared::new(told, intake, queue.watched.clock, witness));
     let listen = watch::channel(Arc::new(listen)).1;
     let served = tokio::spawn(listener::serve(socket, listen, Arc::clone(&shared), stopped));
-    Relay { address, queue, shared, visitors, settings, stop, served }
+    Relay { address, queue, shared, devices, settings, stop, served }
 }
 
 pub async fn relay() -> Relay {

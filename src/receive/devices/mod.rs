@@ -1,19 +1,23 @@
-//! The observer that remembers who came, how much they sent, what went wrong last: what `status` says of devices.
+//! The observer that remembers who came, how much they sent, what went wrong last, and who was refused: what `status`
+//! and `devices` say of devices.
 //!
-//! Invariant: at most `MOST` addresses are remembered; strangers are not. Forgotten at a restart: history is the
-//! queue's. Must not know: sessions, who asks.
+//! Invariant: what is remembered has a bound (`memory`), and is kept over restarts (`kept`) without any device waiting
+//! for it. Must not know: sessions, who asks.
+
+mod kept;
+mod memory;
+
+pub use memory::{Device, Refused};
 
 use crate::fact::receive::Fact;
 use crate::fact::{self, At, Observer};
 use crate::mail::{ClientName, WallTime};
-use crate::policy::admission::Client;
-use std::collections::BTreeMap;
+use crate::policy::admission::{Client, Standing};
+use jiff::tz::TimeZone;
+use memory::Memory;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// A /20 full of printers.
-const MOST: usize = 4096;
 
 /// One address of a client, as `status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +28,7 @@ pub struct Visitor {
     pub address: Option<IpAddr>,
     /// When it was last connected.
     pub last_seen_at: Option<WallTime>,
-    /// Messages that got a 250.
+    /// Messages that got a 250 since the start.
     pub messages_total: u64,
     /// What went wrong last; empty: nothing.
     pub last_problem: String,
@@ -32,30 +36,47 @@ pub struct Visitor {
     pub is_silent: bool,
 }
 
+/// Remembers devices.
 #[derive(Debug)]
-struct Visit {
-    seen_at: WallTime,
-    messages: u64,
-    problem: String,
-}
-
-/// Remembers visits.
-#[derive(Debug)]
-pub struct Visitors {
+pub struct Devices {
     since: WallTime,
-    visits: Mutex<BTreeMap<(ClientName, IpAddr), Visit>>,
+    /// Whose midnight ends a day.
+    zone: TimeZone,
+    memory: Mutex<Memory>,
 }
 
-impl Visitors {
+impl Devices {
     /// Nobody came yet.
-    pub fn new(since: WallTime) -> Self {
-        Self { since, visits: Mutex::default() }
+    pub fn new(since: WallTime, zone: TimeZone) -> Self {
+        Self { since, zone, memory: Mutex::default() }
+    }
+
+    /// Every device, by address, and which day it is for `Device::messages_on`.
+    pub fn all(&self, now: WallTime) -> (Vec<Device>, i64) {
+        (self.lock().devices.values().cloned().collect(), self.day(now))
+    }
+
+    /// Everyone who was refused and is not allowed since, latest first.
+    pub fn refused(&self) -> Vec<Refused> {
+        let mut refused: Vec<Refused> = self.lock().refused.values().cloned().collect();
+        refused.sort_by_key(|r| std::cmp::Reverse(r.last_seen_at));
+        refused
+    }
+
+    /// The admin gives a device a name, or with an empty one takes it away; false: it never came.
+    pub fn name(&self, address: IpAddr, name: &str) -> bool {
+        self.lock().name(address, name)
+    }
+
+    /// The admin has seen who was refused; false: nobody of this address was.
+    pub fn mark_seen(&self, address: IpAddr) -> bool {
+        self.lock().seen(address)
     }
 
     /// Everyone seen, and every configured client that was not.
     pub fn seen<'a>(&self, clients: impl Iterator<Item = &'a Client>, now: WallTime) -> Vec<Visitor> {
-        let visits = self.lock();
-        let mut all = Vec::with_capacity(visits.len());
+        let memory = self.lock();
+        let mut all = Vec::with_capacity(memory.devices.len());
         for client in clients {
             let silent = |last: WallTime| {
                 let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
@@ -64,14 +85,14 @@ impl Visitors {
                     .is_some_and(|after| now.as_ms() - last.max(self.since).as_ms() > ms(after))
             };
             let before = all.len();
-            for ((name, address), visit) in visits.iter().filter(|((name, _), _)| *name == client.name) {
+            for device in memory.devices.values().filter(|d| d.client == client.name) {
                 all.push(Visitor {
-                    client: name.clone(),
-                    address: Some(*address),
-                    last_seen_at: Some(visit.seen_at),
-                    messages_total: visit.messages,
-                    last_problem: visit.problem.clone(),
-                    is_silent: silent(visit.seen_at),
+                    client: device.client.clone(),
+                    address: Some(device.address),
+                    last_seen_at: Some(device.last_seen_at),
+                    messages_total: device.messages_total,
+                    last_problem: device.problem.clone(),
+                    is_silent: silent(device.last_seen_at),
                 });
             }
             if all.len() == before {
@@ -88,38 +109,36 @@ impl Visitors {
         all
     }
 
-    fn visit(&self, client: &ClientName, address: IpAddr, now: WallTime, change: impl FnOnce(&mut Visit)) {
-        let mut visits = self.lock();
-        let key = (client.clone(), address);
-        if visits.len() >= MOST && !visits.contains_key(&key) {
-            let oldest = visits.iter().min_by_key(|(_, v)| v.seen_at).map(|(k, _)| k.clone());
-            oldest.and_then(|k| visits.remove(&k));
-        }
-        let visit =
-            visits.entry(key).or_insert_with(|| Visit { seen_at: now, messages: 0, problem: String::new() });
-        visit.seen_at = now;
-        change(visit);
+    fn day(&self, now: WallTime) -> i64 {
+        let offset_ms = i64::from(self.zone.to_offset(now.timestamp()).seconds()) * 1000;
+        (now.as_ms() + offset_ms).div_euclid(86_400_000)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ClientName, IpAddr), Visit>> {
-        self.visits.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Observer for Visitors {
+impl Observer for Devices {
     fn saw(&self, at: At, fact: &fact::Fact) {
         let fact::Fact::Receive(fact) = fact else { return };
-        let failed = |client, peer, problem| self.visit(client, peer, at.wall, |v| v.problem = problem);
+        let failed = |client, peer, problem| self.lock().visit(client, peer, at.wall).failed(problem);
         match fact {
             Fact::Connected { peer, client: Some(client) }
             | Fact::TurnedAway { peer, client: Some(client), .. } => {
-                self.visit(client, *peer, at.wall, |_| ())
+                self.lock().visit(client, *peer, at.wall);
+            }
+            Fact::RelayRefused { peer, helo } => {
+                self.lock().refuse(*peer, helo, "wanted to send", at.wall);
+            }
+            Fact::TlsOnPlainPort { peer, standing: Standing::Stranger } => {
+                self.lock().refuse(*peer, b"", "spoke TLS to a plain port", at.wall);
             }
             // Whatever was wrong before is over.
-            Fact::Queued { peer, client, .. } => self.visit(client, *peer, at.wall, |v| {
-                v.messages += 1;
-                v.problem.clear();
-            }),
+            Fact::Queued { peer, client, helo, .. } => {
+                let day = self.day(at.wall);
+                self.lock().visit(client, *peer, at.wall).sent(helo, day);
+            }
             Fact::MessageRefused { peer, client, reply } => {
                 failed(client, *peer, reply.trim_end().to_owned());
             }
@@ -144,7 +163,7 @@ mod tests {
     use crate::mail::{QueueId, ReversePath};
     use std::time::Instant;
 
-    fn tell(visitors: &Visitors, ms: i64, fact: Fact) {
+    fn tell(visitors: &Devices, ms: i64, fact: Fact) {
         let at = At { wall: WallTime::from_ms(ms), instant: Instant::now() };
         visitors.saw(at, &fact.into());
     }
@@ -156,7 +175,7 @@ mod tests {
     #[test]
     fn a_device_that_falls_silent_is_noticed_and_one_that_never_came_too() {
         let at = WallTime::from_ms;
-        let visitors = Visitors::new(at(0));
+        let visitors = Devices::new(at(0), TimeZone::UTC);
         let clients = [client("printers", Some(Duration::from_secs(60))), client("ups", None)];
         let printer: IpAddr = "10.0.5.7".parse().unwrap();
         let client = clients[0].name.clone();
@@ -165,22 +184,15 @@ mod tests {
         assert_eq!(visitors.seen(clients.iter(), at(500))[0].last_problem, "552 too large");
         let id = QueueId::from_number(1);
         let (from, to) = (ReversePath::Null, vec![]);
-        tell(&visitors, 1000, Fact::Queued { id, peer: printer, client, from, to, size_bytes: 1 });
+        tell(
+            &visitors,
+            1000,
+            Fact::Queued { id, peer: printer, client, from, to, size_bytes: 1, helo: vec![] },
+        );
         let seen = visitors.seen(clients.iter(), at(61_000));
         assert_eq!((seen[0].messages_total, seen[0].is_silent), (1, false));
         assert_eq!(seen[0].last_problem, "", "a success ends the problem");
         assert_eq!((seen[1].address, seen[1].is_silent), (None, false));
         assert!(visitors.seen(clients.iter(), at(61_001))[0].is_silent);
-    }
-
-    #[test]
-    fn a_scan_of_the_network_does_not_fill_the_memory() {
-        let visitors = Visitors::new(WallTime::from_ms(0));
-        let lan = ClientName::new("lan");
-        for i in 0..10_000_u32 {
-            let peer = IpAddr::from(i.to_be_bytes());
-            tell(&visitors, i.into(), Fact::Connected { peer, client: Some(lan.clone()) });
-        }
-        assert_eq!(visitors.lock().len(), MOST);
     }
 }
