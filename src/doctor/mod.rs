@@ -4,6 +4,7 @@
 //! once an account, goes on as far as it can, and says no secret. Must not know: how a report is shown.
 
 mod certificate;
+pub mod december;
 pub mod explain;
 mod host;
 pub mod page;

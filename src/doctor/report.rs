@@ -180,6 +180,14 @@ impl Report {
         }
     }
 
+    /// What follows is about all of them.
+    pub fn end_account(&mut self) {
+        self.account = None;
+        if let Some(tell) = &mut self.tell {
+            tell("\n");
+        }
+    }
+
     /// Adds a step.
     pub fn push(&mut self, step: Step) {
         let step = Step { account: self.account.clone(), ..step };
