@@ -153,9 +153,9 @@ async fn sha256(body: &Body) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{AccountId, ClientName, Envelope, Progress, Recipient, Reply, ReversePath};
-    use crate::queue::{self, Destination, NewMessage, Next, Notice, Settings, Settlement};
-    use std::path::Path;
+    use crate::mail::{AccountId, Progress, Recipient, Reply};
+    use crate::queue::fixture::{open, scan};
+    use crate::queue::{Destination, Next, Notice, Settlement};
 
     const DAY: Duration = Duration::from_secs(86_400);
 
@@ -163,30 +163,12 @@ mod tests {
         RelayTime::default() + DAY * n
     }
 
-    async fn open(directory: &Path) -> Queue {
-        let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
-        queue::open(&settings, Witness::nobody()).await.unwrap()
-    }
-
     /// A message that came to an end on this day.
     async fn finish(queue: &Queue, to: Destination, on: u32) -> QueueId {
         let id = queue.intake.next_id();
         let account = AccountId::new("scanner@contoso.com");
-        let intake = NewMessage {
-            id,
-            account: account.clone(),
-            envelope: Envelope {
-                reverse_path: ReversePath::Null,
-                recipients: vec!["anna@contoso.com".parse().unwrap()],
-                client: ClientName::new("printers"),
-                peer: None,
-            },
-            head: b"Subject: scan\r\n\r\n".to_vec(),
-            charset: None,
-            received_at: WallTime::now(),
-            now: RelayTime::default(),
-        };
-        queue.outbox.post(vec![Notice { message: intake, content: b"abc".to_vec() }]).await.unwrap();
+        let message = scan(id);
+        queue.outbox.post(vec![Notice { message, content: b"abc".to_vec() }]).await.unwrap();
         let owned = queue.ownership.own(&account).await.unwrap();
         let Next::Message(lease) = queue.outbox.lease(&owned, RelayTime::default(), vec![]).await.unwrap()
         else {

@@ -424,34 +424,18 @@ fn set_pace(account: &Account, settings: &Settings) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::Witness;
-    use crate::mail::{ClientName, Envelope, ReversePath};
-    use crate::queue::{Destination, NewMessage};
+    use crate::queue::Destination;
+    use crate::queue::fixture::{open, scan};
 
     #[tokio::test]
     async fn a_settlement_the_disk_refuses_does_not_outlast_the_stop() {
         let directory = tempfile::tempdir().unwrap();
-        let settings =
-            crate::queue::Settings { directory: directory.path().to_owned(), min_free_space_bytes: 0 };
-        let queue = crate::queue::open(&settings, Witness::nobody()).await.unwrap();
+        let queue = open(directory.path()).await;
         let clock = queue.clock;
         let account = AccountId::new("scanner@contoso.com");
         let mut draft = queue.intake.draft(0).unwrap();
         draft.write(b"hello").await.unwrap();
-        let message = NewMessage {
-            id: draft.id(),
-            account: account.clone(),
-            envelope: Envelope {
-                reverse_path: ReversePath::Null,
-                recipients: vec!["anna@contoso.com".parse().unwrap()],
-                client: ClientName::new("printers"),
-                peer: None,
-            },
-            head: b"\r\n".to_vec(),
-            charset: None,
-            received_at: WallTime::now(),
-            now: clock.now(),
-        };
+        let message = scan(draft.id());
         queue.intake.commit(draft, vec![message]).await.unwrap();
         let owned = queue.ownership.own(&account).await.unwrap();
         let Next::Message(lease) = queue.outbox.lease(&owned, clock.now(), vec![]).await.unwrap() else {

@@ -5,7 +5,7 @@
 //! is read is what was written: a digest over head and content tells when a disk has changed a byte, before the
 //! smart host has the end of it. Must not know: what the bytes mean, where a backend keeps them.
 
-use super::error::QueueError;
+use super::error::{Done, QueueError};
 use crate::mail::QueueId;
 use bytes::Bytes;
 use crc32fast::Hasher;
@@ -22,16 +22,13 @@ const PIECE_BYTES: usize = 192 * 1024;
 /// Where a backend puts what is too large for memory.
 pub(in crate::queue) trait Storage: std::fmt::Debug + Send + Sync {
     /// Begins a content.
-    fn begin(self: Arc<Self>, id: QueueId) -> BoxFuture<'static, Result<Box<dyn Sink>, QueueError>>;
+    fn begin(self: Arc<Self>, id: QueueId) -> Done<Box<dyn Sink>>;
 }
 
 /// A large content on its way in. Dropping it removes what was written.
 pub(in crate::queue) trait Sink: std::fmt::Debug + Send {
     /// Appends a piece, and gives its emptied buffer back. After an error nothing more can be appended.
-    fn append(
-        self: Box<Self>,
-        piece: Vec<u8>,
-    ) -> BoxFuture<'static, Result<(Box<dyn Sink>, Vec<u8>), QueueError>>;
+    fn append(self: Box<Self>, piece: Vec<u8>) -> Done<(Box<dyn Sink>, Vec<u8>)>;
 
     /// For the backend that began it.
     fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
@@ -274,9 +271,12 @@ pub struct BodyReader(Left);
 #[derive(Debug)]
 enum Left {
     Memory(Bytes),
-    /// With the digest so far, and what it comes to in the end; `None` behind the end.
-    Kept(Option<(Box<dyn Pieces>, Option<(Hasher, u32)>)>),
+    /// `None` behind the end.
+    Kept(Option<(Box<dyn Pieces>, Option<Check>)>),
 }
+
+/// A digest so far, and what it comes to in the end.
+type Check = (Hasher, u32);
 
 impl BodyReader {
     /// The next chunk, at most 64 KiB; `None` at the end.

@@ -9,6 +9,8 @@
 mod body;
 mod clock;
 mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod keep;
 mod lease;
 mod ledger;

@@ -69,7 +69,7 @@ impl Owned {
         async move {
             if ended.wait_for(|ended| *ended).await.is_err() {
                 // Nobody is left who could end it.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }

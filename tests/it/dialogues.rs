@@ -6,7 +6,6 @@
 //! `M: line` a line of the next queued message: `from`, `to`, `helo`, `protocol`, then its head and content.
 //! `! word value` sets the scene or makes something happen: see `Scene::set` and `Scene::happen`.
 
-use mailferry::fact::Witness;
 use mailferry::fact::receive::Fact;
 use mailferry::letter::stamp::StampError;
 use mailferry::mail::{AccountId, ClientName, QueueId, RelayTime, WallTime};
@@ -423,30 +422,16 @@ fn behind_an_end_of_data_only_quit_rset_noop_and_mail_are_buffered() {
 
 /// Only a queue makes one, so a real one stores something once; whose name it bears does not matter here.
 fn stored() -> Stored {
+    use crate::support::queue::{open, scan};
     static STORED: std::sync::OnceLock<Stored> = std::sync::OnceLock::new();
     *STORED.get_or_init(|| {
         let directory = tempfile::tempdir().unwrap();
-        let settings =
-            mailferry::queue::Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let queue = mailferry::queue::open(&settings, Witness::nobody()).await.unwrap();
+            let queue = open(directory.path()).await;
             let draft = queue.intake.draft(0).unwrap();
-            let intake = mailferry::queue::NewMessage {
-                id: draft.id(),
-                account: AccountId::new("scanner@contoso.com"),
-                envelope: mailferry::mail::Envelope {
-                    reverse_path: mailferry::mail::ReversePath::Null,
-                    recipients: vec!["it@contoso.com".parse().unwrap()],
-                    client: mailferry::mail::ClientName::new("here"),
-                    peer: None,
-                },
-                head: b"\r\n".to_vec(),
-                charset: None,
-                received_at: WallTime::from_ms(0),
-                now: queue.clock.now(),
-            };
-            let stored = queue.intake.commit(draft, vec![intake]).await.unwrap();
+            let scan = scan(draft.id());
+            let stored = queue.intake.commit(draft, vec![scan]).await.unwrap();
             queue.health.close().await;
             stored[0]
         })

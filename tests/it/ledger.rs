@@ -1,5 +1,6 @@
 //! What an admin does with the real binary to messages in every state: the same beside a running relay and without it.
 
+use crate::support::queue::scan;
 use crate::support::relay::{MAILBOX, Site, account, subjects, taken, until};
 use crate::support::smart_host::{Act, At, SmartHost};
 use mailferry::fact::Witness;
@@ -64,8 +65,7 @@ async fn fill(site: &Site, puts: &[Put]) -> Vec<QueueId> {
     let mut ids = vec![];
     for (n, put) in puts.iter().enumerate() {
         let id = queue.intake.next_id();
-        let intake = NewMessage {
-            id,
+        let message = NewMessage {
             account: AccountId::new(put.account),
             envelope: Envelope {
                 reverse_path: ReversePath::Mailbox(put.from.parse().unwrap()),
@@ -73,16 +73,16 @@ async fn fill(site: &Site, puts: &[Put]) -> Vec<QueueId> {
                 client: ClientName::new(put.client),
                 peer: Some(put.peer.parse().unwrap()),
             },
-            head: format!("Subject: {n}\r\n\r\n").into_bytes(),
-            charset: None,
+            head: format!(
+                "Subject: {n}
+
+"
+            )
+            .into_bytes(),
             received_at: WallTime::from_ms(1_795_392_000_000 + put.hour * 3_600_000),
-            now: RelayTime::default(),
+            ..scan(id)
         };
-        queue
-            .outbox
-            .post(vec![Notice { message: intake, content: b"The scan.\r\n".to_vec() }])
-            .await
-            .unwrap();
+        queue.outbox.post(vec![Notice { message, content: b"The scan.\r\n".to_vec() }]).await.unwrap();
         bring(&queue, id, put).await;
         ids.push(id);
     }

@@ -19,6 +19,7 @@ mod encoding;
 mod ledger;
 mod letters;
 mod listening;
+mod misconfigured;
 mod oauth;
 mod ownership;
 mod process;

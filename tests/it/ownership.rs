@@ -1,17 +1,16 @@
 //! An account that this host owns only at times, as when two hosts share a queue: sending goes on while it is owned, and
 //! nothing of it stays behind when it is not. (A single host's queue owns every account for good.)
 
+use crate::support::queue::{open, scan};
 use crate::support::relay::{MAILBOX, until};
 use crate::support::smart_host::{self, Act, At, Protection, SmartHost};
 use futures_util::future::{BoxFuture, FutureExt};
 use mailferry::dispatch::{Account, Dispatcher, Pace, Settings};
 use mailferry::fact::Witness;
-use mailferry::mail::{
-    AccountId, ClientName, Envelope, QueueId, RelayTime, ReversePath, Sender, State, WallTime,
-};
+use mailferry::mail::{AccountId, QueueId, RelayTime, Sender, State};
 use mailferry::policy::schedule::Retry;
 use mailferry::queue::{
-    self, Done, Fence, Ids, Lease, NewMessage, Next, Notice, Outbox, Owned, Ownership, Queue, QueueError,
+    Done, Fence, Ids, Lease, NewMessage, Next, Notice, Outbox, Owned, Ownership, Queue, QueueError,
     Settlement, Stored,
 };
 use mailferry::submit::Way;
@@ -105,8 +104,7 @@ impl Site {
     async fn start() -> Self {
         let host = SmartHost::builder().protection(Protection::None).start().await;
         let directory = tempfile::tempdir().unwrap();
-        let settings = queue::Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
-        let real = queue::open(&settings, Witness::nobody()).await.unwrap();
+        let real = open(directory.path()).await;
         let shared = Arc::new(Shared {
             outbox: Arc::clone(&real.outbox),
             grants: Arc::new(Semaphore::new(0)),
@@ -123,20 +121,7 @@ impl Site {
     async fn accept(&self) -> QueueId {
         let mut draft = self.queue.intake.draft(0).unwrap();
         draft.write(b"The scan.\r\n").await.unwrap();
-        let message = NewMessage {
-            id: draft.id(),
-            account: AccountId::new(MAILBOX),
-            envelope: Envelope {
-                reverse_path: ReversePath::Null,
-                recipients: vec!["anna@contoso.com".parse().unwrap()],
-                client: ClientName::new("printers"),
-                peer: None,
-            },
-            head: b"Subject: scan\r\n\r\n".to_vec(),
-            charset: None,
-            received_at: WallTime::now(),
-            now: self.queue.clock.now(),
-        };
+        let message = NewMessage { now: self.queue.clock.now(), ..scan(draft.id()) };
         self.queue.intake.commit(draft, vec![message]).await.unwrap()[0].id()
     }
 

@@ -1,14 +1,14 @@
 //! What every queue backend promises, a test a promise; run for each backend there is.
 
+use crate::support::queue::{open as open_queue, scan};
 use futures_util::FutureExt;
-use mailferry::fact::Witness;
 use mailferry::mail::{
     AccountId, Attempt, Cause, ClientName, Envelope, Failure, Progress, QueueId, QueuedMessage, Recipient,
-    RelayTime, Reply, ReversePath, Stage, State, WallTime,
+    RelayTime, Reply, Stage, State, WallTime,
 };
 use mailferry::queue::{
-    self, Change, Changing, Destination, Filter, Lease, Listing, NewMessage, Next, Notice, Owned, Queue,
-    QueueError, Settings, Settlement,
+    Change, Changing, Destination, Filter, Lease, Listing, NewMessage, Next, Notice, Owned, Queue,
+    QueueError, Settlement,
 };
 use std::future::Future;
 use std::path::Path;
@@ -20,8 +20,8 @@ type Open = fn(&Path) -> Opened;
 type Test = fn(Open, Box<Path>) -> Pin<Box<dyn Future<Output = ()>>>;
 
 fn sqlite(directory: &Path) -> Opened {
-    let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
-    Box::pin(async move { queue::open(&settings, Witness::nobody()).await.unwrap() })
+    let directory = directory.to_owned();
+    Box::pin(async move { open_queue(&directory).await })
 }
 
 /// A module of tests for each backend, by what opens it at a path of its own.
@@ -106,20 +106,10 @@ fn at(ms: i64) -> RelayTime {
 }
 
 fn intake(id: QueueId, client: &str, to: &str) -> NewMessage {
-    NewMessage {
-        id,
-        account: account(),
-        envelope: Envelope {
-            reverse_path: ReversePath::Mailbox("printer@contoso.com".parse().unwrap()),
-            recipients: vec![to.parse().unwrap()],
-            client: ClientName::new(client),
-            peer: Some("10.0.5.7".parse().unwrap()),
-        },
-        head: b"Subject: scan\r\n\r\n".to_vec(),
-        charset: Some("shift_jis".into()),
-        received_at: WallTime::now(),
-        now: at(0),
-    }
+    let scan = scan(id);
+    let envelope =
+        Envelope { recipients: vec![to.parse().unwrap()], client: ClientName::new(client), ..scan.envelope };
+    NewMessage { envelope, charset: Some("shift_jis".into()), ..scan }
 }
 
 async fn commit(queue: &Host, client: &str, content: &[u8]) -> QueueId {

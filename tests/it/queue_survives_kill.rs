@@ -1,18 +1,13 @@
 //! The promise itself: whatever was acknowledged before a SIGKILL is there after it.
 
 use crate::support::own_process;
-use mailferry::fact::Witness;
-use mailferry::mail::{AccountId, ClientName, Envelope, QueueId, RelayTime, ReversePath, WallTime};
-use mailferry::queue::{self, Filter, Listing, NewMessage, Queue, Settings};
+use crate::support::queue::{open, scan};
+use mailferry::mail::QueueId;
+use mailferry::queue::{Filter, Listing, Queue};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-
-async fn open(directory: &Path) -> Queue {
-    let settings = Settings { directory: directory.to_owned(), min_free_space_bytes: 0 };
-    queue::open(&settings, Witness::nobody()).await.unwrap()
-}
 
 /// Commits small and large messages from four tasks for ever, and says each id only after its `Stored`.
 async fn commit_for_ever(queue: Queue) {
@@ -22,21 +17,8 @@ async fn commit_for_ever(queue: Queue) {
             for len in (0..).map(|i| if (i + n).is_multiple_of(3) { 150_000 } else { 2_000 }) {
                 let mut draft = queue.intake.draft(0).unwrap();
                 draft.write(&vec![7; len]).await.unwrap();
-                let intake = NewMessage {
-                    id: draft.id(),
-                    account: AccountId::new("scanner@contoso.com"),
-                    envelope: Envelope {
-                        reverse_path: ReversePath::Null,
-                        recipients: vec!["anna@contoso.com".parse().unwrap()],
-                        client: ClientName::new("printers"),
-                        peer: None,
-                    },
-                    head: b"\r\n".to_vec(),
-                    charset: None,
-                    received_at: WallTime::now(),
-                    now: RelayTime::default(),
-                };
-                let stored = queue.intake.commit(draft, vec![intake]).await.unwrap();
+                let scan = scan(draft.id());
+                let stored = queue.intake.commit(draft, vec![scan]).await.unwrap();
                 let line = format!("stored {} {len}\n", stored[0].id());
                 std::io::stdout().write_all(line.as_bytes()).unwrap();
             }

@@ -7,7 +7,7 @@ use super::disk::Disk;
 use crate::files;
 use crate::mail::QueueId;
 use crate::queue::body::{Kept, Pieces, SMALL_BYTES, Sink, Source, Storage, Whole};
-use crate::queue::error::QueueError;
+use crate::queue::error::{Done, QueueError};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use std::any::Any;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 impl Storage for Disk {
-    fn begin(self: Arc<Self>, id: QueueId) -> BoxFuture<'static, Result<Box<dyn Sink>, QueueError>> {
+    fn begin(self: Arc<Self>, id: QueueId) -> Done<Box<dyn Sink>> {
         async move {
             let part = blocking(move || Ok(Part { file: self.create(id)?, id, disk: self, is_whole: false }))
                 .await?;
@@ -37,10 +37,7 @@ struct Part {
 }
 
 impl Sink for Part {
-    fn append(
-        mut self: Box<Self>,
-        mut piece: Vec<u8>,
-    ) -> BoxFuture<'static, Result<(Box<dyn Sink>, Vec<u8>), QueueError>> {
+    fn append(mut self: Box<Self>, mut piece: Vec<u8>) -> Done<(Box<dyn Sink>, Vec<u8>)> {
         async move {
             self.disk.space.take(piece.len() as u64)?;
             let (part, piece) = blocking(move || {

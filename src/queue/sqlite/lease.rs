@@ -7,7 +7,7 @@ use super::content::Stored;
 use super::row;
 use super::shared::Shared;
 use crate::fact::queue::Fact;
-use crate::mail::{AccountId, QueueId, RelayTime, State};
+use crate::mail::{AccountId, QueueId, QueuedMessage, RelayTime, State};
 use crate::queue::body::Body;
 use crate::queue::error::QueueError;
 use crate::queue::lease::{Lease, LeaseGuard, Next};
@@ -47,38 +47,12 @@ impl Shared {
                     shared.leased().remove(&id);
                     shared.ring(&of);
                 });
-                let message = match row::read(conn, id) {
-                    Ok(Ok(message)) if message.state == State::Queued => message,
-                    Ok(Ok(_)) if !is_mended => {
-                        return Err(QueueError::Damaged(format!("{id} is in an index of another state")));
-                    }
-                    Ok(Ok(message)) => {
-                        let state = message.state;
-                        let error = format!("an index has it, and it is {state:?}");
-                        self.disk.tell(Fact::RowUnreadable { id, error });
-                        guard.set_aside();
-                        continue;
-                    }
-                    Err(why) if !is_mended => return Err(why),
-                    Ok(Err(why)) | Err(why) => {
-                        // It stays where it is until the next start, and those behind it get their turn.
-                        self.disk.tell(Fact::RowUnreadable { id, error: why.to_string() });
-                        guard.set_aside();
-                        continue;
-                    }
+                let Some(message) = self.message_of(conn, id, is_mended)? else {
+                    // It stays where it is until the next start, and those behind it get their turn.
+                    guard.set_aside();
+                    continue;
                 };
-                let body = match row::body(conn, &self.disk, &message) {
-                    Ok(Some(body)) => body,
-                    Ok(None) => {
-                        self.disk.tell(Fact::ContentMissing { id, error: "no row".to_owned() });
-                        Body::kept(Vec::new(), Stored { path: self.disk.path(id), len: message.size_bytes })
-                    }
-                    Err(why) if !is_mended => return Err(why),
-                    Err(why) => {
-                        self.disk.tell(Fact::ContentMissing { id, error: why.to_string() });
-                        Body::lost(why.to_string())
-                    }
-                };
+                let body = self.body_of(conn, &message, is_mended)?;
                 self.turns().served(account, turn);
                 return {
                     let shared = Arc::clone(self);
@@ -87,6 +61,48 @@ impl Shared {
                 };
             }
         })
+    }
+
+    /// The message that an index names; none: it cannot be read, and is named.
+    fn message_of(
+        &self,
+        conn: &Connection,
+        id: QueueId,
+        is_mended: bool,
+    ) -> Result<Option<QueuedMessage>, QueueError> {
+        let error = match row::read(conn, id) {
+            Ok(Ok(message)) if message.state == State::Queued => return Ok(Some(message)),
+            Ok(Ok(_)) if !is_mended => {
+                return Err(QueueError::Damaged(format!("{id} is in an index of another state")));
+            }
+            Err(why) if !is_mended => return Err(why),
+            Ok(Ok(message)) => format!("an index has it, and it is {:?}", message.state),
+            Ok(Err(why)) | Err(why) => why.to_string(),
+        };
+        self.disk.tell(Fact::RowUnreadable { id, error });
+        Ok(None)
+    }
+
+    /// Its content, or one that says why there is none.
+    fn body_of(
+        &self,
+        conn: &Connection,
+        message: &QueuedMessage,
+        is_mended: bool,
+    ) -> Result<Body, QueueError> {
+        let id = message.id;
+        match row::body(conn, &self.disk, message) {
+            Ok(Some(body)) => Ok(body),
+            Ok(None) => {
+                self.disk.tell(Fact::ContentMissing { id, error: "no row".to_owned() });
+                Ok(Body::kept(Vec::new(), Stored { path: self.disk.path(id), len: message.size_bytes }))
+            }
+            Err(why) if !is_mended => Err(why),
+            Err(why) => {
+                self.disk.tell(Fact::ContentMissing { id, error: why.to_string() });
+                Ok(Body::lost(why.to_string()))
+            }
+        }
     }
 
     /// The first in turn that is neither leased nor excepted; it is leased when this returns.

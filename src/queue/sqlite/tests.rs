@@ -5,11 +5,10 @@ use super::ground::OpenError;
 use super::open::SqliteQueue;
 use super::schema::{self, DATABASE};
 use crate::fact::{Fact, Recorder, Witness, queue};
-use crate::mail::{
-    AccountId, ClientName, Envelope, Progress, QueueId, QueuedMessage, Recipient, RelayTime, Reply,
-    ReversePath, State, WallTime,
-};
+use crate::mail::{AccountId, Progress, QueueId, QueuedMessage, Recipient, RelayTime, Reply, State};
 use crate::queue::error::QueueError;
+use crate::queue::fixture::scan;
+pub(super) use crate::queue::fixture::settings;
 use crate::queue::lease::{Destination, Lease, Next, Settlement};
 use crate::queue::ledger::{Change, Filter};
 use crate::queue::message::{NewMessage, Notice, Stored};
@@ -53,10 +52,6 @@ impl SqliteQueue {
     }
 }
 
-pub(super) fn settings(directory: &Path) -> Settings {
-    Settings { directory: directory.to_owned(), min_free_space_bytes: 0 }
-}
-
 pub(super) fn open(directory: &Path) -> Arc<SqliteQueue> {
     SqliteQueue::open(&settings(directory), Witness::nobody()).unwrap().0
 }
@@ -87,18 +82,10 @@ pub(super) fn account() -> AccountId {
 
 pub(super) fn intake(id: QueueId) -> NewMessage {
     NewMessage {
-        id,
-        account: account(),
-        envelope: Envelope {
-            reverse_path: ReversePath::Null,
-            recipients: vec!["anna@contoso.com".parse().unwrap()],
-            client: ClientName::new("printers"),
-            peer: None,
-        },
-        head: b"\r\n".to_vec(),
-        charset: None,
-        received_at: WallTime::from_ms(1),
-        now: RelayTime::default(),
+        head: b"
+"
+        .to_vec(),
+        ..scan(id)
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod daemon;
 pub mod log;
 pub mod own_process;
+pub mod queue;
 pub mod receiver;
 pub mod relay;
 pub mod smart_host;

@@ -1,9 +1,8 @@
 //! The real queue in a directory of its own, with an eye on what the receiver commits to it.
 
 use futures_util::future::FutureExt;
-use mailferry::fact::Witness;
 use mailferry::mail::QueueId;
-use mailferry::queue::{self, Done, Draft, Ids, Intake, NewMessage, Queue, QueueError, Settings, Stored};
+use mailferry::queue::{Done, Draft, Ids, Intake, NewMessage, Queue, QueueError, Stored};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 
@@ -27,8 +26,7 @@ impl WatchedQueue {
 
     async fn watching(gate: Option<Arc<Semaphore>>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let settings = Settings { directory: directory.path().join("queue"), min_free_space_bytes: 0 };
-        let real = queue::open(&settings, Witness::nobody()).await.unwrap();
+        let real = super::queue::open(directory.path()).await;
         let intakes = Arc::default();
         let eye = Eye { intake: Arc::clone(&real.intake), intakes: Arc::clone(&intakes), gate };
         Self { watched: Queue { intake: Arc::new(eye), ..real }, intakes, _directory: directory }
