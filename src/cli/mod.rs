@@ -18,6 +18,7 @@ use crate::control::client::{Client, ClientError};
 use crate::control::report::{At, Select, count};
 use crate::daemon;
 use crate::fact::Witness;
+use crate::letter::address_list;
 use crate::mail::{AccountId, QueueId, State, WallTime};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
@@ -115,7 +116,7 @@ enum QueueCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Try now; dead letters are queued again
+    /// Try now, also for recipients that were given up; dead letters are queued again
     Retry(Acting),
     /// Set aside until released
     Hold(Acting),
@@ -228,7 +229,10 @@ impl Selection {
             }),
             account: self.account.clone(),
             client: self.client.clone(),
-            address: self.address.clone(),
+            // As it stands in a log or a header; what is no address is a part of one.
+            address: self.address.as_ref().map(|text| {
+                address_list::mailbox(text).map_or_else(|_| text.clone(), |address| address.to_string())
+            }),
             since: self.since.map(At),
             limit: self.limit.map_or(0, std::num::NonZeroUsize::get),
         };
