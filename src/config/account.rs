@@ -2,11 +2,13 @@
 //!
 //! Invariant: an account that comes out of here never sends a password in the clear.
 
-use super::check::{At, is_host_name, patterns, set, small};
+use super::address;
+use super::check::{At, patterns, set, small};
 use super::client::Found;
+use super::field::Field;
 use super::oauth::{self, Secrets};
 use super::secret::{certificates, secret};
-use super::section::{Field, Findings, Section};
+use super::section::{Findings, Section};
 use super::{Account, Env, OAuth, Place};
 use crate::dispatch::Pace;
 use crate::mail::{AccountId, Mailbox, Sender};
@@ -34,7 +36,10 @@ pub(super) fn account(
     if !mailbox.is_set() {
         mailbox.error("is missing", "the licensed mailbox, for example \"scanner@contoso.com\"");
     }
-    let address: Option<Mailbox> = mailbox.parse("\"scanner@contoso.com\"", str::parse);
+    // As address books show it.
+    let alone = mailbox.plain_text().and_then(|t| Some(t.split_once('<')?.1.split_once('>')?.0.to_owned()));
+    let example = alone.filter(|a| a.parse::<Mailbox>().is_ok()).unwrap_or("scanner@contoso.com".to_owned());
+    let address: Option<Mailbox> = mailbox.parse(&format!("\"{example}\""), str::parse);
     let has_password = section.has("password");
     let oauth = oauth::read(&mut section, Secrets::Read(env), address.as_ref(), store);
     let smart_host = smart_host(&mut section, env, hostname, address.as_ref(), &oauth);
@@ -108,10 +113,12 @@ fn smart_host(
     let tls = tls_field.word(&[("starttls", Tls::StartTls), ("implicit", Tls::Implicit), ("off", Tls::Off)]);
     let tls = if tls_field.is_set() { tls } else { Some(Tls::StartTls) };
     let place = if host_port.is_set() {
-        host_port.parse("\"smtp.office365.com:587\"", split_host_port)
+        host_port.read("\"smtp.office365.com:587\"", address::smart_host)
     } else {
         Some((oauth.cloud.smart_host().to_owned(), 587))
     };
+    // The default is one, too.
+    let is_exchange = !host_port.is_set() || place.as_ref().is_some_and(|(host, _)| is_exchange_online(host));
     let password = secret(&password_field, env);
     let user = login.text("\"user name\"");
     if password_field.is_set() && tls == Some(Tls::Off) {
@@ -125,17 +132,19 @@ fn smart_host(
     }
     if login.is_set() && !password_field.is_set() {
         login.error("a login needs a password", "set password = { file = \"/path\" }");
-    } else if !host_port.is_set() && !password_field.is_set() && !oauth.is_set {
+    } else if is_exchange && !password_field.is_set() && !oauth.is_set {
         password_field.error("is missing", "Exchange Online takes mail only from a mailbox that logs in: set [account.oauth], or password = { file = \"/etc/mailferry/scanner.password\" }");
     }
     if user.as_ref().is_some_and(|u| u.trim().is_empty() || u.contains(char::is_control)) {
-        login.error("must be a user name", "");
+        login.error(
+            "must be a user name",
+            "a backslash between double quotes begins an escape: write it twice, or use single quotes",
+        );
     }
     let (host, port) = place?;
     let tls = tls?;
-    if is_exchange_online(&host) && tls != Tls::StartTls {
-        tls_field.error("Exchange Online speaks only STARTTLS", "remove tls, and use port 587");
-    }
+    let has_login = password_field.is_set() || oauth.is_set;
+    port_fits(&host_port, &tls_field, (&host, port), tls, has_login);
     let mut smart_host = SmartHost::new(host, port, hostname.unwrap_or_default());
     smart_host.tls = tls;
     set(&mut smart_host.connect_timeout, connect_timeout);
@@ -148,6 +157,42 @@ fn smart_host(
         _ => None,
     };
     Some(smart_host)
+}
+
+/// Whether something that speaks like this is there.
+fn port_fits(
+    host_port: &Field<'_>,
+    tls_field: &Field<'_>,
+    (host, port): (&str, u16),
+    tls: Tls,
+    has_login: bool,
+) {
+    if is_exchange_online(host) {
+        if port == 465 {
+            let hint = format!("write smarthost = \"{host}:587\", without tls");
+            host_port.error("Exchange Online does not listen on port 465", hint);
+        } else if tls != Tls::StartTls {
+            tls_field.error("Exchange Online speaks only STARTTLS", "remove tls, and use port 587");
+        }
+        return;
+    }
+    if host.ends_with(".mail.protection.outlook.com") && has_login {
+        host_port.warn(
+            format!("{host} takes no login: it is for connectors"),
+            "to log in as the mailbox, remove smarthost; for a connector, remove the login",
+        );
+    }
+    match (port, tls) {
+        (465, Tls::StartTls) => {
+            host_port
+                .warn("port 465 is for TLS from the first byte", "set tls = \"implicit\", or use port 587");
+        }
+        (587 | 25, Tls::Implicit) => {
+            let what = format!("port {port} begins in the clear and goes on with STARTTLS");
+            tls_field.warn(what, "remove tls, or use port 465");
+        }
+        _ => {}
+    }
 }
 
 /// Of whichever cloud.
@@ -163,7 +208,16 @@ fn fallback(until: &Field<'_>, has_password: bool, oauth: &oauth::Read) -> Optio
             "set fallback_until = \"2026-12-31\", or remove the password",
         ),
         _ if !until.is_set() => {}
-        (true, true) => return oauth::date(until),
+        (true, true) => {
+            let date = oauth::date(until)?;
+            if oauth::is_past(date, until.now()) {
+                until.warn(
+                    format!("{date} has passed: the password is never used any more"),
+                    "remove it together with the password, or set a later day",
+                );
+            }
+            return Some(date);
+        }
         (true, false) => {
             until.error("needs a password to fall back on", "set password, or remove fallback_until");
         }
@@ -173,21 +227,6 @@ fn fallback(until: &Field<'_>, has_password: bool, oauth: &oauth::Read) -> Optio
         }
     }
     None
-}
-
-/// `name:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
-fn split_host_port(s: &str) -> Result<(String, u16), &'static str> {
-    let (host, port) = s.rsplit_once(':').ok_or("has no port")?;
-    let port = port.parse().ok().filter(|p| *p != 0).ok_or("has no port that can be used")?;
-    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    let is_address = match bare {
-        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => host.parse::<std::net::Ipv4Addr>().is_ok(),
-    };
-    if !is_address && !is_host_name(host) {
-        return Err("is not a host with a port");
-    }
-    Ok((bare.unwrap_or(host).to_lowercase(), port))
 }
 
 /// The default is the account without conditions. One that a client asks for by name needs no conditions either,

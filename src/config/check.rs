@@ -2,18 +2,21 @@
 //!
 //! Invariant: everything is read, whatever was wrong before it, so that one run finds all problems.
 
-use super::account::{account, accounts_go_together};
-use super::client::{client, clients_go_together};
+use super::access::User;
+use super::account::{Sending, account, accounts_go_together};
+use super::address::{host_name, is_host_name};
+use super::client::{Found, client, clients_go_together};
+use super::field::Field;
 use super::file::Tree;
 use super::listen::{Listener, listener, listeners_go_together};
 use super::network;
 use super::notify;
 use super::oauth::{self, Secrets};
 use super::secret::{reason, secret};
-use super::section::{Field, Findings, Section};
+use super::section::{Findings, Section};
 use super::{Env, FileRead, Place, Problem, Settings, Severity, SignIn, Sockets};
 use crate::logs::{self, Format};
-use crate::mail::{AccountId, AddressPattern, Mailbox};
+use crate::mail::{AccountId, AddressPattern, Mailbox, WallTime};
 use crate::policy::admission::Clients;
 use crate::policy::route::Routes;
 use crate::policy::schedule::Retry;
@@ -22,7 +25,6 @@ use crate::receive;
 use crate::token;
 use secrecy::SecretString;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,11 +38,19 @@ pub(super) struct At<T>(pub(super) T, pub(super) Place);
 pub(super) fn check(
     tree: &Tree,
     env: &Env,
+    now: WallTime,
     is_rehearsal: bool,
 ) -> (Result<Settings, Vec<Problem>>, BTreeSet<String>) {
-    let mut findings = Findings::new(tree);
-    findings.is_rehearsal = is_rehearsal;
+    let mut findings = Findings::new(tree, now);
+    if is_rehearsal {
+        findings.is_rehearsal = true;
+        findings.service = User::of_the_service();
+    }
     let settings = read(&findings, env);
+    if let Some((what, hint)) = findings.service.as_ref().and_then(|user| user.obstacle(&tree.path)) {
+        findings.error(findings.file(), "", what, hint);
+    }
+    findings.stray_variables(env);
     let (known, given_at_start) = (findings.known(), findings.all_given_at_start());
     let problems = findings.finish();
     match settings {
@@ -53,8 +63,11 @@ pub(super) fn check(
 
 /// `[queue]` and the sockets alone, whatever is wrong elsewhere: what an admin's command needs, who may not
 /// be allowed to read the secrets.
-pub(super) fn check_queue_and_sockets(tree: &Tree) -> Result<(queue::Settings, Sockets), Vec<Problem>> {
-    let findings = Findings::new(tree);
+pub(super) fn check_queue_and_sockets(
+    tree: &Tree,
+    now: WallTime,
+) -> Result<(queue::Settings, Sockets), Vec<Problem>> {
+    let findings = Findings::new(tree, now);
     let mut root = findings.root();
     let (queue, _) = queue(root.section("queue"));
     let sockets = sockets(root.section("control"));
@@ -67,8 +80,12 @@ pub(super) fn check_queue_and_sockets(tree: &Tree) -> Result<(queue::Settings, S
 
 /// How each account logs in, and where the control socket is. No secret is read: an admin who signs in for a mailbox
 /// need not be able to.
-pub(super) fn check_sign_ins(tree: &Tree, env: &Env) -> Result<(Vec<SignIn>, PathBuf), Vec<Problem>> {
-    let findings = Findings::new(tree);
+pub(super) fn check_sign_ins(
+    tree: &Tree,
+    env: &Env,
+    now: WallTime,
+) -> Result<(Vec<SignIn>, PathBuf), Vec<Problem>> {
+    let findings = Findings::new(tree, now);
     let mut root = findings.root();
     let (queue, _) = queue(root.section("queue"));
     let socket = sockets(root.section("control")).control;
@@ -119,7 +136,9 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
     let retry = retry(root.section("retry"));
     let sockets = sockets(root.section("control"));
     let proxy = network::proxy(root.section("network"), env);
-    let notify = notify::notify(root.section("notify"), env, hostname.as_deref(), proxy.clone());
+    let ours: Vec<&Mailbox> =
+        accounts.iter().filter_map(|At(a, _)| Some(&a.as_ref()?.account.sender.mailbox)).collect();
+    let notify = notify::notify(root.section("notify"), env, hostname.as_deref(), proxy.clone(), &ours);
     let log = log(&root.section("log").field("format"));
     let received = root.section("receive");
     drop(root);
@@ -137,20 +156,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         listen.into_iter().flatten().map(|Listener { listen, certificate }| (listen, certificate)).unzip();
     let clients: Vec<_> = clients.into_iter().flatten().collect();
     let default = accounts_go_together(findings, &accounts, &clients);
-    let sending = || accounts.iter().filter_map(|At(a, _)| a.as_ref());
-    let mut receive = receive::Settings::new(
-        hostname.clone().unwrap_or_default(),
-        Clients::new(clients.iter().map(|(At(c, _), _)| c.clone()).collect()),
-        Routes {
-            routes: sending()
-                .map(|s| s.route.clone())
-                .filter(|r| Some(&r.account) != default.as_ref())
-                .collect(),
-            default: default.clone().unwrap_or_else(|| AccountId::new("")),
-        },
-    );
-    receive.mailboxes =
-        sending().map(|s| (s.account.id.clone(), s.account.sender.mailbox.to_string())).collect();
+    let mut receive = admission(hostname.as_deref(), &clients, &accounts, default.as_ref());
     let has_users = self::receive(received, env, &mut receive);
     listeners_go_together(findings, &listen, has_users);
     clients_go_together(findings, &clients, &accounts, receive.max_connections);
@@ -184,11 +190,28 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
     })
 }
 
+/// Who may relay and through which account, with the usual limits.
+fn admission(
+    hostname: Option<&str>,
+    clients: &[Found],
+    accounts: &[At<Option<Sending>>],
+    default: Option<&AccountId>,
+) -> receive::Settings {
+    let sending = || accounts.iter().filter_map(|At(a, _)| a.as_ref());
+    let routes = sending().map(|s| s.route.clone()).filter(|r| Some(&r.account) != default).collect();
+    // Without a default there are no settings.
+    let default = default.cloned().unwrap_or_else(|| AccountId::new(""));
+    let clients = Clients::new(clients.iter().map(|(At(c, _), _)| c.clone()).collect());
+    let mut receive =
+        receive::Settings::new(hostname.unwrap_or_default(), clients, Routes { routes, default });
+    receive.mailboxes =
+        sending().map(|s| (s.account.id.clone(), s.account.sender.mailbox.to_string())).collect();
+    receive
+}
+
 fn hostname(field: &Field<'_>) -> Option<String> {
     if field.is_set() {
-        return field.parse("\"relay.contoso.local\"", |s| {
-            if is_host_name(s) { Ok(s.to_owned()) } else { Err("is not a host name") }
-        });
+        return field.read("\"relay.contoso.local\"", host_name);
     }
     let system = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if is_host_name(&system) {
@@ -196,17 +219,6 @@ fn hostname(field: &Field<'_>) -> Option<String> {
     }
     field.error("the system's name is not a host name", "set hostname = \"relay.contoso.local\"");
     None
-}
-
-/// RFC 1123 section 2.1: letters, digits and hyphens between dots. An address is no name.
-pub(super) fn is_host_name(s: &str) -> bool {
-    let label = |l: &str| {
-        (1..=63).contains(&l.len())
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-    };
-    s.len() <= 253 && s.split('.').all(label) && s.parse::<IpAddr>().is_err()
 }
 
 /// Whether there are users, which may be more than could be read.

@@ -3,14 +3,15 @@
 //! Invariant: a network belongs to one client.
 
 use super::account::Sending;
+use super::address;
 use super::check::{At, ONE_FILLS_ALL, SEVERAL_TIMES, patterns, small};
-use super::section::{Field, Findings, Section};
+use super::field::Field;
+use super::section::{Findings, Section};
 use crate::mail::{AccountId, ClientName};
 use crate::policy::admission::{Client, LineEndings};
 use encoding_rs::Encoding;
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 /// A client, the places of its networks, and the account it asks for.
 pub(super) type Found = (At<Client>, Wants);
@@ -65,9 +66,7 @@ pub(super) fn client(mut section: Section<'_>) -> Option<Found> {
 }
 
 fn network(field: &Field<'_>) -> Option<IpNet> {
-    let net: IpNet = field.parse("\"10.0.5.0/24\" or \"10.0.6.7\"", |s| {
-        s.parse::<IpAddr>().map(IpNet::from).or_else(|_| s.parse()).map_err(|_| "is not a network")
-    })?;
+    let net = field.read("\"10.0.5.0/24\" or \"10.0.6.7\"", address::network)?;
     let net = canonical(net);
     if net.prefix_len() == 0 {
         field.warn(

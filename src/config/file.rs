@@ -5,6 +5,7 @@
 
 use super::Env;
 use super::problem::{Place, Problem};
+use super::slip::{Complaint, slips};
 use crate::mail::Escaped;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -70,20 +71,16 @@ impl Tree {
     /// Reads the text of the file and puts the environment on top of it.
     pub(super) fn new(path: &Path, text: &str, env: &Env) -> Result<Self, Vec<Problem>> {
         let (table, errors) = DeTable::parse_recoverable(text);
-        let lines = Lines { text };
-        let mut problems: Vec<Problem> = errors
-            .iter()
-            .map(|e| {
-                let (line, column) = lines.position(e.span().map_or(0, |s| s.start));
-                let what = format!("not TOML: {}", e.message().replace('\n', ", "));
-                let hint = if what.contains("duplicate") {
-                    "a key and a [section] stand once; only [[sections]] in two brackets repeat"
-                } else {
-                    "a text stands in quotes: key = \"value\""
-                };
-                Problem::error(Place::Line(path.to_owned(), line, column), "", what).with_hint(hint)
-            })
+        let complaint = |e: &toml::de::Error| (e.span().map_or(0, |s| s.start), e.message().to_owned());
+        let complaints: Vec<Complaint> = errors.iter().map(complaint).collect();
+        let slips = slips(text, &complaints).into_iter();
+        let mut problems: Vec<Problem> = slips
+            .map(|s| Problem::error(Place::Line(path.to_owned(), s.line, 1), "", s.what).with_hint(s.hint))
             .collect();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let lines = Lines { text };
         let mut reader = Reader { path, lines, problems: vec![] };
         let mut root = reader.table(table.get_ref(), "");
         problems.append(&mut reader.problems);

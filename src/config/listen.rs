@@ -3,12 +3,12 @@
 //! Invariant: a listener that comes out of here has read the certificate it names.
 
 use super::ListenerCertificate;
+use super::address::listen_address;
 use super::check::At;
 use super::secret::{certificates, private_key};
 use super::section::{Findings, Section};
 use crate::receive::{Auth, Listen, Tls};
 use crate::tls::server::{self, CertificateError};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A listener, and the files of its certificate, if it names some.
@@ -27,8 +27,7 @@ pub(super) fn listener(mut section: Section<'_>) -> Option<Listener> {
     if !address.is_set() {
         address.error("is missing", format!("for example {example}"));
     }
-    let parsed: Option<SocketAddr> =
-        address.parse(example, |s| s.parse().map_err(|_| "is not an IP address with a port"));
+    let parsed = address.read(example, listen_address);
     let mode = tls.word(&[("off", Tls::Off), ("starttls", Tls::StartTls), ("implicit", Tls::Implicit)]);
     let mode = if tls.is_set() { mode? } else { Tls::default() };
     let files = (certificates(&certificate), private_key(&key));

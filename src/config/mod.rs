@@ -4,9 +4,12 @@
 //! All problems are found at once, each with its place and its key. A key that is not read here is an error, so
 //! nothing is ever silently ignored. Must not know: what the rooms do with it.
 
+mod access;
 mod account;
+mod address;
 mod check;
 mod client;
+mod field;
 mod file;
 mod listen;
 mod network;
@@ -15,14 +18,16 @@ mod oauth;
 mod problem;
 mod secret;
 mod section;
+mod slip;
+mod suggest;
+mod text;
 
 pub use problem::{About, Place, Problem, Severity};
 
 use crate::dispatch::Pace;
-use crate::files;
 use crate::http::Proxy;
 use crate::logs::Format;
-use crate::mail::{AccountId, Mailbox, Sender};
+use crate::mail::{AccountId, Mailbox, Sender, WallTime};
 use crate::policy::schedule::Retry;
 use crate::queue::{self, Keep};
 use crate::receive::{self, Listen};
@@ -33,7 +38,6 @@ use crate::token;
 use jiff::civil::Date;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -174,9 +178,9 @@ pub struct SignIn {
 /// Everything that is wrong, errors and warnings, in the order of the file.
 pub fn load(path: &Path, env: &Env) -> Result<Settings, Vec<Problem>> {
     let path = absolute(path);
-    let text = std::fs::read_to_string(&path).map_err(|e| vec![unreadable(&path, &e)])?;
-    let file = FileRead::of(&path, text.as_bytes());
-    let settings = check::check(&file::Tree::new(&path, &text, env)?, env, false).0?;
+    let (text, bytes) = text::read(&path).map_err(|p| vec![p])?;
+    let file = FileRead::of(&path, &bytes);
+    let settings = check::check(&file::Tree::new(&path, &text, env)?, env, now(), false).0?;
     Ok(Settings { file, ..settings })
 }
 
@@ -187,8 +191,8 @@ pub fn load(path: &Path, env: &Env) -> Result<Settings, Vec<Problem>> {
 /// As of `load`.
 pub fn rehearse(path: &Path, env: &Env) -> Result<Settings, Vec<Problem>> {
     let path = absolute(path);
-    let text = std::fs::read_to_string(&path).map_err(|e| vec![unreadable(&path, &e)])?;
-    check::check(&file::Tree::new(&path, &text, env)?, env, true).0
+    let (text, _) = text::read(&path).map_err(|p| vec![p])?;
+    check::check(&file::Tree::new(&path, &text, env)?, env, now(), true).0
 }
 
 /// `[queue]` and the sockets alone. No secret is read, and nothing else in the file matters, so that
@@ -202,12 +206,12 @@ pub fn load_queue_and_sockets(
 ) -> Result<(queue::Settings, Sockets), Vec<Problem>> {
     let (path, may_be_missing) = path.map_or((Path::new(DEFAULT_PATH), true), |p| (p, false));
     let path = absolute(path);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
+    let text = match text::read(&path) {
+        Ok((text, _)) => text,
         Err(_) if may_be_missing => String::new(),
-        Err(e) => return Err(vec![unreadable(&path, &e)]),
+        Err(problem) => return Err(vec![problem]),
     };
-    check::check_queue_and_sockets(&file::Tree::new(&path, &text, env)?)
+    check::check_queue_and_sockets(&file::Tree::new(&path, &text, env)?, now())
 }
 
 /// How each account logs in, and the control socket; see `load_queue_and_sockets`.
@@ -216,28 +220,17 @@ pub fn load_queue_and_sockets(
 /// What is wrong with the parts of the file that say so.
 pub fn load_sign_ins(path: Option<&Path>, env: &Env) -> Result<(Vec<SignIn>, PathBuf), Vec<Problem>> {
     let path = absolute(path.unwrap_or(Path::new(DEFAULT_PATH)));
-    let text = std::fs::read_to_string(&path).map_err(|e| vec![unreadable(&path, &e)])?;
-    check::check_sign_ins(&file::Tree::new(&path, &text, env)?, env)
+    let (text, _) = text::read(&path).map_err(|p| vec![p])?;
+    check::check_sign_ins(&file::Tree::new(&path, &text, env)?, env, now())
+}
+
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
+fn now() -> WallTime {
+    WallTime::now()
 }
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn unreadable(path: &Path, e: &std::io::Error) -> Problem {
-    Problem {
-        place: Place::File(path.to_owned()),
-        key: String::new(),
-        what: format!("cannot read the configuration: {}", secret::reason(e)),
-        hint: Some("name another file with --config".to_owned()),
-        severity: Severity::Error,
-        // A file that is not there is a name that is wrong: nobody makes another one while the relay waits.
-        about: if files::may_pass(e) && e.kind() != ErrorKind::NotFound {
-            About::Moment
-        } else {
-            About::Settings
-        },
-    }
 }
 
 /// Every key there is, as `section.key`.
@@ -245,7 +238,7 @@ pub fn known_keys() -> BTreeSet<String> {
     let one_of_each =
         "[[listen]]\n[[receive.users]]\n[[client]]\n[[account]]\n[[notify.webhook]]\n[notify.heartbeat]\n";
     match file::Tree::new(Path::new("/"), one_of_each, &Env::new()) {
-        Ok(tree) => check::check(&tree, &Env::new(), false).1,
+        Ok(tree) => check::check(&tree, &Env::new(), now(), false).1,
         Err(_) => BTreeSet::new(),
     }
 }

@@ -4,9 +4,11 @@
 
 use super::Env;
 use super::check::addresses;
+use super::field::Field;
 use super::secret::secret;
-use super::section::{Field, Section};
+use super::section::Section;
 use crate::http::{Proxy, Uri};
+use crate::mail::Mailbox;
 use crate::notify::{Format, Heartbeat, Settings, Webhook};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
@@ -20,9 +22,22 @@ pub(super) fn notify(
     env: &Env,
     hostname: Option<&str>,
     proxy: Option<Arc<Proxy>>,
+    ours: &[&Mailbox],
 ) -> Settings {
+    let field = section.field("to");
+    let to = addresses(&field);
+    if field.items().is_empty() && !section.has("webhook") {
+        field.warn(
+            "nobody is told when mail is given up, or an account needs somebody",
+            "add [notify] with to = [\"it@contoso.com\"]",
+        );
+    }
+    if let Some(own) = to.iter().find(|address| ours.iter().any(|mailbox| mailbox.is_same(address))) {
+        let what = format!("{own} is a mailbox that this relay sends through, which hardly anybody reads");
+        field.warn(what, "name somebody who reads it, best in another mailbox");
+    }
     Settings {
-        to: addresses(&section.field("to")),
+        to,
         webhooks: section.sections("webhook").into_iter().filter_map(|s| webhook(s, env)).collect(),
         heartbeat: section.has("heartbeat").then(|| heartbeat(section.section("heartbeat"), env)).flatten(),
         proxy,

@@ -4,11 +4,14 @@
 //! Must not know: how a token is asked for.
 
 use super::Env;
+use super::field::Field;
 use super::secret::{certificates, pem, pem_key, secret};
-use super::section::{Field, Section};
-use crate::mail::Mailbox;
+use super::section::Section;
+use crate::mail::{AccountId, Mailbox, WallTime};
+use crate::policy::expiry::expiry_warning;
 use crate::token::{Cloud, Grant, Settings, SettingsError};
 use jiff::civil::Date;
+use secrecy::ExposeSecret;
 use std::path::Path;
 
 /// What stands under `oauth`, read as far as it goes.
@@ -63,7 +66,8 @@ pub(super) fn read(
             .error("is for a secret, and there is none", "a certificate knows its own end: remove it");
     }
     let has_certificate = fields.certificate.is_set() || fields.key.is_set();
-    let has_device_code = fields.device_code.boolean() == Some(true);
+    // What is no boolean was told, and was hardly meant as false.
+    let has_device_code = fields.device_code.is_set() && fields.device_code.boolean() != Some(false);
     let (method, grant) = match (fields.secret.is_set(), has_certificate, has_device_code) {
         (true, false, false) => ("oauth with a client secret", fields.secret_grant(secrets)),
         (false, true, false) => ("oauth with a certificate", fields.certificate_grant(secrets)),
@@ -80,6 +84,19 @@ pub(super) fn read(
     };
     let settings = fields.settings(cloud.unwrap_or_default(), mailbox, grant, secret_expires);
     Read { is_set, cloud: cloud.unwrap_or_default(), method: Some(method), settings }
+}
+
+/// Whether the day is over everywhere.
+pub(super) fn is_past(day: Date, now: WallTime) -> bool {
+    let end = day.tomorrow().ok().and_then(|next| next.in_tz("UTC").ok());
+    end.is_some_and(|end| end.timestamp().as_millisecond() <= now.as_ms())
+}
+
+/// As Microsoft writes its ids.
+fn is_guid(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    parts.iter().map(|p| p.len()).eq([8, 4, 4, 4, 12])
+        && parts.iter().all(|p| p.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// A day, as in `"2027-05-01"`.
@@ -117,6 +134,53 @@ impl<'f> Fields<'f> {
             certificate: section.field("certificate"),
             key: section.field("key"),
             device_code: section.field("device_code"),
+        }
+    }
+
+    /// Whether the ids can be Microsoft's. Other services have ids of other forms.
+    fn ids_fit(&self, settings: &Settings) -> bool {
+        const WHERE: &str = "the Application (client) ID on the app's overview page";
+        let client_id = settings.client_id.trim_matches(['{', '}']);
+        if !is_guid(client_id) {
+            self.client_id.error("is no client id, which is 32 hexadecimal digits and 4 hyphens", WHERE);
+            return false;
+        }
+        if client_id != settings.client_id {
+            self.client_id.error("has braces around it", format!("write client_id = \"{client_id}\""));
+            return false;
+        }
+        if settings.client_id.eq_ignore_ascii_case(&settings.tenant) {
+            self.client_id.error("is the same as tenant", WHERE);
+            return false;
+        }
+        let tenant = settings.tenant.as_str();
+        // Other characters are told by `Settings::check`.
+        let is_word = tenant.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if is_word && !is_guid(tenant) && !["common", "organizations"].contains(&tenant) {
+            self.tenant.error(
+                "is neither an id nor a domain",
+                "the Directory (tenant) ID on the app's overview page, or a domain such as \"contoso.onmicrosoft.com\"",
+            );
+            return false;
+        }
+        if let Grant::Secret(secret) = &settings.grant
+            && is_guid(secret.expose_secret())
+        {
+            self.secret.warn(
+                "the secret looks like the column Secret ID",
+                "it is the column Value, which is shown once: make a new secret",
+            );
+        }
+        true
+    }
+
+    /// What ends within a month is told here, too.
+    fn look_at_the_end(&self, settings: &Settings) {
+        let now = self.tenant.now();
+        let Ok(Some(expiry)) = settings.expiry() else { return };
+        if expiry_warning(expiry.days_left(now), None).is_some() {
+            let field = if self.secret.is_set() { &self.secret_expires } else { &self.certificate };
+            field.warn(expiry.words(&AccountId::named(&settings.mailbox.to_string()), now), expiry.hint());
         }
     }
 
@@ -165,6 +229,10 @@ impl<'f> Fields<'f> {
             ca_file,
             proxy: None,
         };
+        if settings.authority.is_none() && settings.token_url.is_none() && !self.ids_fit(&settings) {
+            return None;
+        }
+        self.look_at_the_end(&settings);
         match settings.check() {
             Ok(()) => Some(settings),
             Err(SettingsError { key, problem, hint, .. }) => {

@@ -3,12 +3,13 @@
 //! Invariant: a secret is in memory only as `SecretString`, and no problem quotes one.
 
 use super::Env;
-use super::section::Field;
+use super::field::Field;
 use crate::files;
 use crate::tls::pem::{self, PemError};
 use secrecy::SecretString;
+use secrecy::zeroize::Zeroizing;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,10 @@ pub(super) fn secret(field: &Field<'_>, env: &Env) -> Option<SecretString> {
         return None;
     };
     let (file, credential, variable) = (ways.field("file"), ways.field("credential"), ways.field("env"));
+    if let Some(name) = ways.take_unknown() {
+        field.error(format!("{name} is no way to name a secret"), WAYS);
+        return None;
+    }
     match (file.is_set(), credential.is_set(), variable.is_set()) {
         (true, false, false) => from_file(field, &file.path()?),
         (false, true, false) => {
@@ -101,25 +106,50 @@ fn read_private(field: &Field<'_>, path: &Path) -> Option<String> {
 /// The text of a file, and its mode.
 fn read(field: &Field<'_>, path: &Path) -> Option<(String, u32)> {
     let shown = path.display();
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| {
         let mode = file.metadata()?.permissions().mode();
-        file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text)?;
+        file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes)?;
         Ok(mode)
     });
+    // Wiped with whatever it becomes.
+    let text = Zeroizing::new(bytes);
     let mode = match read {
         Ok(mode) => mode,
         Err(e) => {
-            let hint = "the file must exist and the service's user must be able to read it";
+            let hint = match e.kind() {
+                ErrorKind::IsADirectory => "name the file in it",
+                ErrorKind::NotFound => {
+                    "the file must be there, and the service's user must be able to read it"
+                }
+                _ => "the service's user must be able to read it",
+            };
             field.unreadable(files::may_pass(&e), format!("cannot read {shown}: {}", reason(&e)), hint);
             return None;
         }
     };
     if text.len() as u64 > MAX_SECRET_BYTES {
-        field.error(format!("{shown} is too long for a secret"), "");
+        field.error(format!("{shown} is too long for a secret"), "it holds one line, nothing else");
         return None;
     }
-    Some((text, mode))
+    if !field.is_the_services(path) {
+        return None;
+    }
+    // Editors of Windows put it there.
+    let without_mark = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
+    let is_utf16 =
+        [[0xFF, 0xFE], [0xFE, 0xFF]].iter().any(|mark| text.starts_with(mark)) || text.contains(&0);
+    match std::str::from_utf8(without_mark) {
+        Ok(text) if !is_utf16 => Some((text.to_owned(), mode)),
+        _ => {
+            let encoding = if is_utf16 { "is in UTF-16" } else { "is not UTF-8" };
+            field.error(
+                format!("{shown} {encoding}"),
+                "save it as UTF-8 (in Windows: Save as, Encoding: UTF-8)",
+            );
+            None
+        }
+    }
 }
 
 fn checked(field: &Field<'_>, text: &str) -> Option<SecretString> {
@@ -133,14 +163,46 @@ fn checked(field: &Field<'_>, text: &str) -> Option<SecretString> {
         field.error("the secret has several lines", "one line, nothing else");
         return None;
     }
+    if let Some((what, hint)) = doubt(text) {
+        field.warn(what, hint);
+    }
     Some(SecretString::from(text))
+}
+
+/// What is hardly a part of a secret, though it may be. Nothing of it is repeated.
+fn doubt(text: &str) -> Option<(&'static str, &'static str)> {
+    let invisible = |c: char| matches!(c, '\u{a0}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{2064}' | '\u{feff}');
+    if text.contains(invisible) {
+        return Some((
+            "the secret has an invisible character in it, such as a no-break space",
+            "type it anew, by hand",
+        ));
+    }
+    if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
+        return Some((
+            "the secret begins or ends with a blank",
+            "remove it, unless it belongs to the secret",
+        ));
+    }
+    let quotes = [('"', '"'), ('\'', '\''), ('“', '”'), ('„', '“'), ('‘', '’'), ('<', '>')];
+    let is_quoted =
+        |(open, close): &(char, char)| text.len() > 1 && text.starts_with(*open) && text.ends_with(*close);
+    if quotes.iter().any(is_quoted) {
+        return Some(("the secret stands in quotes", "remove them, unless they belong to the secret"));
+    }
+    let is_setting = ["password=", "password =", "password:", "secret=", "secret:"];
+    let lower = text.to_lowercase();
+    is_setting.iter().any(|name| lower.starts_with(name)).then_some((
+        "the secret begins with a name, as in password=",
+        "the secret stands alone: remove the name, unless it belongs to it",
+    ))
 }
 
 /// Checks that a file of certificates can be used.
 pub(super) fn certificates(field: &Field<'_>) -> Option<PathBuf> {
     let path = field.path()?;
     let (now, what) = match pem::certificates(&path) {
-        Ok(_) => return Some(path),
+        Ok(_) => return Some(path).filter(|path| field.is_the_services(path)),
         Err(e) => (pem_may_pass(&e), format!("cannot use {}: {}", path.display(), pem_reason(&e))),
     };
     field.unreadable(now, what, "a PEM file with -----BEGIN CERTIFICATE-----");
@@ -162,7 +224,7 @@ pub(super) fn pem_key(field: &Field<'_>) -> Option<SecretString> {
 pub(super) fn private_key(field: &Field<'_>) -> Option<PathBuf> {
     let path = field.path()?;
     match pem::private_key(&path) {
-        Ok(_) => Some(path),
+        Ok(_) => Some(path).filter(|path| field.is_the_services(path)),
         Err(e) => {
             let what = format!("cannot use {}: {}", path.display(), pem_reason(&e));
             let hint = "a PEM file with -----BEGIN PRIVATE KEY-----, readable by the service's user";
@@ -188,6 +250,7 @@ pub(super) fn reason(e: &std::io::Error) -> String {
     use std::io::ErrorKind;
     match e.kind() {
         ErrorKind::NotFound => "no such file".to_owned(),
+        ErrorKind::IsADirectory => "it is a directory".to_owned(),
         ErrorKind::PermissionDenied => "permission denied".to_owned(),
         ErrorKind::InvalidData => "not valid UTF-8".to_owned(),
         _ => e.to_string().to_lowercase(),

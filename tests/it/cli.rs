@@ -23,7 +23,8 @@ fn working(dir: &Path) -> String {
         "[[listen]]\naddress = \"127.0.0.1:0\"\n\
          [[client]]\nfrom = [\"127.0.0.1\"]\n\
          [[account]]\nmailbox = \"scanner@contoso.com\"\npassword = { env = \"PW\" }\n\
-         [queue]\ndirectory = \"queue\"\n[control]\nsocket = \"control.sock\"\n",
+         [queue]\ndirectory = \"queue\"\n[control]\nsocket = \"control.sock\"\n\
+         [notify]\nto = [\"it@contoso.com\"]\n",
     )
 }
 
@@ -62,7 +63,9 @@ fn a_right_configuration_is_counted_and_a_wrong_one_is_explained() {
              through this mailbox\nhint: name the networks of the devices only\n",
         );
 
-    let config = file(dir.path(), "[[listen]]\naddress = \"127.0.0.1:25\"\ntsl = \"off\"\n");
+    let wrong =
+        "[[listen]]\naddress = \"127.0.0.1:25\"\ntsl = \"off\"\n[notify]\nto = [\"it@contoso.com\"]\n";
+    let config = file(dir.path(), wrong);
     mailferry(&["--config", &config, "check"]).assert().code(78).stdout("").stderr(format!(
         "{config}: account: mail has no way out\nhint: add [[account]] with mailbox and password\n\
          {config}: client: nobody may relay\nhint: add [[client]] with from = [\"10.0.5.0/24\"]\n\

@@ -48,7 +48,7 @@ impl Practice {
              smarthost = \"{smart_host}\"\nsend_as = [\"invoices@contoso.com\", \"*@fabrikam.com\"]\n\
              ca_file = \"{}\"\nconnect_timeout = \"1 s\"\ncommand_timeout = \"2 s\"\n\
              [queue]\ndirectory = \"queue\"\nmin_free_space = \"1 MiB\"\n\
-             [control]\nsocket = \"control.sock\"\n",
+             [control]\nsocket = \"control.sock\"\n[notify]\nto = [\"it@contoso.com\"]\n",
             SmartHost::ca_file().display()
         );
         let practice = Self { dir, smart_host: smart_host.to_owned(), listen, text };

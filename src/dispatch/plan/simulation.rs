@@ -35,7 +35,6 @@ enum Mood {
     Dropping,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a few hundred of them in a test")]
 enum Step {
     Tell(Event),
     /// The queue looks for a message.
@@ -209,42 +208,8 @@ impl World {
                 self.rung = false;
                 self.tell(Event::Rung);
             }
-            Step::Look { except, now } => {
-                if self.chance(1) {
-                    return self.soon(2, Step::Tell(Event::LeaseFailed));
-                }
-                let free = |m: &&QueuedMessage| !self.leased.contains(&m.id) && !except.contains(&m.id);
-                let found = self.queue.iter().filter(free).find(|m| m.next_attempt <= now).cloned();
-                let deferred = self.queue.iter().filter(free).map(|m| m.next_attempt).min();
-                let event = match found {
-                    Some(m) => {
-                        self.leased.insert(m.id);
-                        Event::Leased(m)
-                    }
-                    None => Event::NothingDue(deferred),
-                };
-                self.soon(5, Step::Tell(event));
-            }
-            Step::Durable(id, s) => {
-                let i = self.queue.iter().position(|m| m.id == id).expect("what is leased is queued");
-                match s.to {
-                    Destination::Queued(t) => {
-                        let m = &mut self.queue[i];
-                        (m.recipients, m.attempts, m.next_attempt) = (s.recipients, s.attempts, t);
-                    }
-                    Destination::Dead => {
-                        self.queue.remove(i);
-                        self.dead.insert(id);
-                    }
-                    Destination::Delivered => {
-                        self.queue.remove(i);
-                        self.delivered.insert(id);
-                    }
-                }
-                self.leased.remove(&id);
-                self.ring();
-                self.soon(2, Step::Tell(Event::Settled(id)));
-            }
+            Step::Look { except, now } => self.look(&except, now),
+            Step::Durable(id, settlement) => self.durable(id, *settlement),
             Step::PeerCloses(conn) => {
                 if let Some(p) = self.peers.get_mut(&conn)
                     && p.idle
@@ -279,6 +244,44 @@ impl World {
             }
             Step::Mood(mood) => self.mood = mood,
         }
+    }
+
+    fn look(&mut self, except: &[QueueId], now: RelayTime) {
+        if self.chance(1) {
+            return self.soon(2, Step::Tell(Event::LeaseFailed));
+        }
+        let free = |m: &&QueuedMessage| !self.leased.contains(&m.id) && !except.contains(&m.id);
+        let found = self.queue.iter().filter(free).find(|m| m.next_attempt <= now).cloned();
+        let deferred = self.queue.iter().filter(free).map(|m| m.next_attempt).min();
+        let event = match found {
+            Some(m) => {
+                self.leased.insert(m.id);
+                Event::Leased(m)
+            }
+            None => Event::NothingDue(deferred),
+        };
+        self.soon(5, Step::Tell(event));
+    }
+
+    fn durable(&mut self, id: QueueId, s: Settlement) {
+        let i = self.queue.iter().position(|m| m.id == id).expect("what is leased is queued");
+        match s.to {
+            Destination::Queued(t) => {
+                let m = &mut self.queue[i];
+                (m.recipients, m.attempts, m.next_attempt) = (s.recipients, s.attempts, t);
+            }
+            Destination::Dead => {
+                self.queue.remove(i);
+                self.dead.insert(id);
+            }
+            Destination::Delivered => {
+                self.queue.remove(i);
+                self.delivered.insert(id);
+            }
+        }
+        self.leased.remove(&id);
+        self.ring();
+        self.soon(2, Step::Tell(Event::Settled(id)));
     }
 
     fn tell(&mut self, event: Event) {
@@ -440,50 +443,7 @@ impl World {
         let n = id.number();
         let pending = self.pending(id);
         let (_, to) = self.in_flight.remove(&id).expect("what is answered was sent");
-        let mood = self.mood;
-        let sent = match mood {
-            _ if self.poison.contains(&n) && self.now < WELL_AT => refused(Stage::FinalDot, PRX4),
-            _ if self.refused.contains(&n) => refused(Stage::Rcpt, "550 5.1.1 no such user"),
-            Mood::Proxy(stage) if stage.is_after_auth() => refused(stage, PRX4),
-            Mood::TooManyConnections if self.peers.len() > 1 => {
-                refused(Stage::FinalDot, "432 4.3.2 sender thread limit exceeded")
-            }
-            Mood::Mute => lost(Stage::FinalDot, "reset"),
-            Mood::Dropping => {
-                let stage = self.stage();
-                lost(stage, "reset")
-            }
-            Mood::Flaky(p) if self.chance(p) => {
-                let stage = self.stage();
-                match self.rng.u32(0..4) {
-                    0 => refused(stage, PRX4),
-                    1 => refused(stage, "450 4.2.1 mailbox busy"),
-                    2 => lost(stage, "421 closing"),
-                    _ => refused(stage, "432 4.3.2 sender thread limit exceeded"),
-                }
-            }
-            _ => {
-                let mut outcomes = vec![Outcome::Untried; pending.len()];
-                for place in &to {
-                    outcomes[*place] = Outcome::Taken(Reply::new(250, "2.0.0 OK"));
-                }
-                Sent { outcomes, failure: None, usable: true }
-            }
-        };
-        let mut sent = sent;
-        if sent.outcomes.len() != pending.len() {
-            // Said of the first that it was sent to; some servers hang up on it.
-            let mut outcomes = vec![Outcome::Untried; pending.len()];
-            outcomes[to[0]] = sent.outcomes.remove(0);
-            let hangs_up = matches!(outcomes[to[0]], Outcome::Refused(_)) && self.chance(30);
-            let gone = hangs_up && outcomes.contains(&Outcome::Untried);
-            let cut = Failure::new(Stage::Data, Cause::Network("closed".into()));
-            sent = Sent {
-                outcomes,
-                failure: if gone { Some(cut) } else { sent.failure },
-                usable: sent.usable && !hangs_up,
-            };
-        }
+        let sent = self.said(n, &pending, &to);
         match &sent.failure {
             None if sent.outcomes.iter().any(|o| matches!(o, Outcome::Taken(_))) => {
                 for place in &to {
@@ -509,6 +469,54 @@ impl World {
         if !usable {
             self.soon(3000, Step::Tell(Event::Closed(conn)));
         }
+    }
+
+    /// What the smart host says to it, by its mood.
+    fn said(&mut self, n: i64, pending: &[String], to: &[usize]) -> Sent {
+        let mood = self.mood;
+        let mut sent = match mood {
+            _ if self.poison.contains(&n) && self.now < WELL_AT => refused(Stage::FinalDot, PRX4),
+            _ if self.refused.contains(&n) => refused(Stage::Rcpt, "550 5.1.1 no such user"),
+            Mood::Proxy(stage) if stage.is_after_auth() => refused(stage, PRX4),
+            Mood::TooManyConnections if self.peers.len() > 1 => {
+                refused(Stage::FinalDot, "432 4.3.2 sender thread limit exceeded")
+            }
+            Mood::Mute => lost(Stage::FinalDot, "reset"),
+            Mood::Dropping => {
+                let stage = self.stage();
+                lost(stage, "reset")
+            }
+            Mood::Flaky(p) if self.chance(p) => {
+                let stage = self.stage();
+                match self.rng.u32(0..4) {
+                    0 => refused(stage, PRX4),
+                    1 => refused(stage, "450 4.2.1 mailbox busy"),
+                    2 => lost(stage, "421 closing"),
+                    _ => refused(stage, "432 4.3.2 sender thread limit exceeded"),
+                }
+            }
+            _ => {
+                let mut outcomes = vec![Outcome::Untried; pending.len()];
+                for place in to {
+                    outcomes[*place] = Outcome::Taken(Reply::new(250, "2.0.0 OK"));
+                }
+                Sent { outcomes, failure: None, usable: true }
+            }
+        };
+        if sent.outcomes.len() != pending.len() {
+            // Said of the first that it was sent to; some servers hang up on it.
+            let mut outcomes = vec![Outcome::Untried; pending.len()];
+            outcomes[to[0]] = sent.outcomes.remove(0);
+            let hangs_up = matches!(outcomes[to[0]], Outcome::Refused(_)) && self.chance(30);
+            let gone = hangs_up && outcomes.contains(&Outcome::Untried);
+            let cut = Failure::new(Stage::Data, Cause::Network("closed".into()));
+            sent = Sent {
+                outcomes,
+                failure: if gone { Some(cut) } else { sent.failure },
+                usable: sent.usable && !hangs_up,
+            };
+        }
+        sent
     }
 
     /// The peer closes some connections in their idle time, most of all at the moment they are wanted.

@@ -4,7 +4,7 @@ use super::*;
 use crate::dispatch::settle::tests::{message, refusal};
 use crate::mail::{Cause, Failure, NoToken, Progress, Reply, Stage};
 use crate::policy::breaker::{Kind, Why};
-use crate::queue::Destination;
+use crate::queue::{Destination, Settlement};
 use crate::submit::Outcome;
 
 /// A message is its own lease, and a connection's number its handle.
@@ -196,62 +196,14 @@ impl<H: Host> Sim<H> {
                     }
                 }
             }
-            Action::Send { over: conn, lease, to } => {
-                let id = lease.id;
-                self.busy += 1;
-                self.sends += 1;
-                self.max_busy = self.max_busy.max(self.busy);
-                assert!(
-                    self.in_flight.insert(conn, id).is_none(),
-                    "a connection sends one message at a time"
-                );
-                let open = self.conns + self.closing;
-                let result = self.host.send_beside(self.secs(), id.number(), open, self.serving);
-                self.serving += usize::from(result.is_ok());
-                let usable = !matches!(&result, Err(f) if f.reply().is_none_or(|r| r.code == 421));
-                let pending = self.queue.iter().find(|m| m.id == id).unwrap().pending().count();
-                let mut outcomes = vec![Outcome::Untried; pending];
-                let sent = match result {
-                    Ok(()) => {
-                        for place in &to {
-                            outcomes[*place] = Outcome::Taken(Reply::new(250, "2.0.0 OK"));
-                        }
-                        self.served.push((self.secs(), to.len()));
-                        Sent { outcomes, failure: None, usable }
-                    }
-                    Err(f) => Sent { outcomes, failure: Some(f), usable },
-                };
-                self.later(SEND_MS, Event::Sent(conn, lease, sent, "192.0.2.1:587".into()));
-                if !usable {
-                    self.in_flight.remove(&conn);
-                    self.conns -= 1;
-                    self.closing += 1;
-                    self.later(SEND_MS + 1, Event::Closed(conn));
-                }
-            }
+            Action::Send { over, lease, to } => self.transact(over, lease, &to),
             Action::Close(conn) => {
                 self.conns -= 1;
                 self.closing += 1;
                 self.in_flight.remove(&conn);
                 self.later(self.host.closes_after_ms(), Event::Closed(conn));
             }
-            Action::Settle(lease, settled) => {
-                let (id, settlement) = (lease.id, settled.settlement);
-                let m = self.queue.iter_mut().find(|m| m.id == id).unwrap();
-                m.recipients = settlement.recipients;
-                m.attempts = settlement.attempts;
-                match settlement.to {
-                    Destination::Queued(t) => m.next_attempt = t,
-                    Destination::Dead => self.dead.push(id.number()),
-                    Destination::Delivered => self.delivered.push((self.secs(), id.number())),
-                }
-                if !matches!(settlement.to, Destination::Queued(_)) {
-                    self.queue.retain(|m| m.id != id);
-                }
-                self.leased.retain(|l| *l != id);
-                self.in_flight.retain(|_, v| *v != id);
-                self.later(1, Event::Settled(id));
-            }
+            Action::Settle(lease, settled) => self.settle(lease.id, settled.settlement),
             Action::Return(lease) => {
                 self.leased.retain(|l| *l != lease.id);
                 self.in_flight.retain(|_, v| *v != lease.id);
@@ -259,6 +211,54 @@ impl<H: Host> Sim<H> {
             Action::Tell(fact) => self.facts.push(fact),
             Action::Remember(_) | Action::HoldTenant(_) => {}
         }
+    }
+
+    fn transact(&mut self, conn: ConnId, lease: QueuedMessage, to: &[usize]) {
+        let id = lease.id;
+        self.busy += 1;
+        self.sends += 1;
+        self.max_busy = self.max_busy.max(self.busy);
+        assert!(self.in_flight.insert(conn, id).is_none(), "a connection sends one message at a time");
+        let open = self.conns + self.closing;
+        let result = self.host.send_beside(self.secs(), id.number(), open, self.serving);
+        self.serving += usize::from(result.is_ok());
+        let usable = !matches!(&result, Err(f) if f.reply().is_none_or(|r| r.code == 421));
+        let pending = self.queue.iter().find(|m| m.id == id).unwrap().pending().count();
+        let mut outcomes = vec![Outcome::Untried; pending];
+        let sent = match result {
+            Ok(()) => {
+                for place in to {
+                    outcomes[*place] = Outcome::Taken(Reply::new(250, "2.0.0 OK"));
+                }
+                self.served.push((self.secs(), to.len()));
+                Sent { outcomes, failure: None, usable }
+            }
+            Err(f) => Sent { outcomes, failure: Some(f), usable },
+        };
+        self.later(SEND_MS, Event::Sent(conn, lease, sent, "192.0.2.1:587".into()));
+        if !usable {
+            self.in_flight.remove(&conn);
+            self.conns -= 1;
+            self.closing += 1;
+            self.later(SEND_MS + 1, Event::Closed(conn));
+        }
+    }
+
+    fn settle(&mut self, id: QueueId, settlement: Settlement) {
+        let m = self.queue.iter_mut().find(|m| m.id == id).unwrap();
+        m.recipients = settlement.recipients;
+        m.attempts = settlement.attempts;
+        match settlement.to {
+            Destination::Queued(t) => m.next_attempt = t,
+            Destination::Dead => self.dead.push(id.number()),
+            Destination::Delivered => self.delivered.push((self.secs(), id.number())),
+        }
+        if !matches!(settlement.to, Destination::Queued(_)) {
+            self.queue.retain(|m| m.id != id);
+        }
+        self.leased.retain(|l| *l != id);
+        self.in_flight.retain(|_, v| *v != id);
+        self.later(1, Event::Settled(id));
     }
 
     fn order(&self) -> Vec<i64> {

@@ -3,7 +3,10 @@
 use super::*;
 use crate::letter::words::MAX_LINE_BYTES;
 use crate::submit::InMemory;
+use futures_util::future::BoxFuture;
 use proptest::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn sender() -> Sender {
     Sender { mailbox: "scanner@contoso.com".parse().unwrap(), send_as: vec![] }
@@ -251,5 +254,86 @@ proptest! {
             (out, scan.is_clean(), scan.dots, scan.has_8bit)
         };
         prop_assert_eq!(run(true), run(false));
+    }
+}
+
+/// A content that is made while it is read, and counts what of it is still held.
+#[derive(Debug)]
+struct Counted {
+    head: Vec<u8>,
+    line: &'static [u8],
+    chunks: usize,
+    held: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    left: usize,
+    line: &'static [u8],
+    held: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+struct Chunk(Vec<u8>, Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.1.fetch_sub(self.0.len(), Ordering::Relaxed);
+    }
+}
+
+impl Letter for Counted {
+    fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    fn open(&self) -> BoxFuture<'_, std::io::Result<Box<dyn Content>>> {
+        let (held, most) = (Arc::clone(&self.held), Arc::clone(&self.most));
+        let reading = Reading { left: self.chunks, line: self.line, held, most };
+        Box::pin(std::future::ready(Ok(Box::new(reading) as Box<dyn Content>)))
+    }
+}
+
+impl Content for Reading {
+    fn chunk(&mut self) -> BoxFuture<'_, std::io::Result<Option<Bytes>>> {
+        let chunk = self.left.checked_sub(1).map(|left| {
+            self.left = left;
+            let bytes = self.line.repeat(CHUNK_BYTES / self.line.len());
+            let held = self.held.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
+            self.most.fetch_max(held, Ordering::Relaxed);
+            Bytes::from_owner(Chunk(bytes, Arc::clone(&self.held)))
+        });
+        Box::pin(std::future::ready(Ok(chunk)))
+    }
+}
+
+#[test]
+fn a_content_of_any_size_leaves_in_chunks_and_is_never_held_as_a_whole() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for (line, what) in
+        [(&b"aGVsbG8=\r\n"[..], "clean"), (b".dot\r\n", "stuffed"), (b"Gr\xfc\xdfe\r\n", "coded")]
+    {
+        let (held, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let head = format!("{HEAD}\r\n").into_bytes();
+        let letter = Counted { head, line, chunks: 32, held: Arc::clone(&held), most: Arc::clone(&most) };
+        runtime.block_on(async {
+            let taken = Taken { eight_bit: false, utf8: true };
+            let mut wire = Wire::prepare(&letter, None, &sender(), taken).await.unwrap();
+            let mut bytes = 0;
+            while let Some(chunk) = wire.chunk().await.unwrap() {
+                assert!(chunk.len() <= 8 * CHUNK_BYTES, "{what}: {}", chunk.len());
+                bytes += chunk.len();
+            }
+            assert!(bytes >= 31 * CHUNK_BYTES, "{what}: {bytes}");
+        });
+        assert!(most.load(Ordering::Relaxed) <= 3 * CHUNK_BYTES, "{what}: {most:?}");
+        assert_eq!(held.load(Ordering::Relaxed), 0, "{what}");
     }
 }
