@@ -4,6 +4,7 @@
 //! changes messages runs on all of them unless `--all` says so. Must not know: how anything works.
 
 mod account;
+mod allow;
 mod devices;
 mod examine;
 mod explain;
@@ -90,6 +91,8 @@ enum Command {
     },
     /// Say who sends, and who was refused; name a device, or mark a stranger as seen
     Devices(devices::Devices),
+    /// Let a device relay: adds its address to the configuration, checks it, and has the running relay take it
+    Allow(allow::Allow),
     /// Look at the messages and act on them
     #[command(subcommand)]
     Queue(QueueCommand),
@@ -357,6 +360,7 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
             })
         }
         Command::Devices(args) => devices::run(&args, path, &env).map(|()| 0),
+        Command::Allow(args) => allow::run(&args, path, &examine::as_the_service(env)).map(|()| 0),
         Command::Account(command) => account::run(command, path, &env).map(|()| 0),
     }
 }

@@ -209,6 +209,9 @@ impl Live for Crew {
         let need = Need { what, hint: "secret-person@fabrikam.com?".to_owned(), account: None };
         ready(if is_troubled { vec![need] } else { vec![] }).boxed()
     }
+    fn reload(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        ready(Ok(vec![])).boxed()
+    }
     fn name_device(&self, _: IpAddr, _: &str) -> bool {
         false
     }
