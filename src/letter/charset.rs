@@ -141,6 +141,8 @@ pub(crate) struct Probe {
     cut: Vec<u8>,
     has_8bit: bool,
     has_escapes: bool,
+    /// So many bytes more may name a charset.
+    to_sniff: usize,
     candidates: Vec<Candidate>,
 }
 
@@ -180,14 +182,41 @@ impl Probe {
                 candidates.push(Candidate::new(said));
             }
         }
-        Self { is_utf8: true, cut: vec![], has_8bit: false, has_escapes: false, candidates }
+        let to_sniff = 0;
+        Self { is_utf8: true, cut: vec![], has_8bit: false, has_escapes: false, to_sniff, candidates }
+    }
+
+    /// The same for HTML, which may name its charset itself (`<meta charset=...>`) in its first KiB.
+    pub(crate) fn html(self) -> Self {
+        Self { to_sniff: 1024, ..self }
+    }
+
+    fn sniff(&mut self, text: &[u8]) {
+        let begin = &text[..text.len().min(self.to_sniff)];
+        self.to_sniff -= begin.len();
+        let name = b"charset=";
+        let Some(at) = begin.windows(name.len()).position(|w| w.eq_ignore_ascii_case(name)) else { return };
+        let label = text[at + name.len()..].trim_ascii_start();
+        let label = label.strip_prefix(b"\"").or(label.strip_prefix(b"'")).unwrap_or(label);
+        let end = label.iter().position(|b| !b.is_ascii_alphanumeric() && !b"-_:".contains(b));
+        let named = std::str::from_utf8(&label[..end.unwrap_or(label.len())]).ok().and_then(encoding);
+        self.to_sniff = 0;
+        if let Some(named) = named.filter(|e| e.is_ascii_compatible() && *e != UTF_8) {
+            self.candidates.insert(0, Candidate::new(named));
+        }
     }
 
     /// Takes the next piece; a line end is one, too.
     pub(crate) fn push(&mut self, text: &[u8]) {
-        if !self.has_escapes && memchr::memmem::find(text, b"\x1b$").is_some() {
+        if !self.has_escapes
+            && let Some(at) = memchr::memchr(0x1b, text)
+            && memchr::memmem::find(&text[at..], b"\x1b$").is_some()
+        {
             self.has_escapes = true;
             self.candidates.insert(0, Candidate::new(ISO_2022_JP));
+        }
+        if self.to_sniff > 0 {
+            self.sniff(text);
         }
         if !self.has_8bit && text.is_ascii() && !self.has_escapes {
             return;

@@ -48,6 +48,8 @@ pub(crate) enum Charset {
 pub(crate) struct Leaf {
     /// text/* or nothing said, or a message that cannot be walked.
     pub(crate) is_text: bool,
+    /// text/html.
+    pub(crate) is_html: bool,
     /// Of text/*, or where nothing is said.
     pub(crate) charset: Charset,
 }
@@ -237,7 +239,8 @@ impl Structure {
                 None if is_plain && charset::says_nothing(&label) => Charset::Unsaid,
                 _ => Charset::Foreign,
             };
-            let leaf = Leaf { is_text: is_plain || kind.starts_with("message/"), charset };
+            let is_html = kind == "text/html";
+            let leaf = Leaf { is_text: is_plain || kind.starts_with("message/"), is_html, charset };
             visitor.head(head, Part { leaf: Some(leaf), ..part });
             self.state = State::Leaf;
         }

@@ -73,13 +73,38 @@ pub(super) fn words(value: &str) -> Words {
             _ if part.is_empty() => {}
             _ if part.is_ascii() && Words::plain(part).fit() => out.push(Words::plain(part)),
             Some((name, text)) if i > 0 && is_parameter_name(name.trim()) && !is_coded(name.trim()) => {
-                out.push(coded(name.trim(), &read_text(&unquoted(text.trim()))));
+                let text = unquoted(text.trim());
+                out.push(match name.trim().strip_suffix('*') {
+                    Some(name) => coded(name, &extended(&text)),
+                    None => coded(name.trim(), &read_text(&text)),
+                });
             }
             // Neither a type nor a parameter, or there in coded form already.
             _ => {}
         }
     }
     Words::joined(out, ";")
+}
+
+/// The text of an RFC 2231 value, in which raw characters stand, too: `UTF-8''M%C3%BCller für`.
+fn extended(value: &str) -> String {
+    let mut parts = value.splitn(3, '\'');
+    let (Some(charset), Some(_), Some(coded)) = (parts.next(), parts.next(), parts.next()) else {
+        return value.to_owned();
+    };
+    let encoding = encoding_rs::Encoding::for_label(charset.as_bytes()).unwrap_or(encoding_rs::UTF_8);
+    let (mut text, mut bytes, mut rest) = (String::new(), vec![], coded);
+    while let Some(c) = rest.chars().next() {
+        let code = rest.get(1..3).filter(|_| c == '%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        rest = &rest[if code.is_some() { 3 } else { c.len_utf8() }..];
+        if let Some(byte) = code.or(u8::try_from(c).ok().filter(u8::is_ascii)) {
+            bytes.push(byte);
+        } else {
+            text.push_str(&encoding.decode_without_bom_handling(&std::mem::take(&mut bytes)).0);
+            text.push(c);
+        }
+    }
+    text + &encoding.decode_without_bom_handling(&bytes).0
 }
 
 fn is_parameter_name(name: &str) -> bool {

@@ -121,7 +121,8 @@ impl Reader {
         match self.head.trim_ascii_end().last() {
             Some(b';') => is_parameter(),
             Some(b',') => text.contains(&b'@') && !text.trim_ascii().contains(&b' '),
-            _ => false,
+            Some(_) => text.starts_with(b";") && text.contains(&b'='),
+            None => false,
         }
     }
 

@@ -16,6 +16,8 @@ use encoding_rs::{Encoding, WINDOWS_1252};
 
 /// Parts whose decision is remembered; those behind are encoded as if it were necessary.
 const MAX_PARTS: usize = 10_000;
+/// By so much of a part it is judged whether it is base64.
+const SAMPLE_BYTES: u64 = 64 * 1024;
 
 /// What the server announces.
 #[derive(Debug, Clone, Copy)]
@@ -185,7 +187,9 @@ impl Visitor for Survey {
             _ => None,
         };
         self.declared = self.declared.or(label);
-        self.probe = Probe::new(label, self.charsets.or_declared(self.declared));
+        let probe = Probe::new(label, self.charsets.or_declared(self.declared));
+        let is_html = matches!(part.leaf, Some(Leaf { is_html: true, charset: Charset::Unsaid, .. }));
+        self.probe = if is_html { probe.html() } else { probe };
         let decision = self.decisions.len();
         if decision < MAX_PARTS {
             self.decisions.push(Decision::nothing(Coding::Copy));
@@ -209,15 +213,21 @@ impl Visitor for Survey {
         self.column += text.len();
         self.looks.too_long |= self.column > MAX_LINE_BYTES;
         self.looks.has_8bit |= !text.is_ascii();
-        if let Some((Part { transfer: Transfer::Base64, .. }, _)) = self.current {
+        let transfer = self.current.map(|(part, _)| part.transfer);
+        if transfer == Some(Transfer::Base64) && self.looks.bytes < SAMPLE_BYTES {
             let strange =
                 text.iter().filter(|b| !b.is_ascii_alphanumeric() && !b"+/= \t".contains(b)).count();
             self.looks.strange += strange as u64;
             self.looks.bytes += text.len() as u64;
         }
-        self.probe.push(text);
+        let is_raw = matches!(transfer, Some(Transfer::Identity { .. } | Transfer::Other));
+        if is_raw {
+            self.probe.push(text);
+        }
         if ends_line {
-            self.probe.push(b"\n");
+            if is_raw {
+                self.probe.push(b"\n");
+            }
             self.column = 0;
         }
     }
@@ -341,7 +351,7 @@ fn relabelled(head: &[u8], label: &str, is_root: bool, keeps_old: bool) -> Vec<u
         if !field.is(NAME) {
             out.keep(&field);
         } else if !std::mem::replace(&mut said, true) {
-            out.add(NAME, label);
+            out.add(&String::from_utf8_lossy(field.name()), label);
             if keeps_old {
                 out.rename(&field, "X-Original-Content-Transfer-Encoding");
             }
@@ -366,17 +376,15 @@ fn with_charset(head: &[u8], charset: &str) -> Vec<u8> {
             continue;
         }
         said = true;
-        let value = String::from_utf8_lossy(field.value());
+        let (name, value) = (String::from_utf8_lossy(field.name()), String::from_utf8_lossy(field.value()));
         let value = value.trim().trim_end_matches(';');
         match parameters::span(value, "charset") {
             // Nobody's text/plain; and the line must not grow too long.
             _ if value.len() > MAX_LINE_BYTES / 2 => out.keep(&field),
-            Some(span) => {
-                out.add("Content-Type", &[&value[..span.start], charset, &value[span.end..]].concat())
-            }
+            Some(span) => out.add(&name, &[&value[..span.start], charset, &value[span.end..]].concat()),
             None => {
                 let kind = if value.is_empty() { "text/plain" } else { value };
-                out.add("Content-Type", &format!("{kind};\r\n charset={charset}"));
+                out.add(&name, &format!("{kind};\r\n charset={charset}"));
             }
         }
     }

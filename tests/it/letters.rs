@@ -94,6 +94,9 @@ fn what_was_encoded_already_is_not_encoded_again() {
         assert!(sent.bytes.is_ascii());
         assert_eq!(read_text(&sent.field("Subject")), read, "{subject}");
     }
+    let name = "attachment; filename*=iso-8859-1''M%FCller für.pdf";
+    let sent = sent_with(format!("Content-Disposition: {name}\r\n").as_bytes(), b"", &devices_own());
+    assert_eq!(sent.field("Content-Disposition"), "attachment; filename*=UTF-8''M%C3%BCller%20f%C3%BCr.pdf");
     let name = "attachment; x=\"ü\"; filename=\"=?UTF-8?Q?M=C3=BCller?= ü.pdf\"";
     let sent = sent_with(format!("Content-Disposition: {name}\r\n").as_bytes(), b"", &devices_own());
     assert_eq!(
@@ -155,6 +158,14 @@ fn a_label_says_what_the_bytes_are() {
         ("text/plain; charset=utf-8", &report, Some("shift_jis"), "text/plain; charset=shift_jis"),
         ("text/plain; charset=shift_jis", b"Gr\xfc\xfce", None, "text/plain; charset=windows-1252"),
         ("text/plain; charset=iso-8859-1", "Grüße".as_bytes(), None, "text/plain; charset=utf-8"),
+        ("text/html", b"<meta charset='shift_jis'>\r\n\x83\x8c\x83|", None, "text/html; charset=shift_jis"),
+        (
+            "text/html",
+            b"<META http-equiv=x content=\"text/html; charset=gb2312\">\xb1\xa8",
+            None,
+            "text/html; charset=gbk",
+        ),
+        ("text/html", "<meta charset=shift_jis>\r\nGrüße".as_bytes(), None, "text/html; charset=utf-8"),
         // Right already, or nobody can tell.
         ("text/plain; charset=UTF-8", "Grüße".as_bytes(), None, "text/plain; charset=UTF-8"),
         (

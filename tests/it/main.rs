@@ -7,10 +7,12 @@
 
 mod support;
 
+mod allow;
 mod architecture;
 mod cli;
 mod config;
 mod control;
+mod corpus;
 mod demo_story;
 mod devices;
 mod dialogues;

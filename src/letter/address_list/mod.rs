@@ -163,10 +163,17 @@ impl<'t> Reading<'t> {
                 && (last.ends_with('@') || word.starts_with('@') && token::route_len(word).is_none())
     }
 
+    /// `"Scanner"a@b`, where only the blank is missing.
+    fn is_behind_name(&self, word: &str) -> bool {
+        let last = self.words.last().map(|w| &self.text[w.start..w.end]);
+        last.is_some_and(|w| w.starts_with('"') && w.len() > 1 && w.ends_with('"'))
+            && word.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+    }
+
     fn word(&mut self, start: usize, word: &str) {
         let end = start + word.len();
         let has_at = outside_quotes(word);
-        let joins = self.glue || self.goes_on(word);
+        let joins = self.glue && !self.is_behind_name(word) || self.goes_on(word);
         self.any_at |= has_at;
         match self.words.last_mut().filter(|_| joins) {
             Some(last) => {

@@ -72,6 +72,7 @@ fn what_devices_write_is_understood() {
         ("<a@b.example, c@d.example", vec!["|a@b.example", "|c@d.example"]),
         ("<\"a, b\"@c.example>, d@e.example", vec!["|\"a, b\"@c.example", "|d@e.example"]),
         ("ilo.@", vec!["|-"]),
+        ("\"Scanner 3\"a@b.example, \"x\"b_c@d.example", vec!["Scanner 3|a@b.example", "x|b_c@d.example"]),
         ("\u{5c71}\u{7530}\u{3000}a@b.example", vec!["\u{5c71}\u{7530}|a@b.example"]),
         ("", vec![]),
         (" , ;", vec![]),

@@ -81,7 +81,15 @@ impl<'t> Tokens<'t> {
         while let Some(c) = text[end..].chars().next() {
             let rest = &text[end..];
             end += match c {
-                '"' => self.quoted(rest).unwrap_or(1),
+                '"' => {
+                    let length = self.quoted(rest);
+                    let behind = length.and_then(|n| rest[n..].chars().next());
+                    // `"Scanner"a@b`: a name, and no blank before the address.
+                    if end == 0 && behind.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+                        return length.unwrap_or(1);
+                    }
+                    length.unwrap_or(1)
+                }
                 '(' if self.comment(rest).is_some() => break,
                 '[' => literal_len(rest).unwrap_or(1),
                 ':' if !may_hold_colon(&text[..end]) => break,

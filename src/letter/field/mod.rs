@@ -8,7 +8,7 @@ use crate::letter::address_list::words::{Letters, address_words};
 use crate::letter::charset::Charsets;
 use crate::letter::head::{Field, Head, NewHead};
 use crate::letter::parameters;
-use crate::letter::words::{MAX_LINE_BYTES, Words};
+use crate::letter::words::{MAX_LINE_BYTES, Words, encoded_word_len};
 
 /// A field name longer than this is no name, and could not be folded.
 const MAX_NAME_BYTES: usize = 200;
@@ -143,17 +143,22 @@ fn refolded(value: &str, kind: Kind) -> Words {
     }
 }
 
-/// The word in pieces that end in one of these, outside quoted strings and comments.
+/// The word in pieces that end in one of these, outside quoted strings, comments, brackets and encoded-words.
 fn pieces_behind(word: &str, ends: &str) -> Words {
     let mut out = Words::default();
-    let (mut start, mut in_quotes, mut escaped, mut depth) = (0, false, false, 0_u32);
+    let (mut start, mut in_quotes, mut escaped, mut depth, mut behind) = (0, false, false, 0_u32, 0);
+    // Ids end in a bracket; of an address it is none of the places to fold at.
+    let opens = |c| c == '(' || !ends.contains('>');
+    let closes = |c| c == ')' || !ends.contains('>');
     for (i, c) in word.char_indices() {
         match c {
+            _ if i < behind => {}
             _ if escaped => escaped = false,
             '\\' => escaped = true,
             '"' if depth == 0 => in_quotes = !in_quotes,
-            '(' if !in_quotes => depth += 1,
-            ')' if !in_quotes => depth = depth.saturating_sub(1),
+            '(' | '<' if !in_quotes && opens(c) => depth += 1,
+            ')' | '>' if !in_quotes && closes(c) => depth = depth.saturating_sub(1),
+            '=' => behind = i + encoded_word_len(&word[i..]).unwrap_or(1),
             c if !in_quotes && depth == 0 && ends.contains(c) => {
                 out.push(word[start..=i].to_owned());
                 start = i + 1;

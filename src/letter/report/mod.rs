@@ -9,7 +9,7 @@ use crate::letter::address_list::named;
 use crate::letter::charset::Charsets;
 use crate::letter::field::{downgraded, encode_head};
 use crate::letter::head::{Head, NewHead};
-use crate::letter::words::Words;
+use crate::letter::words::{Words, read_text};
 use crate::mail::{
     Cause, EnhancedStatus, Escaped, Failure, Mailbox, QueueId, QueuedMessage, ReversePath, WallTime,
 };
@@ -181,13 +181,13 @@ impl Report<'_> {
 
     fn subject(&self) -> String {
         let field = Head::of(self.original_head).first("Subject");
-        let text = field.map(|f| self.charsets().read(&f.unfolded())).unwrap_or_default();
+        let text = field.map(|f| read_text(&self.charsets().read(&f.unfolded()))).unwrap_or_default();
         let cut: String = text.trim().chars().take(MAX_SUBJECT_CHARS).collect();
         if cut.is_empty() { "(no subject)".to_owned() } else { cut }
     }
 
     fn charsets(&self) -> Charsets {
-        Charsets::of_client(self.message.charset.as_deref())
+        Charsets::of_client(self.message.charset.as_deref()).declared_in(Head::of(self.original_head))
     }
 
     fn common_head(&self, subject: &str) -> NewHead {
@@ -268,7 +268,7 @@ impl Report<'_> {
             let action = if matches!(self.kind, Kind::Delayed { .. }) { "delayed" } else { "failed" };
             let _ = write!(out, "Action: {action}\r\nStatus: {}\r\n", self.status(*failure));
             if let Some(reply) = failure.and_then(Failure::reply) {
-                let value = Words::plain(&format!("smtp; {}", ascii(&reply.to_string())));
+                let value = Words::text(&format!("smtp; {reply}"));
                 out.push_str(&String::from_utf8_lossy(&value.field("Diagnostic-Code")));
             }
             match self.kind {
@@ -315,7 +315,7 @@ impl Report<'_> {
                 break;
             }
             if !field.is("Bcc") {
-                out.extend(field.raw.iter().map(|b| if b.is_ascii() { *b } else { b'?' }));
+                out.extend_from_slice(field.raw);
             }
         }
         out
@@ -393,10 +393,6 @@ fn paragraph(out: &mut String, indent: &str, text: &str) {
 /// Without controls; a line end becomes a space.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-fn ascii(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
 }
 
 /// RFC 3464 section 2.1.2, and RFC 6533 section 3 for what is not ASCII.

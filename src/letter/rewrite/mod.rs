@@ -30,8 +30,8 @@ pub fn rewrite_head(head: &[u8], sender: &Sender, charsets: Charsets) -> Vec<u8>
             }
         } else if field.is("Sender") {
             originator.write_sender(i, field, charsets, &mut out);
-        } else if field.is("Reply-To") && !originator.has_reply_to() {
-            // One without an address; the addresses that From lost stand behind it.
+        } else if field.is("Reply-To") && originator.has_own_reply_to() {
+            // It has no address; those that From lost stand behind that.
         } else if !["Bcc", "Resent-Bcc", "Return-Path"].iter().any(|n| field.is(n)) {
             once.write(i, field, charsets, &mut out);
         }

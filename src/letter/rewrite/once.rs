@@ -16,10 +16,11 @@ enum Rule {
     First,
 }
 
-const RULES: [(&str, Rule); 12] = [
+const RULES: [(&str, Rule); 13] = [
     ("To", Rule::Join(",")),
     ("Cc", Rule::Join(",")),
     ("Reply-To", Rule::Join(",")),
+    ("Disposition-Notification-To", Rule::Join(",")),
     ("References", Rule::Join("")),
     ("In-Reply-To", Rule::Join("")),
     ("Subject", Rule::First),

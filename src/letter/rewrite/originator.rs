@@ -23,7 +23,6 @@ pub(super) struct Originator {
     from_stays: bool,
     sender: Place,
     reply_to: Vec<Named>,
-    has_reply_to: bool,
 }
 
 /// Where Sender comes from.
@@ -76,12 +75,12 @@ impl Originator {
             None if from.len() > 1 => Place::BehindFrom(sender.mailbox.clone()),
             None => Place::Nowhere,
         };
-        Self { from, from_stays, sender, reply_to, has_reply_to }
+        Self { from, from_stays, sender, reply_to }
     }
 
-    /// Whether the message has a Reply-To that can be used.
-    pub(super) fn has_reply_to(&self) -> bool {
-        self.has_reply_to
+    /// Whether a Reply-To is written behind From.
+    pub(super) fn has_own_reply_to(&self) -> bool {
+        !self.reply_to.is_empty()
     }
 
     /// From, and what has to stand behind it.

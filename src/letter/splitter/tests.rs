@@ -133,6 +133,10 @@ fn one_odd_line_does_not_end_the_head() {
             "Content-Disposition: attachment;| filename=\"a b.pdf\"|",
         ),
         ("To: a@b,|c@d|", "To: a@b,| c@d|"),
+        (
+            "Content-Disposition: attachment|;filename=\"a b.pdf\"|",
+            "Content-Disposition: attachment| ;filename=\"a b.pdf\"|",
+        ),
     ] {
         assert_splits(&format!("{before}{MIME}|x|"), &format!("{head}{MIME}"), "x|");
     }
