@@ -4,6 +4,7 @@
 //! changes messages runs on all of them unless `--all` says so. Must not know: how anything works.
 
 mod account;
+mod allow;
 mod devices;
 mod examine;
 mod explain;
@@ -18,6 +19,7 @@ use crate::control::client::{Client, ClientError};
 use crate::control::report::{At, Select, count};
 use crate::daemon;
 use crate::fact::Witness;
+use crate::letter::address_list;
 use crate::mail::{AccountId, QueueId, State, WallTime};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
@@ -89,6 +91,8 @@ enum Command {
     },
     /// Say who sends, and who was refused; name a device, or mark a stranger as seen
     Devices(devices::Devices),
+    /// Let a device relay: adds its address to the configuration, checks it, and has the running relay take it
+    Allow(allow::Allow),
     /// Look at the messages and act on them
     #[command(subcommand)]
     Queue(QueueCommand),
@@ -115,7 +119,7 @@ enum QueueCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Try now; dead letters are queued again
+    /// Try now, also for recipients that were given up; dead letters are queued again
     Retry(Acting),
     /// Set aside until released
     Hold(Acting),
@@ -228,7 +232,10 @@ impl Selection {
             }),
             account: self.account.clone(),
             client: self.client.clone(),
-            address: self.address.clone(),
+            // As it stands in a log or a header; what is no address is a part of one.
+            address: self.address.as_ref().map(|text| {
+                address_list::mailbox(text).map_or_else(|_| text.clone(), |address| address.to_string())
+            }),
             since: self.since.map(At),
             limit: self.limit.map_or(0, std::num::NonZeroUsize::get),
         };
@@ -353,6 +360,7 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
             })
         }
         Command::Devices(args) => devices::run(&args, path, &env).map(|()| 0),
+        Command::Allow(args) => allow::run(&args, path, &examine::as_the_service(env)).map(|()| 0),
         Command::Account(command) => account::run(command, path, &env).map(|()| 0),
     }
 }

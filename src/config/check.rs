@@ -3,9 +3,9 @@
 //! Invariant: everything is read, whatever was wrong before it, so that one run finds all problems.
 
 use super::access::User;
-use super::account::{account, accounts_go_together};
+use super::account::{Sending, account, accounts_go_together};
 use super::address::{host_name, is_host_name};
-use super::client::{client, clients_go_together};
+use super::client::{Found, client, clients_go_together};
 use super::field::Field;
 use super::file::Tree;
 use super::listen::{Listener, listener, listeners_go_together};
@@ -156,20 +156,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         listen.into_iter().flatten().map(|Listener { listen, certificate }| (listen, certificate)).unzip();
     let clients: Vec<_> = clients.into_iter().flatten().collect();
     let default = accounts_go_together(findings, &accounts, &clients);
-    let sending = || accounts.iter().filter_map(|At(a, _)| a.as_ref());
-    let mut receive = receive::Settings::new(
-        hostname.clone().unwrap_or_default(),
-        Clients::new(clients.iter().map(|(At(c, _), _)| c.clone()).collect()),
-        Routes {
-            routes: sending()
-                .map(|s| s.route.clone())
-                .filter(|r| Some(&r.account) != default.as_ref())
-                .collect(),
-            default: default.clone().unwrap_or_else(|| AccountId::new("")),
-        },
-    );
-    receive.mailboxes =
-        sending().map(|s| (s.account.id.clone(), s.account.sender.mailbox.to_string())).collect();
+    let mut receive = admission(hostname.as_deref(), &clients, &accounts, default.as_ref());
     let has_users = self::receive(received, env, &mut receive);
     listeners_go_together(findings, &listen, has_users);
     clients_go_together(findings, &clients, &accounts, receive.max_connections);
@@ -201,6 +188,25 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         certificates: certificates.into_iter().flatten().collect(),
         file: FileRead::default(),
     })
+}
+
+/// Who may relay and through which account, with the usual limits.
+fn admission(
+    hostname: Option<&str>,
+    clients: &[Found],
+    accounts: &[At<Option<Sending>>],
+    default: Option<&AccountId>,
+) -> receive::Settings {
+    let sending = || accounts.iter().filter_map(|At(a, _)| a.as_ref());
+    let routes = sending().map(|s| s.route.clone()).filter(|r| Some(&r.account) != default).collect();
+    // Without a default there are no settings.
+    let default = default.cloned().unwrap_or_else(|| AccountId::new(""));
+    let clients = Clients::new(clients.iter().map(|(At(c, _), _)| c.clone()).collect());
+    let mut receive =
+        receive::Settings::new(hostname.unwrap_or_default(), clients, Routes { routes, default });
+    receive.mailboxes =
+        sending().map(|s| (s.account.id.clone(), s.account.sender.mailbox.to_string())).collect();
+    receive
 }
 
 fn hostname(field: &Field<'_>) -> Option<String> {

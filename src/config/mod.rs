@@ -9,6 +9,7 @@ mod account;
 mod address;
 mod check;
 mod client;
+pub mod edit;
 mod field;
 mod file;
 mod listen;
@@ -193,6 +194,15 @@ pub fn rehearse(path: &Path, env: &Env) -> Result<Settings, Vec<Problem>> {
     let path = absolute(path);
     let (text, _) = text::read(&path).map_err(|p| vec![p])?;
     check::check(&file::Tree::new(&path, &text, env)?, env, now(), true).0
+}
+
+/// As `rehearse`, of a text that is to stand in this file.
+///
+/// # Errors
+/// As of `load`.
+pub fn rehearse_text(path: &Path, text: &str, env: &Env) -> Result<Settings, Vec<Problem>> {
+    let path = absolute(path);
+    check::check(&file::Tree::new(&path, text, env)?, env, now(), true).0
 }
 
 /// `[queue]` and the sockets alone. No secret is read, and nothing else in the file matters, so that

@@ -288,12 +288,12 @@ fn header(lines: &[&str], number: usize) -> Option<Words> {
         return words("something stands behind the section", "begin a new line behind ]");
     }
     // The same section again.
-    let same = |l: &&str| {
+    let same = |l: &str| {
         let (other, _) = bare(l);
         let other = other.trim().to_owned();
         other.starts_with('[') && other.trim_matches(['[', ']']).trim() == name
     };
-    let first = lines[..number - 1].iter().position(|l| same(&l))? + 1;
+    let first = lines[..number - 1].iter().position(|l| same(l))? + 1;
     let hint = if ["listen", "client", "account", "receive.users"].contains(&name) {
         format!("there can be several of these: write [[{name}]], with two brackets, for each of them")
     } else {

@@ -70,6 +70,7 @@ pub fn router(relay: Relay) -> Router {
         .route("/queue/change", post(change))
         .route("/queue/{id}", get(show))
         .route("/queue/{id}/body", get(body))
+        .route("/reload", post(reload))
         .route("/devices", get(devices))
         .route("/devices/{address}/seen", post(device_seen))
         .route("/devices/{address}/name", post(name_device))
@@ -292,6 +293,10 @@ async fn chunks(
         }
         Ok(reader.chunk().await?.map(|chunk| (chunk, (None, reader))))
     }))
+}
+
+async fn reload(State(relay): State<Relay>) -> Result<Json<Vec<String>>, Failed> {
+    relay.live.reload().await.map(Json).map_err(|why| Failed(StatusCode::CONFLICT, why))
 }
 
 async fn devices(State(relay): State<Relay>) -> Json<DeviceList> {

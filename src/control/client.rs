@@ -201,6 +201,14 @@ impl Client {
         self.request(Method::POST, &format!("/devices/{address}/name"), Some(json)).await.map(|_| ())
     }
 
+    /// Has the relay read its configuration again; the keys whose new values count only after a restart.
+    ///
+    /// # Errors
+    /// `Refused`, with what is wrong; nothing has changed then. Any.
+    pub async fn reload(&self) -> Result<Vec<String>, ClientError> {
+        self.json(Method::POST, "/reload", None).await
+    }
+
     async fn connect(&self) -> Result<UnixStream, ClientError> {
         UnixStream::connect(&self.socket).await.map_err(|e| match e.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning,

@@ -32,6 +32,10 @@ pub trait Live: Send + Sync + 'static {
     /// Every client and address seen so far; a client that never came has one entry without address.
     fn clients(&self) -> Vec<ClientLive>;
 
+    /// Reads the configuration again, as at a SIGHUP; the keys whose new values count only after a restart, or what is
+    /// wrong with it.
+    fn reload(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
+
     /// Everything that is remembered of devices.
     fn devices(&self) -> DeviceList;
 

@@ -18,6 +18,10 @@ use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::{mpsc, oneshot};
+
+/// To whom it is told what came of a reload.
+pub(super) type Answer = oneshot::Sender<Result<Vec<String>, String>>;
 
 /// The rooms that are asked.
 pub(super) struct Rooms {
@@ -26,6 +30,8 @@ pub(super) struct Rooms {
     pub(super) receiver: Arc<Shared>,
     pub(super) clock: Clock,
     pub(super) observers: Observers,
+    /// Who asks for a reload, and waits for what comes of it.
+    pub(super) reloads: mpsc::Sender<Answer>,
     /// The smart host by account, in configured order; replaced on reload.
     pub(super) places: RwLock<Vec<(AccountId, Place)>>,
 }
@@ -64,6 +70,15 @@ impl Live for Rooms {
                 is_silent: v.is_silent,
             })
             .collect()
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let gone = || "the relay is stopping".to_owned();
+            self.reloads.send(answer).await.map_err(|_| gone())?;
+            answered.await.unwrap_or_else(|_| Err(gone()))
+        })
     }
 
     fn devices(&self) -> DeviceList {

@@ -39,7 +39,7 @@ use crate::submit::smtp::{OAuth, Submission};
 use crate::tls::server::{self, CertificateError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
-use live::Rooms;
+use live::{Answer, Rooms};
 use on_disk::OnDisk;
 use reload::{Fixed, InForce};
 use stand_in::MailFor;
@@ -48,7 +48,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// An admin's command under way at a stop gets this long: it goes in steps, and says how far it came.
@@ -174,6 +174,7 @@ pub struct Relay {
     upkeep: JoinHandle<()>,
     telling: JoinHandle<()>,
     keeping: JoinHandle<()>,
+    asked: Mutex<mpsc::Receiver<Answer>>,
     keep: watch::Sender<Keep>,
     notify: watch::Sender<Arc<notify::Settings>>,
     fixed: Fixed,
@@ -235,7 +236,9 @@ impl Relay {
         let listeners = Listeners::start(listen, handed, &receiver)?;
         let dispatcher = Dispatcher::start(&dispatch, queue.clone(), witness.clone()).await;
         let on_disk = Arc::new(OnDisk::new(settings, listeners.in_force(), witness.clone()));
+        let (reloads, asked) = mpsc::channel(1);
         let rooms = Arc::new(Rooms {
+            reloads,
             on_disk: Arc::clone(&on_disk),
             dispatcher: Arc::clone(&dispatcher),
             receiver,
@@ -265,6 +268,7 @@ impl Relay {
         Ok(Self {
             telling,
             keeping,
+            asked: Mutex::new(asked),
             queue,
             dispatcher,
             listeners,
@@ -295,6 +299,14 @@ impl Relay {
     /// Resolves when a room has stopped by a defect.
     pub async fn defect(&self) {
         self.dispatcher.failed().await;
+    }
+
+    /// The next who asks for a reload over the control socket.
+    async fn reload_asked(&self) -> Answer {
+        match self.asked.lock().await.recv().await {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
     }
 
     /// The relay's clock.

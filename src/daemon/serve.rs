@@ -164,11 +164,13 @@ async fn run(
 ) -> Result<(), Exit> {
     let mut failed = relay.queue().health.failed();
     loop {
+        let mut answer = None;
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => return Ok(()),
                 Asked::Reload => {}
             },
+            asked = relay.reload_asked() => answer = Some(asked),
             () = relay.defect() => return Err(Exit::Defect),
             why = &mut failed => {
                 relay.witness.tell(Fact::DiskFailed { why: why.clone() });
@@ -179,7 +181,11 @@ async fn run(
         // A file on a disk that does not answer must not keep us from stopping.
         let Some(again) = signals.unless_stopped(read_apart(read)).await else { return Ok(()) };
         match again {
-            Ok(new) => log = reload(relay, new, log, stand_in).await,
+            Ok(new) => {
+                let outcome;
+                (log, outcome) = reload(relay, new, log, stand_in).await;
+                answer.take().map(|answer| answer.send(outcome));
+            }
             Err(problems) => {
                 for problem in problems.iter().filter(|p| p.severity == Severity::Error) {
                     refused(relay, problem, problem.hint.as_deref());
@@ -187,6 +193,7 @@ async fn run(
                 // What comes first in the file is what the status says.
                 if let Some(first) = problems.iter().find(|p| p.severity == Severity::Error) {
                     relay.on_disk.refused(&first.to_string(), first.hint.as_deref());
+                    answer.take().map(|answer| answer.send(Err(first.to_string())));
                 }
             }
         }
@@ -194,8 +201,16 @@ async fn run(
     }
 }
 
-/// Takes all of a configuration, or nothing; returns the log's format in force.
-async fn reload(relay: &Relay, mut new: Settings, log: Format, stand_in: Option<&StandIn>) -> Format {
+/// The keys that wait for a restart, or what is wrong.
+type Outcome = Result<Vec<String>, String>;
+
+/// Takes all of a configuration, or nothing; returns the log's format in force, and what came of it.
+async fn reload(
+    relay: &Relay,
+    mut new: Settings,
+    log: Format,
+    stand_in: Option<&StandIn>,
+) -> (Format, Outcome) {
     if let Some(stand_in) = stand_in {
         stand_in.redirect(&mut new);
     }
@@ -203,14 +218,15 @@ async fn reload(relay: &Relay, mut new: Settings, log: Format, stand_in: Option<
     let next = match next {
         Ok(next) => next,
         Err(error) => {
-            refused(relay, format!("log.format: no journal: {error}"), None);
-            return log;
+            let why = format!("log.format: no journal: {error}");
+            refused(relay, &why, None);
+            return (log, Err(why));
         }
     };
     match relay.reload(&new).await {
         Err(error) => {
             refused(relay, &error, error.hint().as_deref());
-            log
+            (log, Err(error.to_string()))
         }
         Ok(waiting) => {
             if let Some(next) = next {
@@ -219,11 +235,12 @@ async fn reload(relay: &Relay, mut new: Settings, log: Format, stand_in: Option<
             if !new.given_at_start.is_empty() {
                 relay.witness.tell(Fact::GivenAtStart { keys: new.given_at_start.into_iter().collect() });
             }
+            let keys = waiting.iter().map(|key| (*key).to_owned()).collect();
             relay.witness.tell(match waiting.as_slice() {
                 [] => Fact::Reloaded,
                 _ => Fact::RestartNeeded { keys: waiting },
             });
-            new.log
+            (new.log, Ok(keys))
         }
     }
 }

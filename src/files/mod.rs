@@ -83,6 +83,39 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
 }
 
+/// Puts this under a name in the same directory as a file of the admin's, durably, with the owner and the rights of that
+/// file.
+///
+/// # Errors
+/// The system's; what had the name before is still there.
+pub fn put_like(model: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+    let like = std::fs::metadata(model)?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = Path::new(&name);
+    match std::fs::remove_file(new) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = create(new)?;
+    let done = (|| {
+        file.write_all(content)?;
+        let made = file.metadata()?;
+        if (made.uid(), made.gid()) != (like.uid(), like.gid()) {
+            fchown(&file, Some(like.uid()), Some(like.gid()))?;
+        }
+        // After the owner: a change of that takes rights away.
+        file.set_permissions(like.permissions())?;
+        file.sync_all()?;
+        std::fs::rename(new, path)
+    })();
+    if done.is_err() {
+        let _ = std::fs::remove_file(new);
+    }
+    done?;
+    sync_directory(directory_of(path))
+}
+
 /// The directory, made with all above it if it is not there. A path that an admin has configured: links are his.
 ///
 /// # Errors

@@ -206,7 +206,7 @@ fn take_slot(shared: &Arc<Shared>, address: IpAddr, stream: &TcpStream) -> Optio
 fn turn_away(shared: &Shared, peer: IpAddr, client: Option<ClientName>, stream: &TcpStream, full: Full) {
     let reply = full.reply();
     let hint = match (&client, full) {
-        (None, _) => ". hint: it may not relay; add it to the `from` of a [[client]] if it is yours",
+        (None, _) => ". hint: it may not relay; if it is yours: mailferry allow ADDRESS --as CLIENT",
         (_, Full::Address(_)) => ". hint: raise max_connections in its [[client]] if it needs more",
         (_, Full::Network(_)) => {
             ". hint: half of max_connections in [receive] is what a /64 of IPv6 gets; raise it"

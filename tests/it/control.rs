@@ -209,6 +209,9 @@ impl Live for Crew {
         let need = Need { what, hint: "secret-person@fabrikam.com?".to_owned(), account: None };
         ready(if is_troubled { vec![need] } else { vec![] }).boxed()
     }
+    fn reload(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        ready(Ok(vec![])).boxed()
+    }
     fn name_device(&self, _: IpAddr, _: &str) -> bool {
         false
     }
@@ -422,7 +425,7 @@ fn an_admin_lists_acts_and_exports() {
         .code(0)
         .stdout(predicates::str::contains("\"stage\": \"auth\""));
     running.cli(&["queue", "remove"]).code(64).stderr(
-        "which messages?\nhint: name them by id, --state, --client, --address or --since, or say --all\n",
+        "which messages?\nhint: name them by id, --state, --account, --client, --address or --since, or say --all\n",
     );
     running.cli(&["queue", "hold", &one]).code(0).stdout("1 message: held\n");
     running.cli(&["queue", "hold", &nine]).code(66);

@@ -7,6 +7,7 @@
 
 mod support;
 
+mod allow;
 mod architecture;
 mod cli;
 mod config;
