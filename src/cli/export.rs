@@ -18,25 +18,35 @@ pub(super) fn prepare(to: &Path, owner: &Owner) -> Result<(), Failure> {
     made.map_err(|e| cannot(to, &e))
 }
 
-/// Writes one message; false: it has gone since it was listed, as a running relay goes on meanwhile.
+/// What became of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exported {
+    Whole,
+    /// It was delivered.
+    WithoutContent,
+    /// It has gone since it was listed, as a running relay goes on meanwhile.
+    Gone,
+}
+
+/// Writes one message.
 pub(super) async fn export(
     source: &Source,
     message: &Message,
     to: &Path,
     owner: &Owner,
-) -> Result<bool, Failure> {
+) -> Result<Exported, Failure> {
     let eml = to.join(format!("{}.eml", message.id));
     let json = to.join(format!("{}.json", message.id));
     if owner.as_before(|| json.exists()) {
         return Err(cannot(&json, &io::ErrorKind::AlreadyExists.into()));
     }
-    let Some(mut shown) = show(source, message).await? else { return Ok(false) };
+    let Some(mut shown) = show(source, message).await? else { return Ok(Exported::Gone) };
     let mut without = None;
     if shown.message.state != State::Delivered
         && let Err(failure) = content(source, message, &eml, owner).await
     {
         match show(source, message).await? {
-            None if is_gone(&failure) => return Ok(false),
+            None if is_gone(&failure) => return Ok(Exported::Gone),
             Some(now) if is_gone(&failure) && now.message.state == State::Delivered => shown = now,
             // Its envelope says at least from whom and for whom it was.
             _ if is_gone(&failure) || failure.code == exit::IO => without = Some(failure),
@@ -48,7 +58,8 @@ pub(super) async fn export(
     let written = made.and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()));
     written.map_err(|e| cannot(&json, &e))?;
     match without {
-        None => Ok(true),
+        None if shown.message.state == State::Delivered => Ok(Exported::WithoutContent),
+        None => Ok(Exported::Whole),
         Some(why) => {
             let hint = "see the disk's health; the log has more";
             let what = format!("the content of {} cannot be read: {}", message.id, why.message);

@@ -7,7 +7,7 @@ use crate::control::report::{
     AccountState, At, DeviceList, IncidentStatus, Message, RefusedStatus, Shown, Status, ToProgress, count,
     severity,
 };
-use crate::mail::State;
+use crate::mail::{State, without_tag};
 use bytesize::ByteSize;
 use jiff::tz::TimeZone;
 
@@ -26,7 +26,7 @@ pub(super) fn account_state(state: AccountState) -> &'static str {
 }
 
 /// How the relay is, the sentence first.
-pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
+pub(super) fn status(s: &Status, is_verbose: bool, zone: &TimeZone) -> String {
     let mut out = format!("{}\n", s.sentence);
     let is_told = |i: &&IncidentStatus| s.needs_human.iter().any(|need| need.what == i.what);
     let incidents: Vec<_> = s.incidents.iter().filter(|i| !is_told(i)).collect();
@@ -54,8 +54,10 @@ pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
         let since = a.since.map_or(String::new(), |at| format!(" since {}", time(at, zone)));
         out += &wrapped("  ", &format!("{}: {state}{since}", a.mailbox));
         let is_told = s.needs_human.iter().any(|need| need.account.as_ref() == Some(&a.mailbox));
-        if !a.reason.is_empty() && !is_told {
+        if is_verbose && !a.reason.is_empty() {
             out += &wrapped("    ", &a.reason);
+        } else if !a.reason.is_empty() && !is_told {
+            out += &wrapped("    ", &without_tag(&a.reason));
         }
         if let Some(at) = a.next_probe_at {
             out += &format!("    next try {}\n", time(at, zone));
@@ -393,7 +395,7 @@ mod tests {
             queue: QueueStatus { queued: 3, size_bytes: 4096, delivered: 1200, ..QueueStatus::default() },
             counters: BTreeMap::new(),
         };
-        let text = super::status(&status, &zone());
+        let text = super::status(&status, false, &zone());
         insta::assert_snapshot!(text, @r"
         needs a human: scanner@contoso.com cannot send; 3 messages waiting; allow SMTP AUTH
 

@@ -3,7 +3,7 @@
 //! Invariant: parts are printed as they come and none is kept; what is said to have been done was done, also when
 //! the rest was not. Must not know: where the messages are.
 
-use super::export::{export, prepare};
+use super::export::{Exported, export, prepare};
 use super::owner::Owner;
 use super::source::Source;
 use super::{Acting, Failure, QueueCommand, as_json, exit, out, out_part, print, say};
@@ -11,10 +11,11 @@ use crate::control::report::{
     AccountState, Action, ChangeRequest, Changed, Prospect, Select, count, move_hint,
 };
 use crate::fact::Witness;
-use crate::mail::{AccountId, QueueId};
+use crate::mail::{AccountId, Escaped, QueueId};
 use crate::queue::{self, QueueError, Rescued, Settings};
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// So many ids are named where they may be many.
@@ -129,7 +130,28 @@ async fn list(source: &Source, select: &Select, named: &[QueueId], json: bool) -
         (false, true) => "no messages\n",
         (false, false) => "",
     })?;
+    if is_first {
+        tell_unknown(source, select).await?;
+    }
     outstanding.end(source).await
+}
+
+/// Nothing was found: a name that is no account's and no client's is a slip of the pen.
+async fn tell_unknown(source: &Source, select: &Select) -> Result<(), Failure> {
+    let tell = |what: &str, name: &str, known: &[String]| {
+        if !known.is_empty() && !known.iter().any(|k| k == name) {
+            let hint = format!("there are: {}", known.join(", "));
+            say(&format!("there is no {what} {}, and no mail of one", Escaped(name.as_bytes())), &hint);
+        }
+    };
+    if let Some(account) = &select.account {
+        let known: Vec<String> = source.accounts().await?.iter().map(ToString::to_string).collect();
+        tell("account", AccountId::named(account).as_str(), &known);
+    }
+    if let Some(client) = select.client.as_ref().filter(|c| c.parse::<IpAddr>().is_err()) {
+        tell("client", client, &source.clients().await?);
+    }
+    Ok(())
 }
 
 async fn export_all(
@@ -141,21 +163,31 @@ async fn export_all(
 ) -> Result<(), Failure> {
     prepare(to, owner)?;
     let (mut listing, mut outstanding) = (source.listing(select).await?, Outstanding::new(named));
-    let mut written = 0;
+    let (mut written, mut bare) = (0, 0);
     while let Some(part) = listing.next().await {
         let part = part.map_err(|f| broken_off(written, "written", f))?;
         outstanding.cannot_be_read(&part.unreadable);
         for message in &part.messages {
             outstanding.came_up(message.id);
             match export(source, message, to, owner).await {
-                Ok(is_there) => written += u64::from(is_there),
+                Ok(exported) => {
+                    written += u64::from(exported != Exported::Gone);
+                    bare += u64::from(exported == Exported::WithoutContent);
+                }
                 // One that cannot be read is no reason to leave the others behind.
                 Err(failure) if failure.code == exit::IO => outstanding.has_no_content(message.id, &failure),
                 Err(failure) => return Err(broken_off(written, "written", failure)),
             }
         }
     }
-    out(&format!("{} written to {}\n", count(written, "message"), to.display()))?;
+    let kept = match bare {
+        0 => String::new(),
+        _ => format!(", {bare} of them as .json only, as the content of what was delivered is not kept"),
+    };
+    out(&format!("{} written to {}{kept}\n", count(written, "message"), to.display()))?;
+    if written == 0 {
+        tell_unknown(source, select).await?;
+    }
     outstanding.end(source).await
 }
 
@@ -202,12 +234,12 @@ fn broken_off(done: u64, did: &str, failure: Failure) -> Failure {
 async fn act(source: &Source, action: Action, acting: &Acting) -> Result<(), Failure> {
     let select = acting.select.select()?;
     if select.is_everything() && !acting.all {
-        let hint = "name them by id, --state, --client, --address or --since, or say --all";
+        let hint = "name them by id, --state, --account, --client, --address or --since, or say --all";
         return Err(Failure::new(exit::USAGE, "which messages?", hint));
     }
     let mut outstanding = Outstanding::new(&acting.select.ids);
     let (mut changed, mut being_sent, mut prospects) = (0, vec![], vec![]);
-    let request = ChangeRequest { select, action: action.clone(), all: acting.all };
+    let request = ChangeRequest { select: select.clone(), action: action.clone(), all: acting.all };
     let mut changing = source.changing(&request).await?;
     while let Some(part) = changing.next().await {
         let mut part: Changed = part.map_err(|f| broken_off(changed, did(&action), f))?;
@@ -228,6 +260,9 @@ async fn act(source: &Source, action: Action, acting: &Acting) -> Result<(), Fai
     if !being_sent.is_empty() {
         let hint = "they are settled in a moment; say it again for what is left then";
         say(&format!("not changed, as they are being sent at this moment: {}", ids(&being_sent)), hint);
+    }
+    if changed == 0 {
+        tell_unknown(source, &select).await?;
     }
     let left: Vec<QueueId> = outstanding.named.iter().copied().collect();
     outstanding.end(source).await?;

@@ -170,6 +170,20 @@ impl Source {
         })
     }
 
+    /// The configured clients; none when nobody can say which these are.
+    pub(super) async fn clients(&self) -> Result<Vec<String>, Failure> {
+        match self {
+            Self::Daemon(client) => {
+                let mut names: Vec<String> =
+                    client.status().await?.clients.into_iter().map(|c| c.name).collect();
+                names.sort();
+                names.dedup();
+                Ok(names)
+            }
+            Self::Directory { .. } | Self::Nowhere(_) => Ok(vec![]),
+        }
+    }
+
     pub(super) async fn listing(&self, select: &Select) -> Result<Listing, Failure> {
         match self {
             Self::Daemon(client) => Ok(Listing::Daemon(client.listing(select).await?)),

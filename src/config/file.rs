@@ -233,3 +233,45 @@ impl Reader<'_> {
         Value { kind, origin: Origin::Line { line, column } }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TEXT: &str = "hostname = \"relay.contoso.local\"\n[[client]]\nfrom = [\"10.0.5.0/24\", \"10.0.6.7\"]\n\
+                        [account.oauth]\nsecret = { file = 'a\\b' }\n[queue]\nkeep_dead = \"30 days\" # a\n";
+
+    proptest! {
+        #[test]
+        fn whatever_a_slip_makes_of_a_file_each_problem_has_its_line(
+            edits in prop::collection::vec((0..TEXT.len(), "[\\[\\]{}\"'“\\\\=#,;:\n\r a\u{a0}\u{0}]{0,3}", 0..4usize), 1..4),
+        ) {
+            let mut text: Vec<char> = TEXT.chars().collect();
+            for (at, put, cut) in edits {
+                let at = at.min(text.len());
+                let end = (at + cut).min(text.len());
+                text.splice(at..end, put.chars());
+            }
+            let text: String = text.into_iter().collect();
+            if let Err(problems) = Tree::new(Path::new("/m.toml"), &text, &Env::new()) {
+                let lines = text.lines().count().max(1);
+                prop_assert!(!problems.is_empty());
+                for problem in problems {
+                    prop_assert!(!problem.what.is_empty());
+                    if let Place::Line(_, line, _) = problem.place {
+                        prop_assert!((1..=lines).contains(&line), "{line} of {lines}: {text:?}");
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_variable_of_any_name_is_told_or_taken(name in "[A-Z0-9_\\[\\].]{0,30}") {
+            let env: Env = [(format!("MAILFERRY__{name}"), "x".into())].into();
+            if let Err(problems) = Tree::new(Path::new("/m.toml"), TEXT.replace("'a\\b'", "'a'").as_str(), &env) {
+                prop_assert!(problems.iter().all(|p| matches!(p.place, Place::Environment(_))));
+            }
+        }
+    }
+}

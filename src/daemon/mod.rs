@@ -423,6 +423,7 @@ fn dispatch_settings(
         retry: settings.retry.clone(),
         hostname: settings.hostname.clone(),
         notify: settings.notify.to.clone(),
+        is_sandbox: settings.is_sandbox,
     })
 }
 

@@ -87,6 +87,8 @@ pub struct Settings {
     pub hostname: String,
     /// The admins who are told of dead letters.
     pub notify: Vec<Mailbox>,
+    /// All mail goes to the sandbox, which every notice says first.
+    pub is_sandbox: bool,
 }
 
 /// The accounts at work.

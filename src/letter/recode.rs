@@ -51,7 +51,7 @@ impl Decision {
 struct Looks {
     too_long: bool,
     has_8bit: bool,
-    /// In base64, so many bytes that are none of it, and all.
+    /// In base64, so many bytes that are none of it, and all. A text gives itself away by its blanks.
     strange: u64,
     bytes: u64,
 }
@@ -215,8 +215,7 @@ impl Visitor for Survey {
         self.looks.has_8bit |= !text.is_ascii();
         let transfer = self.current.map(|(part, _)| part.transfer);
         if transfer == Some(Transfer::Base64) && self.looks.bytes < SAMPLE_BYTES {
-            let strange =
-                text.iter().filter(|b| !b.is_ascii_alphanumeric() && !b"+/= \t".contains(b)).count();
+            let strange = text.iter().filter(|b| !b.is_ascii_alphanumeric() && !b"+/=".contains(b)).count();
             self.looks.strange += strange as u64;
             self.looks.bytes += text.len() as u64;
         }

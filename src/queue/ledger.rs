@@ -30,7 +30,7 @@ pub struct Filter {
 /// What an admin does to messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Due now; a dead letter is queued again with its failed recipients pending, no attempts spent, its age anew.
+    /// Due now, with its failed recipients pending; a dead letter is queued again, with no attempts spent, its age anew.
     Retry,
     /// Set aside until released.
     Hold,

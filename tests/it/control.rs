@@ -425,7 +425,7 @@ fn an_admin_lists_acts_and_exports() {
         .code(0)
         .stdout(predicates::str::contains("\"stage\": \"auth\""));
     running.cli(&["queue", "remove"]).code(64).stderr(
-        "which messages?\nhint: name them by id, --state, --client, --address or --since, or say --all\n",
+        "which messages?\nhint: name them by id, --state, --account, --client, --address or --since, or say --all\n",
     );
     running.cli(&["queue", "hold", &one]).code(0).stdout("1 message: held\n");
     running.cli(&["queue", "hold", &nine]).code(66);

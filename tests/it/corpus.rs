@@ -72,6 +72,5 @@ fn every_message_of_a_corpus_leaves() {
             }
         }
     }
-    println!("{messages} messages, {refused} refused");
-    assert!(messages > 0);
+    assert!(messages > 0 && refused < messages / 100, "{messages} messages, {refused} refused");
 }

@@ -157,7 +157,12 @@ async fn said(site: &Site, arguments: &[&str]) -> (i32, String, String) {
 
 async fn listed(site: &Site, filter: &[&str]) -> Vec<serde_json::Value> {
     let (code, stdout, stderr) = said(site, &[&["queue", "list", "--json"], filter].concat()).await;
-    assert_eq!((code, stderr.as_str()), (0, ""), "{filter:?}");
+    let slip =
+        if filter.contains(&"nobody@contoso.com") { "there is no account nobody@contoso.com" } else { "" };
+    assert!(
+        code == 0 && stderr.starts_with(slip) && stderr.is_empty() == slip.is_empty(),
+        "{filter:?}: {stderr}"
+    );
     serde_json::from_str(&stdout).unwrap()
 }
 
@@ -221,6 +226,7 @@ const FILTERS: &[(&[&str], Meant)] = &[
     (&["--address", "bert@example.net"], |_, p| p.client == "nas"),
     (&["--address", "BERT"], |_, p| p.client == "nas"),
     (&["--address", "copier@"], |_, p| p.client == "printers"),
+    (&["--address", "<Bert@example.NET>"], |_, p| p.client == "nas"),
     (&["--address", "contoso"], |_, _| true),
     (&["--address", "zoe@contoso.com"], |_, _| false),
     (&["--since", "2026-11-23T05:00:00Z"], |_, p| p.hour >= 5),
@@ -573,4 +579,41 @@ async fn what_is_being_sent_is_passed_over_and_named() {
     assert!(stderr.starts_with(&format!("not changed: {}\n", ids[0])), "{stderr}");
     assert_eq!(listed(&site, &["--account", SCANS]).await.len(), left);
     drop(relay);
+}
+
+#[tokio::test]
+async fn a_name_that_nothing_goes_by_is_told_and_not_taken_for_an_empty_queue() {
+    let host = SmartHost::start().await;
+    let site = site(&host, &[SCANS]);
+    fill(&site, &[Put { state: State::Dead, ..PRINTER }]).await;
+    let relay = site.start().await;
+    for (option, name, slip) in [
+        ("--client", "pritners", "there is no client pritners, and no mail of one\nhint: there are: "),
+        (
+            "--account",
+            "nobody@contoso.com",
+            "there is no account nobody@contoso.com, and no mail of one\nhint: ",
+        ),
+        ("--client", "10.9.9.9", ""),
+        // No client any more, but there is mail of it.
+        ("--client", "printers", ""),
+    ] {
+        let (code, _, stderr) = said(&site, &["queue", "list", option, name]).await;
+        assert_eq!(code, 0, "{name}");
+        assert!(stderr.starts_with(slip) && stderr.is_empty() == slip.is_empty(), "{name}: {stderr}");
+    }
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn an_export_says_which_contents_are_not_kept() {
+    let host = SmartHost::start().await;
+    let site = site(&host, &[SCANS]);
+    fill(&site, &[PRINTER, Put { state: State::Delivered, ..PRINTER }]).await;
+    let to = site.path("rescue").display().to_string();
+    let (code, stdout, stderr) = said(&site, &["queue", "export", "--to", &to]).await;
+    let expected = format!(
+        "2 messages written to {to}, 1 of them as .json only, as the content of what was delivered is not kept\n"
+    );
+    assert_eq!((code, stdout, stderr.as_str()), (0, expected, ""));
 }

@@ -332,7 +332,7 @@ fn a_body_under_an_encoding_that_nobody_knows_loses_nothing() {
             let text = String::from_utf8_lossy(content_of(&sent));
             match sent.field("Content-Transfer-Encoding").as_str() {
                 "quoted-printable" => {
-                    assert_eq!(text.replace("=\r\n", "").trim().replace("=C3=BC", "ü"), long)
+                    assert_eq!(text.replace("=\r\n", "").trim().replace("=C3=BC", "ü"), long);
                 }
                 "base64" => assert_eq!(text.replace("\r\n", ""), base64(long.as_bytes())),
                 other => panic!("{other}"),
@@ -343,9 +343,9 @@ fn a_body_under_an_encoding_that_nobody_knows_loses_nothing() {
         assert_eq!(sent.field("Content-Transfer-Encoding"), label, "nothing was necessary");
     }
     let head = "MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n";
-    let text = format!("No base64: {}\r\n", "it is, after all, a text. ".repeat(60));
+    let text = format!("No base64: {}\r\n", "it is a text with few marks. ".repeat(60));
     let sent = sent_with(head.as_bytes(), text.as_bytes(), &devices_own());
-    let read = String::from_utf8_lossy(content_of(&sent)).replace("=\r\n", "");
+    let read = String::from_utf8_lossy(content_of(&sent)).replace("\r\n..", "\r\n.").replace("=\r\n", "");
     assert_eq!(read.replace("=20", " ").trim_end(), text.trim_end());
 }
 

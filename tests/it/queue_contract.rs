@@ -40,6 +40,7 @@ macro_rules! contract {
                 a_deferred_message_comes_back_in_its_time_and_turn,
                 a_delivered_message_is_history_without_content,
                 a_dead_message_is_kept_whole_and_retry_brings_it_back,
+                a_retry_gives_up_nobody_of_a_message_that_is_still_queued,
                 a_settlement_and_its_notices_are_stored_together,
                 a_client_with_one_message_does_not_wait_for_two_thousand,
                 turns_survive_a_restart,
@@ -323,6 +324,31 @@ async fn a_dead_message_is_kept_whole_and_retry_brings_it_back(open: Open, path:
     assert_eq!((m.attempts, m.queued_since, m.finished_at), (0, at(9_000), None));
     assert_eq!(m.recipients[0].progress, Progress::Pending);
     assert_eq!(content(&leased.body).await, b"keep me");
+}
+
+async fn a_retry_gives_up_nobody_of_a_message_that_is_still_queued(open: Open, path: &Path) {
+    let queue = host(open, path).await;
+    let draft = queue.intake.draft(0).unwrap();
+    let mut message = intake(draft.id(), "printers", "anna@contoso.com");
+    let others = ["bert@contoso.com", "zoe@contoso.com"].map(|to| to.parse().unwrap());
+    message.envelope.recipients.extend(others);
+    let id = queue.intake.commit(draft, vec![message]).await.unwrap()[0].id();
+    let leased = lease(&queue, 0).await;
+    let refused = Progress::Failed(Failure::new(Stage::Rcpt, Cause::Reply(Reply::new(550, "5.1.1 no"))));
+    let mut partly = settlement(&leased, &Progress::Pending, Destination::Queued(at(60_000)));
+    partly.recipients[0].progress = taken();
+    partly.recipients[1].progress = refused;
+    queue.outbox.settle(leased, partly).await.map_err(|(_, e)| e).unwrap();
+    let one = Filter { ids: vec![id], ..Filter::default() };
+    assert_eq!(change(&queue, one, Change::Retry, at(2_000)).await.unwrap(), [id]);
+    let leased = lease(&queue, 2_000).await;
+    let progress: Vec<_> = leased.message.recipients.iter().map(|r| r.progress.clone()).collect();
+    assert_eq!(
+        progress,
+        [taken(), Progress::Pending, Progress::Pending],
+        "and whoever has it does not get it again"
+    );
+    assert_eq!((leased.message.attempts, leased.message.queued_since), (1, at(0)), "it is as old as it is");
 }
 
 async fn a_settlement_and_its_notices_are_stored_together(open: Open, path: &Path) {

@@ -79,6 +79,8 @@ impl Fixed {
             warnings: _,
             proxy: _,
             given_at_start: _,
+            // A relay is for the sandbox or for smart hosts, for good.
+            is_sandbox: _,
             // Those who look at the files compare them.
             certificates: _,
             file: _,

@@ -346,12 +346,7 @@ impl Transaction<'_> {
             };
             match change {
                 Change::Retry if message.state == State::Dead => self.revive(&message, now)?,
-                Change::Retry => {
-                    self.run(
-                        "UPDATE message SET due = 1, next_attempt = min(next_attempt, ?2) WHERE id = ?1",
-                        [id.number(), now.as_ms()],
-                    )?;
-                }
+                Change::Retry => self.hurry(&message, now)?,
                 Change::Hold => self.set_state(&message, HELD, false)?,
                 Change::Release => self.set_state(&message, QUEUED, message.next_attempt <= now)?,
                 Change::Remove => self.remove(&message)?,
@@ -372,6 +367,21 @@ impl Transaction<'_> {
             params![message.id.number(), to, due, digest],
         )?;
         self.moved(message, to);
+        Ok(())
+    }
+
+    /// A queued one is due now, and nobody of it is given up: what it was put off and how old it is stays as it is.
+    fn hurry(&mut self, message: &QueuedMessage, now: RelayTime) -> Result<(), QueueError> {
+        let mut recipients = message.recipients.clone();
+        for recipient in recipients.iter_mut().filter(|r| matches!(r.progress, Progress::Failed(_))) {
+            *recipient = Recipient::pending(recipient.mailbox.clone());
+        }
+        let recipients = to_json(&recipients);
+        let digest = row::digest_of(message, &message.account, QUEUED, &recipients);
+        self.run(
+            "UPDATE message SET due = 1, next_attempt = min(next_attempt, ?2), recipients = ?3, digest = ?4 WHERE id = ?1",
+            params![message.id.number(), now.as_ms(), recipients, digest],
+        )?;
         Ok(())
     }
 
