@@ -5,11 +5,12 @@
 use super::owner::Owner;
 use super::{Failure, as_json, block_on, exit, out};
 use crate::config::{self, Env, Settings};
+use crate::doctor::december::{self, Passwords};
 use crate::doctor::report::Report;
 use crate::doctor::send_test::{self, Fate, SendTestError};
 use crate::doctor::{self, configured_login};
 use crate::mail::{AccountId, Mailbox};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,9 +25,19 @@ pub(super) struct Doctor {
     /// Send one message to this address, from each mailbox looked at
     #[arg(long, value_name = "ADDRESS")]
     send_to: Option<Mailbox>,
+    /// Say what becomes of each account at an event that is announced; logs in by token, never with a password
+    #[arg(long, value_name = "WHAT", conflicts_with = "send_to")]
+    rehearse: Option<Rehearsal>,
     /// For scripts
     #[arg(long)]
     json: bool,
+}
+
+/// What can be rehearsed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Rehearsal {
+    /// The end of basic authentication at Exchange Online, at the end of December 2026
+    December,
 }
 
 #[derive(Debug, Args)]
@@ -81,7 +92,13 @@ pub(super) fn doctor(args: Doctor, path: Option<&Path>, env: Env) -> Result<u8, 
         match &loaded {
             Ok(settings) => {
                 let order = doctor::Order { account, send_to: args.send_to };
-                doctor::examine(settings, &order, configured_login, &mut report).await;
+                match args.rehearse {
+                    None => doctor::examine(settings, &order, configured_login, &mut report).await,
+                    Some(Rehearsal::December) => {
+                        december::rehearse(settings, &order, configured_login, Passwords::at, &mut report)
+                            .await;
+                    }
+                }
             }
             Err(problems) => {
                 let rest = config::load_queue_and_sockets(path, &env).ok();

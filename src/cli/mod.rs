@@ -14,7 +14,7 @@ mod print;
 mod queue;
 mod source;
 
-use crate::config::{self, Env, Problem, Settings};
+use crate::config::{self, Env, Problem, Settings, Sockets};
 use crate::control::client::{Client, ClientError};
 use crate::control::report::{At, Select, count};
 use crate::daemon;
@@ -85,6 +85,9 @@ enum Command {
     ErrorsPage,
     /// Say how the relay is: first one sentence, then accounts, queue and devices
     Status {
+        /// The server's words whole, with Exchange Online's tags
+        #[arg(long, conflicts_with = "json")]
+        verbose: bool,
         /// For scripts
         #[arg(long)]
         json: bool,
@@ -336,13 +339,17 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
         Command::SendTest(test) => examine::send_test(&test, &load(path, &examine::as_the_service(env))?),
         Command::Explain(args) => explain::run(&args, path, &env),
         Command::ErrorsPage => out(&crate::doctor::page::errors()).map(|()| 0),
-        Command::Status { json } => {
+        Command::Status { verbose, json } => {
             let source = open_to_read(path, &env)?;
             block_on(async {
                 let status = source.status().await;
                 source.close().await;
                 let status = status?;
-                out(&if json { as_json(&status)? } else { print::status(&status, &TimeZone::system()) })?;
+                out(&if json {
+                    as_json(&status)?
+                } else {
+                    print::status(&status, verbose, &TimeZone::system())
+                })?;
                 Ok(if status.running { 0 } else { exit::UNAVAILABLE })
             })
         }
@@ -402,9 +409,25 @@ fn check(settings: &Settings) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Where the relay is asked. A file that is wrong at this moment says nothing, and it is then that the relay must be
+/// asked: it goes on at its usual place, and knows that the file was not taken.
+fn queue_and_sockets(path: Option<&Path>, env: &Env) -> Result<(crate::queue::Settings, Sockets), Failure> {
+    let problems = match config::load_queue_and_sockets(path, env) {
+        Ok(found) => return Ok(found),
+        Err(problems) => problems,
+    };
+    let is_usual = path.is_none_or(|p| p == Path::new(config::DEFAULT_PATH));
+    let usual = config::usual_queue_and_sockets(env).ok().filter(|_| is_usual);
+    let is_there = |usual: &(_, Sockets)| {
+        let client = Client::new(&usual.1.control);
+        block_on(async { Ok(!matches!(client.is_running().await, Ok(false))) }).unwrap_or(false)
+    };
+    usual.filter(is_there).ok_or_else(|| wrong(&problems))
+}
+
 /// The running relay, or its queue and whom that belongs to.
 fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
-    let (queue, sockets) = config::load_queue_and_sockets(path, env).map_err(|p| wrong(&p))?;
+    let (queue, sockets) = queue_and_sockets(path, env)?;
     let client = Client::new(&sockets.control);
     if block_on(async { Ok(client.is_running().await?) })? {
         return Ok((Source::Daemon(client), Owner::nobody_else()));
@@ -435,7 +458,7 @@ fn open(path: Option<&Path>, env: &Env) -> Result<(Source, Owner), Failure> {
 
 /// The same for who only wants to know how it goes: where the control socket is not for them, the status socket is.
 fn open_to_read(path: Option<&Path>, env: &Env) -> Result<Source, Failure> {
-    let (_, sockets) = config::load_queue_and_sockets(path, env).map_err(|p| wrong(&p))?;
+    let (_, sockets) = queue_and_sockets(path, env)?;
     let is_denied = block_on(async {
         Ok(matches!(Client::new(&sockets.control).is_running().await, Err(ClientError::Denied(_))))
     })?;

@@ -4,9 +4,10 @@
 //! to be copied. Must not know: where reports come from.
 
 use crate::control::report::{
-    AccountState, At, DeviceList, Message, RefusedStatus, Shown, Status, ToProgress, count,
+    AccountState, At, DeviceList, IncidentStatus, Message, RefusedStatus, Shown, Status, ToProgress, count,
+    severity,
 };
-use crate::mail::State;
+use crate::mail::{State, without_tag};
 use bytesize::ByteSize;
 use jiff::tz::TimeZone;
 
@@ -25,8 +26,19 @@ pub(super) fn account_state(state: AccountState) -> &'static str {
 }
 
 /// How the relay is, the sentence first.
-pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
+pub(super) fn status(s: &Status, is_verbose: bool, zone: &TimeZone) -> String {
     let mut out = format!("{}\n", s.sentence);
+    let is_told = |i: &&IncidentStatus| s.needs_human.iter().any(|need| need.what == i.what);
+    let incidents: Vec<_> = s.incidents.iter().filter(|i| !is_told(i)).collect();
+    if !incidents.is_empty() {
+        out += "\nincidents\n";
+    }
+    for i in incidents {
+        out += &wrapped("  ", &format!("{} since {}: {}", severity(i.severity), time(i.since, zone), i.what));
+        if let Some(step) = i.steps.first() {
+            out += &format!("    hint: {step}\n");
+        }
+    }
     if !s.needs_human.is_empty() {
         out += "\nneeds a human\n";
         for need in &s.needs_human {
@@ -42,8 +54,10 @@ pub(super) fn status(s: &Status, zone: &TimeZone) -> String {
         let since = a.since.map_or(String::new(), |at| format!(" since {}", time(at, zone)));
         out += &wrapped("  ", &format!("{}: {state}{since}", a.mailbox));
         let is_told = s.needs_human.iter().any(|need| need.account.as_ref() == Some(&a.mailbox));
-        if !a.reason.is_empty() && !is_told {
+        if is_verbose && !a.reason.is_empty() {
             out += &wrapped("    ", &a.reason);
+        } else if !a.reason.is_empty() && !is_told {
+            out += &wrapped("    ", &without_tag(&a.reason));
         }
         if let Some(at) = a.next_probe_at {
             out += &format!("    next try {}\n", time(at, zone));
@@ -367,6 +381,7 @@ mod tests {
             is_sandbox: false,
             sentence: "needs a human: scanner@contoso.com cannot send; 3 messages waiting; allow SMTP AUTH"
                 .to_owned(),
+            incidents: vec![],
             needs_human: vec![Need {
                 what: "scanner@contoso.com cannot send: AUTH: 535 5.7.139 Authentication unsuccessful, \
                        SmtpClientAuthentication is disabled for the Mailbox."
@@ -380,7 +395,7 @@ mod tests {
             queue: QueueStatus { queued: 3, size_bytes: 4096, delivered: 1200, ..QueueStatus::default() },
             counters: BTreeMap::new(),
         };
-        let text = super::status(&status, &zone());
+        let text = super::status(&status, false, &zone());
         insta::assert_snapshot!(text, @r"
         needs a human: scanner@contoso.com cannot send; 3 messages waiting; allow SMTP AUTH
 

@@ -117,6 +117,7 @@ impl Source {
             is_sandbox: false,
             is_abridged: false,
             sentence,
+            incidents: vec![],
             needs_human,
             accounts: vec![],
             clients: vec![],

@@ -187,6 +187,7 @@ fn read(findings: &Findings<'_>, env: &Env) -> Option<Settings> {
         given_at_start: BTreeSet::new(),
         certificates: certificates.into_iter().flatten().collect(),
         file: FileRead::default(),
+        is_sandbox: false,
     })
 }
 

@@ -84,6 +84,8 @@ pub struct Settings {
     /// The keys whose values the environment, or systemd's credentials, gave the process when it was started: to give
     /// others, it must be started again.
     pub given_at_start: BTreeSet<String>,
+    /// All mail goes to the sandbox; no file can say so.
+    pub is_sandbox: bool,
     /// The certificates of listeners that name one.
     pub certificates: Vec<ListenerCertificate>,
     /// The file, as it was read.
@@ -222,6 +224,14 @@ pub fn load_queue_and_sockets(
         Err(problem) => return Err(vec![problem]),
     };
     check::check_queue_and_sockets(&file::Tree::new(&path, &text, env)?, now())
+}
+
+/// The same where no file says anything.
+///
+/// # Errors
+/// What is wrong with the environment.
+pub fn usual_queue_and_sockets(env: &Env) -> Result<(queue::Settings, Sockets), Vec<Problem>> {
+    check::check_queue_and_sockets(&file::Tree::new(Path::new(DEFAULT_PATH), "", env)?, now())
 }
 
 /// How each account logs in, and the control socket; see `load_queue_and_sockets`.

@@ -42,13 +42,16 @@ pub(super) fn secret(field: &Field<'_>, env: &Env) -> Option<SecretString> {
                 credential.error("is not the name of a credential", "the name in LoadCredential=name:/path");
                 return None;
             }
+            let not_read = || {
+                credential.warn(
+                    "is handed to the service alone, so it was not read",
+                    format!("the service needs LoadCredential={name}:/path"),
+                );
+                Some(SecretString::from("not read"))
+            };
             let Some(directory) = env.get("CREDENTIALS_DIRECTORY") else {
                 if field.is_rehearsal() {
-                    credential.warn(
-                        "is handed to the service alone, so it was not read",
-                        format!("the service needs LoadCredential={name}:/path"),
-                    );
-                    return Some(SecretString::from("not read"));
+                    return not_read();
                 }
                 credential.error(
                     "there are no credentials: CREDENTIALS_DIRECTORY is not set",
@@ -58,11 +61,17 @@ pub(super) fn secret(field: &Field<'_>, env: &Env) -> Option<SecretString> {
                 );
                 return None;
             };
+            let path = Path::new(directory).join(&name);
+            // systemd 252 names them to ExecReload=, too, and lets only the service itself read them.
+            let is_closed = || File::open(&path).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied);
+            if field.is_rehearsal() && is_closed() {
+                return not_read();
+            }
             // Systemd copies them there when it starts the service; elsewhere, somebody keeps them by hand.
             if Path::new(directory).starts_with("/run") {
                 field.is_given_at_start();
             }
-            from_file(field, &Path::new(directory).join(name))
+            from_file(field, &path)
         }
         (false, false, true) => {
             let name = variable.text("\"SCANNER_PASSWORD\"")?;
@@ -247,7 +256,6 @@ fn pem_reason(e: &PemError) -> String {
 
 /// The system's words without the number behind them.
 pub(super) fn reason(e: &std::io::Error) -> String {
-    use std::io::ErrorKind;
     match e.kind() {
         ErrorKind::NotFound => "no such file".to_owned(),
         ErrorKind::IsADirectory => "it is a directory".to_owned(),

@@ -5,7 +5,7 @@
 //! stranger who asks without end costs the relay nothing. Must not know: how to change anything.
 
 use super::api::{self, Failed, Parts, Relay};
-use super::report::{Need, Status};
+use super::report::{IncidentStatus, Need, Status};
 use super::{AccountLive, ClientLive};
 use crate::mail::RelayTime;
 use axum::extract::State;
@@ -76,7 +76,8 @@ async fn status(State(reader): State<Reader>) -> Result<Json<Status>, Failed> {
         refused: vec![],
     })
     .await?;
-    let status = Status { is_abridged: true, ..status };
+    let incidents = status.incidents.into_iter().map(IncidentStatus::abridged).collect();
+    let status = Status { is_abridged: true, incidents, ..status };
     *latest = Some((now, status.clone()));
     Ok(Json(status))
 }

@@ -3,9 +3,9 @@
 //! Invariant: the socket is 0660, so the file system says who may ask. Must not know: how a status looks to people.
 
 use super::report::{
-    AccountState, AccountStatus, Action, At, ChangeRequest, Changed, ClientStatus, DeviceList, Ending, Line,
-    Listed, Message, Naming, Need, QueueStatus, Refusal, RefusedStatus, Select, Shown, Status, Try,
-    in_sandbox, needs, sentence, stranded, to_look_at,
+    AccountState, AccountStatus, Action, At, ChangeRequest, Changed, ClientStatus, DeviceList, Ending,
+    IncidentStatus, Line, Listed, Message, Naming, Need, QueueStatus, Refusal, RefusedStatus, Select, Shown,
+    Status, Try, in_sandbox, needs, sentence, stranded, to_look_at,
 };
 use super::{AccountLive, ClientLive, Live, RequestError, Run, Standing};
 use crate::fact::{Witness, queue::Fact};
@@ -140,6 +140,7 @@ pub(super) async fn report(relay: &Relay, shown: impl FnOnce(Parts) -> Parts) ->
         is_sandbox: relay.is_sandbox,
         is_abridged: false,
         sentence: if relay.is_sandbox { in_sandbox(&plain) } else { plain },
+        incidents: relay.live.incidents().into_iter().map(IncidentStatus::from).collect(),
         needs_human,
         accounts,
         refused,

@@ -16,6 +16,7 @@ pub use run::{RequestError, Run, Standing};
 
 use crate::mail::{AccountId, Place, WallTime};
 use crate::policy::advice::Advice;
+use crate::policy::incident::Incident;
 use futures_util::future::BoxFuture;
 use report::DeviceList;
 use std::collections::BTreeMap;
@@ -48,6 +49,11 @@ pub trait Live: Send + Sync + 'static {
     /// What a human has to do because the relay runs with other files than lie there now, or with such that end.
     fn on_disk(&self) -> BoxFuture<'_, Vec<report::Need>> {
         Box::pin(std::future::ready(vec![]))
+    }
+
+    /// What is wrong and lasts, worst first.
+    fn incidents(&self) -> Vec<Incident> {
+        vec![]
     }
 
     /// Counts since the start, by their stable names (`.._total`).

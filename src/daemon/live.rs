@@ -11,6 +11,7 @@ use crate::mail::{AccountId, Place, RelayTime, WallTime};
 use crate::policy::advice::About;
 use crate::policy::breaker::{Kind, Open};
 use crate::policy::expiry::{Expiry, expiry_warning};
+use crate::policy::incident::{self, Incident};
 use crate::queue::Clock;
 use crate::receive::devices::{Device, Devices, Refused};
 use crate::receive::listener::Shared;
@@ -90,11 +91,17 @@ impl Live for Rooms {
     }
 
     fn device_seen(&self, address: IpAddr) -> bool {
+        let incidents = &self.observers.incidents;
+        incidents.mark_as_seen(WallTime::now(), incident::Kind::DeviceRefused, &address.to_string());
         self.observers.devices.mark_seen(address)
     }
 
     fn on_disk(&self) -> BoxFuture<'_, Vec<Need>> {
         Box::pin(Arc::clone(&self.on_disk).needs())
+    }
+
+    fn incidents(&self) -> Vec<Incident> {
+        self.observers.incidents.open()
     }
 
     fn counters(&self) -> BTreeMap<&'static str, u64> {

@@ -6,6 +6,7 @@
 mod demo;
 mod listeners;
 mod live;
+mod lookout;
 mod observers;
 mod on_disk;
 mod reload;
@@ -40,6 +41,7 @@ use crate::tls::server::{self, CertificateError};
 use crate::token::{self, SettingsError};
 use listeners::Listeners;
 use live::{Answer, Rooms};
+use lookout::{Lookout, Sights};
 use on_disk::OnDisk;
 use reload::{Fixed, InForce};
 use stand_in::MailFor;
@@ -173,6 +175,8 @@ pub struct Relay {
     control: JoinHandle<()>,
     upkeep: JoinHandle<()>,
     telling: JoinHandle<()>,
+    looking: JoinHandle<()>,
+    sights: watch::Sender<Sights>,
     keeping: JoinHandle<()>,
     asked: Mutex<mpsc::Receiver<Answer>>,
     keep: watch::Sender<Keep>,
@@ -193,6 +197,7 @@ impl Opened {
     ) -> Result<Self, StartError> {
         let queue = queue::open(settings, observers.witness.clone()).await?;
         mail_for.claim(&queue, &settings.directory).await?;
+        lookout::resume(&observers.incidents, queue.notes.as_ref()).await;
         Ok(Self { queue, mail_for, observers })
     }
 }
@@ -263,10 +268,20 @@ impl Relay {
             tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopped(stop.subscribe())));
         let keeping = tokio::spawn(keep_devices(observers.clone(), queue.clone(), stopped(stop.subscribe())));
         let watching = tokio::spawn(Arc::clone(&on_disk).watch(stopped(stop.subscribe())));
+        let (sights, looked_at) = watch::channel(sights(settings));
+        let lookout = Lookout {
+            incidents: Arc::clone(&observers.incidents),
+            rooms: Arc::clone(&rooms),
+            queue: queue.clone(),
+            sights: looked_at,
+        };
+        let looking = tokio::spawn(lookout.run(stopped(stop.subscribe())));
         let telling = tokio::spawn(observers.keep_telling(stopped(stop.subscribe())));
         let fixed = Fixed::of(settings);
         Ok(Self {
             telling,
+            looking,
+            sights,
             keeping,
             asked: Mutex::new(asked),
             queue,
@@ -323,6 +338,7 @@ impl Relay {
         let _ = self.upkeep.await;
         let _ = self.watching.await;
         let _ = self.telling.await;
+        let _ = self.looking.await;
         let _ = self.keeping.await;
         self.queue.health.close().await;
     }
@@ -359,6 +375,13 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|s| *s).await;
 }
 
+/// What the lookout needs.
+fn sights(settings: &Settings) -> Sights {
+    let limit = |a: &config::Account| (a.id.clone(), a.smart_host.place(), a.pace.recipients_per_day);
+    let limits = settings.accounts.iter().map(limit).collect();
+    Sights { warn_after: settings.retry.warn_after, limits }
+}
+
 fn places(settings: &Settings) -> Vec<(AccountId, Place)> {
     settings.accounts.iter().map(|a| (a.id.clone(), a.smart_host.place())).collect()
 }
@@ -389,6 +412,7 @@ fn dispatch_settings(
         retry: settings.retry.clone(),
         hostname: settings.hostname.clone(),
         notify: settings.notify.to.clone(),
+        is_sandbox: settings.is_sandbox,
     })
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: they are there before the queue is opened, so that nothing it tells is missed. Must not know: what any fact
 //! means.
 
-use crate::fact::{Journal, Observer, Tally, Witness};
+use crate::fact::{Incidents, Journal, Observer, Tally, Witness};
 use crate::mail::WallTime;
 use crate::receive::devices::Devices;
 use jiff::tz::TimeZone;
@@ -19,6 +19,8 @@ pub struct Observers {
     journal: Arc<Journal>,
     /// Counts for `status`.
     pub(super) tally: Arc<Tally>,
+    /// What is wrong and lasts, for `status` and notices.
+    pub(super) incidents: Arc<Incidents>,
     /// Devices for `status`.
     pub(super) devices: Arc<Devices>,
     /// To whom the rooms tell.
@@ -31,10 +33,15 @@ impl Observers {
         let journal = Arc::new(Journal::new());
         let tally = Arc::new(Tally::new());
         let devices = Arc::new(Devices::new(WallTime::now(), TimeZone::system()));
-        let always: [Arc<dyn Observer>; 3] =
-            [Arc::clone(&journal) as _, Arc::clone(&tally) as _, Arc::clone(&devices) as _];
+        let incidents = Arc::new(Incidents::new());
+        let always: [Arc<dyn Observer>; 4] = [
+            Arc::clone(&journal) as _,
+            Arc::clone(&tally) as _,
+            Arc::clone(&devices) as _,
+            Arc::clone(&incidents) as _,
+        ];
         let witness = Witness::new(always.into_iter().chain(more));
-        Self { journal, tally, devices, witness }
+        Self { journal, tally, incidents, devices, witness }
     }
 
     /// Has the journal say in time what it held back, until `stop` resolves.

@@ -79,6 +79,7 @@ impl StandIn {
 
     /// Leads every account here, and to a queue below the configured one.
     pub(super) fn redirect(&self, settings: &mut Settings) {
+        settings.is_sandbox = true;
         settings.queue.directory.push(DIRECTORY);
         for account in &mut settings.accounts {
             account.smart_host.host = self.address.ip().to_string();

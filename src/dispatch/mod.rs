@@ -71,7 +71,7 @@ impl Default for Pace {
 
 impl Account {
     fn tell(&self, fact: Fact) {
-        let place = fact.has_advice().then(|| self.way.place());
+        let place = fact.names_place().then(|| self.way.place());
         self.witness.tell(Told { account: self.id.clone(), place, fact });
     }
 }
@@ -87,6 +87,8 @@ pub struct Settings {
     pub hostname: String,
     /// The admins who are told of dead letters.
     pub notify: Vec<Mailbox>,
+    /// All mail goes to the sandbox, which every notice says first.
+    pub is_sandbox: bool,
 }
 
 /// The accounts at work.

@@ -178,6 +178,13 @@ fn time_syncs(directory: &Path) -> io::Result<(Duration, Duration)> {
     Ok((times[SYNCS / 2], times[SYNCS - 1]))
 }
 
+/// Before all else: a relay whose mail nobody gets.
+pub(super) async fn sandbox(socket: &Path, report: &mut Report) {
+    if Client::new(socket).status().await.is_ok_and(|status| status.is_sandbox) {
+        report.begin_sandbox();
+    }
+}
+
 /// Whether the relay runs; none when that cannot be seen.
 pub(super) async fn relay(socket: &Path, report: &mut Report) -> Option<bool> {
     match Client::new(socket).status().await {

@@ -4,6 +4,7 @@
 //! once an account, goes on as far as it can, and says no secret. Must not know: how a report is shown.
 
 mod certificate;
+pub mod december;
 pub mod explain;
 mod host;
 pub mod page;
@@ -69,6 +70,7 @@ pub async fn examine(
     login: impl Fn(&Account) -> LoginKind,
     report: &mut Report,
 ) {
+    host::sandbox(&settings.sockets.control, report).await;
     host::configuration(settings, report);
     host::files(settings, report);
     host::queue(&settings.queue, report).await;
@@ -94,6 +96,9 @@ pub async fn examine_without_configuration(
     queue_and_sockets: Option<(queue::Settings, Sockets)>,
     report: &mut Report,
 ) {
+    if let Some((_, sockets)) = &queue_and_sockets {
+        host::sandbox(&sockets.control, report).await;
+    }
     host::misconfiguration(problems, report);
     if let Some((queue, sockets)) = queue_and_sockets {
         host::queue(&queue, report).await;

@@ -154,6 +154,7 @@ type Tell = Box<dyn FnMut(&str) + Send>;
 pub struct Report {
     steps: Vec<Step>,
     account: Option<String>,
+    is_sandbox: bool,
     tell: Option<Tell>,
 }
 
@@ -163,11 +164,27 @@ impl Report {
         Self { tell: Some(Box::new(tell)), ..Self::default() }
     }
 
+    /// The relay that runs delivers to the sandbox: said before everything else.
+    pub fn begin_sandbox(&mut self) {
+        self.is_sandbox = true;
+        if let Some(tell) = &mut self.tell {
+            tell("SANDBOX: the relay that runs delivers to a stand-in, and nobody else gets its mail\n\n");
+        }
+    }
+
     /// What follows is about this account.
     pub fn begin_account(&mut self, mailbox: &str, smart_host: &Place) {
         self.account = Some(mailbox.to_owned());
         if let Some(tell) = &mut self.tell {
             tell(&format!("\n{mailbox} at {smart_host}\n"));
+        }
+    }
+
+    /// What follows is about all of them.
+    pub fn end_account(&mut self) {
+        self.account = None;
+        if let Some(tell) = &mut self.tell {
+            tell("\n");
         }
     }
 
@@ -188,12 +205,13 @@ impl Report {
     /// All of it in one line.
     pub fn sentence(&self) -> String {
         let count = |status| self.steps.iter().filter(|s| s.status == status).count();
-        match (count(Status::Failed), count(Status::Warning)) {
+        let plain = match (count(Status::Failed), count(Status::Warning)) {
             (0, 0) => "everything is in order".to_owned(),
             (0, warnings) => format!("mail can flow; {warnings} to look at"),
             (failed, 0) => format!("{failed} failed"),
             (failed, warnings) => format!("{failed} failed, {warnings} more to look at"),
-        }
+        };
+        if self.is_sandbox { format!("SANDBOX; {plain}") } else { plain }
     }
 
     /// Of sysexits.h: 78 when the configuration is wrong, 69 when a step failed, else 0.
@@ -210,6 +228,7 @@ impl Report {
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({
             "sentence": self.sentence(),
+            "is_sandbox": self.is_sandbox,
             "exit_code": self.exit_code(),
             "steps": self.steps,
         })
@@ -240,6 +259,16 @@ mod tests {
         assert_eq!((report.exit_code(), report.sentence().as_str()), (69, "1 failed, 1 more to look at"));
         report.push(Step::failed(CONFIGURATION, "", finding()));
         assert_eq!(report.exit_code(), 78);
+    }
+
+    #[test]
+    fn the_sandbox_stands_first() {
+        let told = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+        let sink = std::sync::Arc::clone(&told);
+        let mut report = Report::telling(move |text| sink.lock().unwrap().push_str(text));
+        report.begin_sandbox();
+        report.push(Step::ok("x", ""));
+        assert!(told.lock().unwrap().starts_with("SANDBOX: ") && report.sentence().starts_with("SANDBOX; "));
     }
 
     #[test]

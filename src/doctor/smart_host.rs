@@ -3,7 +3,7 @@
 //! Invariant: one login, whatever it says: Exchange Online locks an account after about ten refusals. Must not know:
 //! how anything is shown.
 
-use super::report::{Patient, Report, Step};
+use super::report::{Patient, Report, Status, Step};
 use super::{LoginKind, Order, certificate, token};
 use crate::config::{Account, Settings};
 use crate::control::report::count;
@@ -27,6 +27,11 @@ const CERTIFICATE_WARNING_DAYS: i64 = 14;
 const EHLO: &str = "EHLO";
 const AUTH_OFFERED: &str = "announced AUTH";
 const AUTH: &str = "AUTH";
+
+/// Whether this step says that the account got in.
+pub(super) fn is_signed_in(step: &Step) -> bool {
+    step.name == AUTH && step.status == Status::Ok
+}
 
 /// Looks at one account.
 pub(super) async fn examine(

@@ -207,6 +207,7 @@ impl Fact {
 }
 
 impl fmt::Display for Fact {
+    #[expect(clippy::too_many_lines, reason = "a table: the words of each fact")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { listening, accounts } => {

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 pub struct Told {
     /// Whom.
     pub account: AccountId,
-    /// Where its mail goes, which advice names; none where there is nothing to advise.
+    /// Where its mail goes, where that is of interest.
     pub place: Option<Place>,
     /// What.
     pub fact: Fact,
@@ -176,9 +176,12 @@ pub enum Fact {
 }
 
 impl Fact {
-    /// Whether there may be something to advise, in words that name the smart host.
-    pub fn has_advice(&self) -> bool {
-        self.advice().0.is_some()
+    /// Whether its words or its advice may name the smart host.
+    pub fn names_place(&self) -> bool {
+        matches!(
+            self,
+            Self::Dead { .. } | Self::Held { .. } | Self::Persistent { .. } | Self::StillOut { .. }
+        )
     }
 
     fn advice(&self) -> (Option<Advice>, &[String]) {

@@ -9,6 +9,7 @@
 
 pub mod daemon;
 pub mod dispatch;
+mod incidents;
 mod journal;
 pub mod notify;
 pub mod queue;
@@ -21,6 +22,7 @@ pub mod token;
 #[expect(clippy::disallowed_methods, reason = "at the edge: it says when a fact was told")]
 mod witness;
 
+pub use incidents::Incidents;
 pub use journal::Journal;
 pub use tally::{Family, Kind, Series, Sum, Tally};
 #[cfg(test)]

@@ -7,6 +7,17 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use tracing::{debug, error, info, warn};
 
+/// Why the queue could not take a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unable {
+    /// There is too little room.
+    NoSpace,
+    /// The disk fails, or what is on it is damaged.
+    Failed,
+    /// The relay stops.
+    Stopping,
+}
+
 /// One of them. A `client` is the one whose network the peer is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
@@ -109,8 +120,10 @@ pub enum Fact {
         peer: IpAddr,
         /// Of which client.
         client: ClientName,
-        /// Why.
+        /// Why, in words.
         why: String,
+        /// Why.
+        unable: Unable,
     },
     /// DATA went silent without its end.
     EndOfDataMissing {
@@ -410,7 +423,7 @@ impl fmt::Display for Words<'_> {
             Fact::MessageRefused { peer, client, reply } => {
                 write!(f, "message of {peer} ({client}) refused: {}", reply.trim_end())
             }
-            Fact::QueueRefused { peer, client, why } => {
+            Fact::QueueRefused { peer, client, why, .. } => {
                 write!(f, "message of {peer} ({client}) not taken: {why}")
             }
             Fact::EndOfDataMissing { peer, client, raw_bytes, lf_dot_lf } => {

@@ -21,6 +21,11 @@ pub enum Fact {
         /// Whether there was a login.
         signed_in: bool,
     },
+    /// The smart host took an access token.
+    TokenAccepted {
+        /// Whose.
+        account: AccountId,
+    },
     /// The smart host says why it will not take an access token, before it refuses it.
     TokenChallenged {
         /// Which.
@@ -89,6 +94,7 @@ impl Fact {
     pub fn event(&self) -> &'static str {
         match self {
             Self::Connected { .. } => "smart_host_connected",
+            Self::TokenAccepted { .. } => "token_accepted",
             Self::TokenChallenged { .. } => "token_challenged",
             Self::PasswordStandsIn { .. } => "password_stands_in",
             Self::TransactionTaken { .. } => "transaction_taken",
@@ -109,7 +115,10 @@ impl Fact {
                 add(&BYTES_TAKEN, &[], Value::More(*size_bytes));
             }
             Self::TransactionFailed { .. } => add(&TRANSACTIONS, &["failed"], Value::More(1)),
-            Self::TokenChallenged { .. } | Self::PasswordStandsIn { .. } | Self::ClosedByPeer { .. } => {}
+            Self::TokenAccepted { .. }
+            | Self::TokenChallenged { .. }
+            | Self::PasswordStandsIn { .. }
+            | Self::ClosedByPeer { .. } => {}
         }
     }
 
@@ -120,6 +129,7 @@ impl Fact {
                 let tls = tls.as_deref().unwrap_or("off");
                 debug!(event, host, %address, tls, signed_in, "{self}");
             }
+            Self::TokenAccepted { account } => debug!(event, %account, "{self}"),
             Self::TokenChallenged { host, .. } => warn!(event, host, "{self}"),
             Self::PasswordStandsIn { account, until, .. } => {
                 warn!(event, %account, until = until.to_string(), "{self}");
@@ -140,6 +150,9 @@ impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connected { .. } => f.write_str("connected to the smart host"),
+            Self::TokenAccepted { account } => {
+                write!(f, "{account}: the smart host took the access token")
+            }
             Self::TokenChallenged { json, .. } => {
                 write!(f, "the smart host says about the access token: {}", Escaped(json))
             }

@@ -23,5 +23,5 @@ pub use message::{Attempt, Deferrals, Progress, QueuedMessage, Recipient, State}
 pub use place::Place;
 pub use reply::{EnhancedStatus, Reply};
 pub use sender::Sender;
-pub use text::Escaped;
+pub use text::{Escaped, without_tag};
 pub use time::{RelayTime, WallTime};

@@ -45,9 +45,52 @@ pub(super) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
+/// A server's words without the tag that Exchange Online puts behind them: `[AM0PR02CA0123.eurprd02.prod.outlook.com
+/// 2026-11-23T12:00:00.000Z 08DE2A]` says where and when, which helps Microsoft's support and nobody else.
+pub fn without_tag(said: &str) -> String {
+    let mut out = String::with_capacity(said.len());
+    let mut rest = said;
+    while let Some(at) = rest.find(" [") {
+        let (before, tag) = rest.split_at(at);
+        out.push_str(before);
+        let is_tag = |inner: &str| {
+            let mut words = inner.split(' ');
+            words.next().is_some_and(|host| host.to_ascii_lowercase().ends_with(".outlook.com"))
+                && words.next().is_some_and(|time| time.ends_with('Z'))
+        };
+        match tag[2..].find(']') {
+            Some(end) if is_tag(&tag[2..2 + end]) => rest = &tag[2 + end + 1..],
+            _ => {
+                out.push_str(" [");
+                rest = &tag[2..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn microsofts_tag_is_left_out_and_nothing_else_in_brackets() {
+        for (said, read) in [
+            (
+                "451 4.7.0 Temporary server error. PRX4 [AM0PR02CA0123.eurprd02.prod.outlook.com 2026-11-23T12:00:00.000Z 08DE2A]",
+                "451 4.7.0 Temporary server error. PRX4",
+            ),
+            (
+                "550 5.7.1 no [AM0PR02CA0123.eurprd02.prod.outlook.com 2026-11-23T12:00:00.000Z 08DE2A] (to AUTH)",
+                "550 5.7.1 no (to AUTH)",
+            ),
+            ("550 [192.0.2.1] is blocked [really", "550 [192.0.2.1] is blocked [really"),
+            ("250 OK <a@b> [Hostname=AM0.prod.outlook.com]", "250 OK <a@b> [Hostname=AM0.prod.outlook.com]"),
+        ] {
+            assert_eq!(without_tag(said), read);
+        }
+    }
 
     #[test]
     fn peer_text_cannot_forge_a_line_or_hide() {

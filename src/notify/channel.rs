@@ -241,6 +241,8 @@ impl Notifier {
             subject: &subject,
             paragraphs: &paragraphs,
             hostname: &settings.hostname,
+            // Its words say so themselves.
+            is_sandbox: false,
             from: &from,
             to: &settings.to,
             now: wall,

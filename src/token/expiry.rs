@@ -17,8 +17,9 @@ impl Settings {
                 Ok(Some(Expiry { what: "certificate", at }))
             }
             Grant::Secret(_) => Ok(self.secret_expires.and_then(|day| {
-                let at = day.in_tz("UTC").ok()?.timestamp().as_millisecond();
-                Some(Expiry { what: "client secret", at: WallTime::from_ms(at) })
+                // That day is its last: it ends with it, in UTC.
+                let next = day.tomorrow().ok()?.in_tz("UTC").ok()?.timestamp().as_millisecond();
+                Some(Expiry { what: "client secret", at: WallTime::from_ms(next - 1000) })
             })),
             Grant::DeviceCode { .. } => Ok(None),
         }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mailferry::config::{self, Account, Env, Settings};
 use mailferry::daemon::Observers;
 use mailferry::daemon::Relay;
+use mailferry::doctor::december::{Passwords, rehearse};
 use mailferry::doctor::report::Report;
 use mailferry::doctor::send_test::{self, Fate, SendTestError};
 use mailferry::doctor::{LoginKind, Order, configured_login, examine, examine_without_configuration, page};
@@ -371,7 +372,17 @@ fn jwt(claims: &serde_json::Value) -> String {
 async fn with_token(step: Step) -> (SmartHost, Transcript) {
     let host = SmartHost::start().await;
     let endpoint = TokenEndpoint::start([step]).await;
-    let settings = mailferry::token::Settings {
+    let settings = token_settings(&endpoint);
+    let source = Source::new(settings, Limits::default(), RelayTime::default, Witness::nobody()).unwrap();
+    let login = |_: &Account| LoginKind::Token(source.clone());
+    let mut seen = Practice::of(&host).transcript_of(&Order::default(), login).await;
+    assert!(!seen.text.contains("hunter2") && !seen.text.contains("signature"));
+    seen.text = seen.text.replace(&endpoint.authority, "https://AUTHORITY");
+    (host, seen)
+}
+
+fn token_settings(endpoint: &TokenEndpoint) -> mailferry::token::Settings {
+    mailferry::token::Settings {
         mailbox: "scanner@contoso.com".parse().unwrap(),
         cloud: Cloud::Global,
         tenant: "contoso.com".into(),
@@ -383,13 +394,7 @@ async fn with_token(step: Step) -> (SmartHost, Transcript) {
         secret_expires: None,
         ca_file: Some(endpoint.ca_file.clone()),
         proxy: None,
-    };
-    let source = Source::new(settings, Limits::default(), RelayTime::default, Witness::nobody()).unwrap();
-    let login = |_: &Account| LoginKind::Token(source.clone());
-    let mut seen = Practice::of(&host).transcript_of(&Order::default(), login).await;
-    assert!(!seen.text.contains("hunter2") && !seen.text.contains("signature"));
-    seen.text = seen.text.replace(&endpoint.authority, "https://AUTHORITY");
-    (host, seen)
+    }
 }
 
 #[tokio::test]
@@ -420,6 +425,48 @@ async fn a_refused_token_request_names_the_secret_and_the_rest_goes_on() {
     assert_eq!(host.recorded().login_attempts, 0, "there is nothing to log in with");
     let until_the_sentence = account_part(&seen);
     insta::assert_snapshot!(until_the_sentence.split("\n\n").next().unwrap_or_default());
+}
+
+/// What a rehearsal of December says of one account, its last step but one and the last, and the exit code.
+async fn december(token: Option<Step>, refused: bool, passwords: Passwords) -> (Vec<String>, u8, usize) {
+    let host = SmartHost::start().await;
+    if refused {
+        host.always(At::Auth, Act::say("535 5.7.3 Authentication unsuccessful"));
+    }
+    let has_oauth = token.is_some();
+    let endpoint = TokenEndpoint::start(token).await;
+    let settings = token_settings(&endpoint);
+    let source = Source::new(settings, Limits::default(), RelayTime::default, Witness::nobody()).unwrap();
+    let login = |account: &Account| {
+        if has_oauth { LoginKind::Token(source.clone()) } else { configured_login(account) }
+    };
+    let practice = Practice::of(&host);
+    let mut report = Report::default();
+    rehearse(&practice.settings(), &Order::default(), login, |_| passwords, &mut report).await;
+    let last = report.steps().iter().rev().take(2).map(|s| format!("{}: {}", s.name, s.said));
+    let recorded = host.recorded();
+    assert!(recorded.xoauth2.len() == recorded.login_attempts, "no password was sent");
+    (last.collect(), report.exit_code(), recorded.login_attempts)
+}
+
+#[tokio::test]
+async fn december_is_rehearsed_for_each_kind_of_login() {
+    let good = || Some(token_endpoint::token("opaque"));
+    let bad = || Some(token_endpoint::refusal(401, "invalid_client", 7_000_222));
+    let (one, none) = ("1 of 1 account would go on sending", "0 of 1 account would go on sending");
+    for (token, refused, passwords, said, sum, code, logins) in [
+        (None, false, Passwords::End, "has no oauth", none, 69, 0),
+        (None, false, Passwords::Stay, "another provider's server", one, 0, 0),
+        (None, false, Passwords::UntilSeptember2028, "until September 2028", one, 0, 0),
+        (good(), false, Passwords::End, "it logged in with oauth just now", one, 0, 1),
+        (good(), true, Passwords::End, "did not get in with it just now", none, 69, 1),
+        (bad(), false, Passwords::End, "did not get in with it just now", none, 69, 0),
+    ] {
+        let (last, exit, attempts) = december(token, refused, passwords).await;
+        assert!(last[0].starts_with(&format!("who is left: {sum}")), "{last:?}");
+        assert!(last[1].contains(said), "{last:?}");
+        assert_eq!((exit, attempts), (code, logins), "{last:?}");
+    }
 }
 
 async fn tested(practice: &Practice) -> (Result<Fate, SendTestError>, String) {

@@ -18,6 +18,7 @@ mod devices;
 mod dialogues;
 mod doctor;
 mod encoding;
+mod incidents;
 mod ledger;
 mod letters;
 mod listening;

@@ -171,6 +171,7 @@ fn dispatch_settings(host: &SmartHost) -> Settings {
         retry: Retry { delays: at_once.clone(), account_delays: at_once, ..Retry::default() },
         hostname: "relay.contoso.local".to_owned(),
         notify: vec![],
+        is_sandbox: false,
     }
 }
 

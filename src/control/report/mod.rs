@@ -4,10 +4,12 @@
 //! `sentence` is the one line that says whether a human is needed. Must not know: sockets, terminals.
 
 mod devices;
+mod incident;
 mod message;
 mod needs;
 
 pub use devices::{DeviceList, DeviceStatus, Naming, RefusedStatus};
+pub use incident::{IncidentStatus, severity};
 pub use message::{
     Action, ChangeRequest, Changed, Line, Listed, Message, Prospect, Refusal, Select, Shown, To, ToProgress,
     Try,
@@ -16,7 +18,7 @@ pub use message::{
 pub use needs::{Ending, move_hint, stranded};
 
 use super::{AccountLive, ClientLive};
-use crate::mail::{Place, RelayTime, State, WallTime};
+use crate::mail::{Place, RelayTime, State, WallTime, without_tag};
 use crate::queue::Total;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -57,6 +59,9 @@ pub struct Status {
     pub is_abridged: bool,
     /// All of it in one line.
     pub sentence: String,
+    /// What is wrong and lasts, worst first; of a relay that does not run, nobody knows.
+    #[serde(default)]
+    pub incidents: Vec<IncidentStatus>,
     /// What only a human can put right.
     pub needs_human: Vec<Need>,
     /// Every account.
@@ -256,14 +261,15 @@ pub fn needs(
     let mut needs = vec![];
     for a in accounts.iter().filter(|a| a.state == AccountState::Held) {
         needs.push(Need {
-            what: format!("{} cannot send: {}", a.account, a.reason),
+            what: format!("{} cannot send: {}", a.account, without_tag(&a.reason)),
             hint: a.hint.clone().unwrap_or_else(|| "see the log".to_owned()),
             account: Some(a.account.to_string()),
         });
     }
     for a in accounts.iter().filter(|a| a.state == AccountState::BackingOff) {
         if let Some(hint) = a.hint.clone() {
-            let what = format!("{} cannot send, probably by a setting: {}", a.account, a.reason);
+            let what =
+                format!("{} cannot send, probably by a setting: {}", a.account, without_tag(&a.reason));
             needs.push(Need { what, hint, account: Some(a.account.to_string()) });
         }
     }
@@ -309,7 +315,10 @@ pub fn sentence(needs: &[Need], accounts: &[AccountStatus], queue: &QueueStatus)
     if let Some(first) = troubled.first() {
         let which =
             if troubled.len() == 1 { first.mailbox.clone() } else { format!("{} accounts", troubled.len()) };
-        return format!("{which}: waiting for the smart host, nothing to do: {}; {waiting}", first.reason);
+        return format!(
+            "{which}: waiting for the smart host, nothing to do: {}; {waiting}",
+            without_tag(&first.reason)
+        );
     }
     let delivered: u64 = accounts.iter().map(|a| a.recipients_last_hour).sum();
     format!("all is well: mail for {} delivered in the last hour, {waiting}", count(delivered, "recipient"))

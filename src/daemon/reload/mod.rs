@@ -4,7 +4,7 @@
 //! changes nothing; every key is either handed out or named, and one that is new does not compile until it is.
 //! Must not know: how a room takes what it is told.
 
-use super::{Relay, StartError, dispatch_settings, listens, places};
+use super::{Relay, StartError, dispatch_settings, listens, places, sights};
 use crate::config::{Settings, Sockets};
 use crate::fact::Witness;
 use crate::mail::{AccountId, Place};
@@ -79,6 +79,8 @@ impl Fixed {
             warnings: _,
             proxy: _,
             given_at_start: _,
+            // A relay is for the sandbox or for smart hosts, for good.
+            is_sandbox: _,
             // Those who look at the files compare them.
             certificates: _,
             file: _,
@@ -133,6 +135,7 @@ impl Relay {
         self.receive.send_replace(Arc::new(receive));
         self.queue.health.set_min_free_space(min_free_space_bytes);
         self.keep.send_replace(keep);
+        self.sights.send_replace(sights(new));
         self.notify.send_replace(Arc::new(notify));
         if let Ok(mut p) = self.rooms.places.write() {
             *p = places;

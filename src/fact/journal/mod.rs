@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_listener_without_descriptors_has_one_line_a_minute_and_one_when_it_works_again() {
-        let (journal, start) = (Journal::new(), Instant::now());
+        let (journal, start) = (Journal::new(), At::now().instant);
         let address = "0.0.0.0:25".parse().unwrap();
         let at = |s| start + Duration::from_secs(s);
         let failed = |s| journal.lock().accept_failed(address, at(s)) == Line::FIRST;
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_strangers_hides_no_line_about_a_device() {
-        let (journal, now) = (Journal::new(), Instant::now());
+        let (journal, now) = (Journal::new(), At::now().instant);
         for n in 0..100_000_u32 {
             let stranger = Peer::of(IpAddr::V4(n.into()));
             journal.lock().by(stranger, Standing::Stranger, "relay_refused", now);

@@ -1,6 +1,6 @@
 //! What every fact has: a line, counts, words.
 
-mod samples;
+pub(super) mod samples;
 
 use super::tally::{FAMILIES, Family, Kind, STATUS};
 use super::{At, Fact, Journal, Observer, Tally, Witness};

@@ -31,7 +31,7 @@ fn address() -> SocketAddr {
     "192.0.2.25:25".parse().unwrap()
 }
 
-pub(super) fn all() -> Vec<Fact> {
+pub(in crate::fact) fn all() -> Vec<Fact> {
     let mut all = receive();
     all.extend(queue());
     all.extend(token());
@@ -70,7 +70,12 @@ fn receive() -> Vec<Fact> {
         },
         DevicesNotKept { why: "the disk is full".into() },
         MessageRefused { peer, client: client.clone(), reply: "552 5.3.4 too large\r\n".into() },
-        QueueRefused { peer, client: client.clone(), why: "not enough space".into() },
+        QueueRefused {
+            peer,
+            client: client.clone(),
+            why: "not enough space".into(),
+            unable: receive::Unable::NoSpace,
+        },
         missing(false),
         missing(true),
         ClosedInData { peer, client: client.clone(), raw_bytes: 12 },
@@ -160,6 +165,7 @@ fn submit() -> Vec<Fact> {
     let host = || "smtp.office365.com".to_owned();
     let facts = vec![
         Connected { host: host(), address: address(), tls: Some("TLSv1.3".into()), signed_in: true },
+        TokenAccepted { account: account() },
         TokenChallenged { host: host(), json: b"{\"status\":\"401\"}".to_vec() },
         PasswordStandsIn { account: account(), why: "no token".into(), until: "2026-12-31".parse().unwrap() },
         TransactionTaken { id: id(), recipients: 2, size_bytes: 4096 },
@@ -207,7 +213,7 @@ fn dispatch() -> Vec<Fact> {
         NoticeWithheld { id: id() },
     ];
     let told = |fact: dispatch::Fact| {
-        let place = fact.has_advice().then(|| Place::known("smtp.office365.com", 587));
+        let place = fact.names_place().then(|| Place::known("smtp.office365.com", 587));
         dispatch::Told { account: account(), place, fact }.into()
     };
     facts.into_iter().map(told).collect()

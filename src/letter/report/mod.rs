@@ -55,6 +55,8 @@ pub struct Report<'a> {
     pub goes_on: bool,
     /// The relay's own name.
     pub hostname: &'a str,
+    /// It is about mail that goes to the sandbox.
+    pub is_sandbox: bool,
     /// From: the account's mailbox.
     pub from: &'a Mailbox,
     /// To: the sender of the message, or the admins.
@@ -74,6 +76,8 @@ pub struct AdminNotice<'a> {
     pub paragraphs: &'a [String],
     /// The relay's own name.
     pub hostname: &'a str,
+    /// It is about mail that goes to the sandbox.
+    pub is_sandbox: bool,
     /// From: the account's mailbox.
     pub from: &'a Mailbox,
     /// To.
@@ -187,7 +191,8 @@ impl Report<'_> {
     }
 
     fn common_head(&self, subject: &str) -> NewHead {
-        common_head(self.id, self.hostname, self.from, self.to, self.now, subject)
+        let subject = marked(self.is_sandbox, subject);
+        common_head(self.id, self.hostname, self.from, self.to, self.now, &subject)
     }
 
     fn text(&self, subject: &str) -> String {
@@ -207,6 +212,9 @@ impl Report<'_> {
                 until.rfc5322()
             ),
         };
+        if self.is_sandbox {
+            paragraph(&mut out, "", IN_SANDBOX);
+        }
         paragraph(&mut out, "", &opening);
         for (name, value) in [
             ("Subject", Escaped(subject.as_bytes()).to_string()),
@@ -318,16 +326,27 @@ impl AdminNotice<'_> {
     /// As plain text.
     pub fn write(&self) -> Written {
         let mut text = String::new();
+        if self.is_sandbox {
+            paragraph(&mut text, "", IN_SANDBOX);
+        }
         for p in self.paragraphs {
             paragraph(&mut text, "", p);
         }
-        let mut head = common_head(self.id, self.hostname, self.from, self.to, self.now, self.subject);
+        let subject = marked(self.is_sandbox, self.subject);
+        let mut head = common_head(self.id, self.hostname, self.from, self.to, self.now, &subject);
         head.add("Auto-Submitted", "auto-generated");
         head.add("X-Auto-Response-Suppress", "All");
         head.add("Content-Type", "text/plain; charset=utf-8");
         head.add("Content-Transfer-Encoding", if text.is_ascii() { "7bit" } else { "8bit" });
         Written { head: head.finish(), content: text.into_bytes() }
     }
+}
+
+const IN_SANDBOX: &str = "SANDBOX: this relay delivers to a stand-in, and nobody else gets its mail.";
+
+/// What is not to be mistaken for news of real mail says so in the first word.
+fn marked(is_sandbox: bool, subject: &str) -> String {
+    if is_sandbox { format!("SANDBOX: {subject}") } else { subject.to_owned() }
 }
 
 fn common_head(

@@ -31,6 +31,15 @@ fn mailbox(text: &str) -> Mailbox {
 }
 
 fn report(kind: Kind, head: &[u8], failures: &[(&Mailbox, Option<&Failure>)]) -> (String, String) {
+    report_of(false, kind, head, failures)
+}
+
+fn report_of(
+    is_sandbox: bool,
+    kind: Kind,
+    head: &[u8],
+    failures: &[(&Mailbox, Option<&Failure>)],
+) -> (String, String) {
     let message = message(ReversePath::Mailbox(mailbox("hp@contoso.com")));
     let written = Report {
         kind,
@@ -41,6 +50,7 @@ fn report(kind: Kind, head: &[u8], failures: &[(&Mailbox, Option<&Failure>)]) ->
         advice: &["Check the address at the device.".to_owned(), "--odd".to_owned()],
         goes_on: false,
         hostname: "relay.contoso.local",
+        is_sandbox,
         from: &mailbox("scanner@contoso.com"),
         to: &[mailbox("hp@contoso.com")],
         now: WallTime::from_ms(NOW),
@@ -151,12 +161,21 @@ fn machines_and_lists_are_not_answered() {
 }
 
 #[test]
+fn the_sandbox_stands_first_in_subject_and_text() {
+    let to = mailbox("nobody@contoso.com");
+    let (head, content) = report_of(true, Kind::Expired, b"Subject: scan\r\n\r\n", &[(&to, None)]);
+    assert!(head.contains("Subject: SANDBOX: Not delivered: scan\r\n"), "{head}");
+    assert!(content.contains("bit\r\n\r\nSANDBOX: "), "{content}");
+}
+
+#[test]
 fn a_notice_is_plain_text() {
     let written = AdminNotice {
         id: QueueId::from_number(9),
         subject: "scanner@contoso.com is held\r\nBcc: x@y",
         paragraphs: &["Exchange Online refuses the login.".to_owned(), "Größe".to_owned()],
         hostname: "relay.contoso.local",
+        is_sandbox: false,
         from: &mailbox("scanner@contoso.com"),
         to: &[mailbox("it@contoso.com"), mailbox("boss@contoso.com")],
         now: WallTime::from_ms(NOW),

@@ -180,6 +180,7 @@ enum Says {
 }
 
 /// How an observation counts.
+#[derive(Clone, Copy)]
 enum Count {
     /// Once more.
     More,

@@ -142,7 +142,7 @@ impl Observer for Devices {
             Fact::MessageRefused { peer, client, reply } => {
                 failed(client, *peer, reply.trim_end().to_owned());
             }
-            Fact::QueueRefused { peer, client, why } => failed(client, *peer, why.clone()),
+            Fact::QueueRefused { peer, client, why, .. } => failed(client, *peer, why.clone()),
             Fact::EndOfDataMissing { peer, client, lf_dot_lf, .. } => {
                 let hint = if *lf_dot_lf {
                     "set line_endings = \"lf\" for this client"

@@ -4,7 +4,7 @@
 //! swallowed to its end without being kept. Must not know: lines, logins, TLS.
 
 use super::{Data, Session, State, Step, Transaction, World, limit_bytes};
-use crate::fact::receive::Fact;
+use crate::fact::receive::{Fact, Unable};
 use crate::letter::splitter::Splitter;
 use crate::mail::{AddressError, ClientName, Mailbox, QueueId, ReversePath};
 use crate::policy::admission::{Client, LineEndings};
@@ -268,7 +268,14 @@ impl Session {
     fn tell_refused(&mut self, client: &ClientName, refusal: &Refusal) {
         let (peer, client) = (self.peer, client.clone());
         self.tell(match refusal {
-            Refusal::Queue(why) => Fact::QueueRefused { peer, client, why: why.to_string() },
+            Refusal::Queue(why) => {
+                let unable = match why {
+                    QueueError::Full(_) => Unable::NoSpace,
+                    QueueError::Closed => Unable::Stopping,
+                    _ => Unable::Failed,
+                };
+                Fact::QueueRefused { peer, client, why: why.to_string(), unable }
+            }
             other => Fact::MessageRefused { peer, client, reply: other.reply() },
         });
     }

@@ -106,6 +106,7 @@ impl Submission {
             let mut failure = match self.connect(&smart_host, nth_address).await {
                 Ok(connection) => {
                     token.accepted();
+                    self.witness.tell(Fact::TokenAccepted { account: self.account.clone() });
                     return Ok(connection);
                 }
                 Err(failure) => failure,
