@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Of whatever is counted in bytes here: less is a mistake.
 const SMALLEST: u64 = 64 * 1024;
+/// A hundred years: no sum of moments and times overflows.
+const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
 const MONTH: Duration = Duration::from_secs(28 * 86_400);
 
 /// One key, there or not. A reader returns `None` when it is not there, or when it is wrong and that was noted.
@@ -209,6 +211,10 @@ impl<'f> Field<'f> {
         })?;
         if time.is_zero() {
             self.error("must be longer than nothing", "");
+            return None;
+        }
+        if time > LONGEST {
+            self.error("is too long", "at most \"36500 days\"");
             return None;
         }
         let said = self.plain_text().unwrap_or_default();

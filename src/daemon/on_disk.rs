@@ -11,9 +11,9 @@ use crate::fact::Witness;
 use crate::fact::daemon::Fact;
 use crate::mail::WallTime;
 use crate::policy::expiry::{Expiry, expiry_warning};
-use crate::tls::server::{Content, Files};
+use crate::tls::server::{CertificateError, Content, Files};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Between two looks at the certificates.
@@ -27,7 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct OnDisk {
     listeners: InForce,
     witness: Witness,
+    /// Never held while a file is read: a status asks for it on the runtime's threads.
     seen: Mutex<Seen>,
+    /// Who looks. On a disk that does not answer there is one who waits, and not one more for every status.
+    looking: Mutex<()>,
 }
 
 struct Seen {
@@ -60,7 +63,7 @@ impl OnDisk {
             is_changed: false,
             waiting: vec![],
         };
-        Self { listeners, witness, seen: Mutex::new(seen) }
+        Self { listeners, witness, seen: Mutex::new(seen), looking: Mutex::default() }
     }
 
     /// Looks after the certificates until `stop` resolves.
@@ -108,7 +111,8 @@ impl OnDisk {
 
     /// A configuration was not taken.
     pub(super) fn refused(&self, problem: &str, hint: Option<&str>) {
-        let mut seen = self.seen();
+        let file = self.seen().file.clone();
+        let now = file.again().ok();
         let need = Need {
             what: format!("the last reload was refused, and the relay goes on as before: {problem}"),
             hint: format!(
@@ -117,22 +121,41 @@ impl OnDisk {
             ),
             account: None,
         };
-        seen.refused = Some((seen.file.again().ok(), need));
+        self.seen().refused = Some((now, need));
     }
 
     /// Compares the configuration, and takes certificates that were renewed.
     pub(super) fn look(&self, now: WallTime) {
         self.look_at_the_file();
-        let mut seen = self.seen();
-        for watched in &mut seen.certificates {
-            self.look_at(watched, now);
+        let certificates: Vec<ListenerCertificate> =
+            self.seen().certificates.iter().map(|w| w.in_force.clone()).collect();
+        for certificate in certificates {
+            let read = Files::read(&certificate.certificate, &certificate.key);
+            let mut seen = self.seen();
+            let is_it = |w: &&mut Watched| {
+                let at = &w.in_force;
+                at.listener == certificate.listener
+                    && (&at.certificate, &at.key) == (&certificate.certificate, &certificate.key)
+            };
+            if let Some(watched) = seen.certificates.iter_mut().find(is_it) {
+                self.look_at(watched, read, now);
+            }
         }
     }
 
     fn look_at_the_file(&self) {
-        let mut seen = self.seen();
+        let _alone = match self.looking.try_lock() {
+            Ok(alone) => alone,
+            Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let in_force = self.seen().file.clone();
         // One that cannot be read is no configuration that somebody wants to be taken.
-        let current = seen.file.again().ok();
+        let current = in_force.again().ok();
+        let mut seen = self.seen();
+        if seen.file != in_force {
+            return; // Another was taken meanwhile.
+        }
         let is_other = current.as_ref().is_some_and(|now| *now != seen.file);
         let is_news = is_other && !seen.is_changed;
         if seen.refused.as_ref().is_some_and(|(refused, _)| *refused != current) {
@@ -144,9 +167,8 @@ impl OnDisk {
         }
     }
 
-    fn look_at(&self, watched: &mut Watched, now: WallTime) {
+    fn look_at(&self, watched: &mut Watched, read: Result<Files, CertificateError>, now: WallTime) {
         let listener = watched.in_force.listener;
-        let read = Files::read(&watched.in_force.certificate, &watched.in_force.key);
         match read {
             Ok(files) if files.content() == watched.in_force.pair.content => watched.next = None,
             Ok(files) => {
@@ -420,6 +442,23 @@ password = { file = "password" }
             site.needs()
         );
         assert_eq!(site.needs().len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_does_not_answer_holds_up_one_who_looks_and_no_status() {
+        let site = Site::new();
+        let file = site.directory.path().join("mailferry.toml");
+        std::fs::remove_file(&file).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+        std::thread::scope(|s| {
+            s.spawn(|| site.on_disk.look(day(0)));
+            // Opens only when the other has: from here on that one reads.
+            let writer = std::fs::File::options().write(true).open(&file).unwrap();
+            assert!(site.on_disk.seen.try_lock().is_ok());
+            site.on_disk.look_at_the_file();
+            assert!(site.needs().is_empty());
+            drop(writer);
+        });
     }
 
     #[test]

@@ -270,6 +270,11 @@ const VALUES: &[Row] = &[
     ),
     (
         "[queue]",
+        "[receive]\nidle_timeout = \"36501 days\"\n[queue]",
+        "m.toml:15:1: receive.idle_timeout: is too long | at most \"36500 days\"",
+    ),
+    (
+        "[queue]",
         "[receive]\nidle_timeout = \"10 M\"\n[queue]",
         "m.toml:15:1: warning: receive.idle_timeout: M is months: 10months | for minutes, write \"10 min\"",
     ),

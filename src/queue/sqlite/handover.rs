@@ -2,8 +2,8 @@
 //!
 //! Invariant: a message stands here from before its end of data is written until its outcome is durable, so what a
 //! crash interrupts is known at the next start as of unknown outcome. Nothing is synced: a killed process leaves what
-//! it wrote with the system; a power cut may not, and then the duplicate is not known to be one. The file has as
-//! many places as there were messages on their way at once. Must not know: what became of them.
+//! it wrote with the system; a power cut may not, and then the duplicate is not known to be one. The first places are
+//! on the disk before they are needed, so that a disk that fills up costs no record. Must not know: what became of them.
 
 use crate::files;
 use crate::mail::QueueId;
@@ -15,6 +15,8 @@ use std::sync::{Mutex, PoisonError};
 
 pub(super) const NAME: &str = "handovers";
 const PLACE: usize = 8;
+/// A block of most file systems: 512 messages on their way at once. An account has a few connections.
+const RESERVED: usize = 4096;
 
 pub(super) struct HandOvers {
     file: File,
@@ -30,12 +32,14 @@ impl HandOvers {
         let numbers =
             bytes.chunks_exact(PLACE).map(|place| i64::from_le_bytes(place.try_into().expect("8 bytes")));
         let begun = numbers.filter(|n| *n > 0).map(QueueId::from_number).collect();
+        reserve(&file, bytes.len());
         Ok((Self { file, places: Mutex::default() }, begun))
     }
 
     /// What an earlier run left is recorded.
     pub(super) fn forget(&self) -> io::Result<()> {
         self.file.set_len(0)?;
+        reserve(&self.file, 0);
         self.file.sync_all()
     }
 
@@ -59,15 +63,21 @@ impl HandOvers {
         }
     }
 
-    /// A full disk costs the record, not the message.
+    /// A disk that was full at the start costs the record, not the message.
     fn write(&self, place: usize, number: i64) {
         let _ = self.file.write_all_at(&number.to_le_bytes(), (place * PLACE) as u64);
     }
 }
 
+/// Behind what is there. On a disk that is full already there is no room, and the start goes on.
+fn reserve(file: &File, there: usize) {
+    let _ = file.write_all_at(&[0; RESERVED][there.min(RESERVED)..], there as u64);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn what_was_begun_and_not_ended_is_known_at_the_next_start() {
@@ -85,5 +95,21 @@ mod tests {
         assert_eq!(begun, [id(1), id(4), id(3)]);
         hand_overs.forget().unwrap();
         assert_eq!(HandOvers::open(tmp.path()).unwrap().1, []);
+    }
+
+    #[test]
+    fn a_disk_that_fills_up_later_has_the_places_already() {
+        let tmp = tempfile::tempdir().unwrap();
+        let on_disk = || std::fs::metadata(tmp.path().join(NAME)).unwrap();
+        let is_reserved =
+            || on_disk().len() == RESERVED as u64 && on_disk().blocks() * 512 >= on_disk().len();
+        let (hand_overs, _) = HandOvers::open(tmp.path()).unwrap();
+        assert!(is_reserved());
+        (1..).take(RESERVED / PLACE).for_each(|n| hand_overs.begin(QueueId::from_number(n)));
+        assert!(is_reserved());
+        let (hand_overs, begun) = HandOvers::open(tmp.path()).unwrap();
+        assert_eq!(begun.len(), RESERVED / PLACE);
+        hand_overs.forget().unwrap();
+        assert!(is_reserved());
     }
 }
