@@ -563,14 +563,14 @@ async fn the_end_of_a_secret_is_told_once_by_mail_and_stays_in_the_status() {
     assert_eq!(mail.recipients, ["it@contoso.com"]);
     let text = String::from_utf8_lossy(&mail.data).into_owned();
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("the client secret of scanner@contoso.com expires in 5 days"), "{text}");
+    assert!(text.contains("the client secret of scanner@contoso.com expires in 6 days"), "{text}");
     assert!(text.contains(CLIENT_ID) && !text.contains("hunter2"));
     for _ in 0..2 {
         let status = site.status().await;
         assert!(
             status.needs_human[0]
                 .what
-                .starts_with(&format!("the client secret of {MAILBOX} expires in 5 days")),
+                .starts_with(&format!("the client secret of {MAILBOX} expires in 6 days")),
             "{status:?}"
         );
         site.stop().await;
