@@ -3,10 +3,9 @@
 //! Invariant: an account that comes out of here never sends a password in the clear.
 
 use super::address;
-use super::check::{At, patterns, set, small};
-use super::client::Found;
 use super::field::Field;
 use super::oauth::{self, Secrets};
+use super::read::{At, Found, Sending, patterns, set, small};
 use super::secret::{certificates, secret};
 use super::section::{Findings, Section};
 use super::{Account, Env, OAuth, Place};
@@ -18,12 +17,6 @@ use crate::tls::Trust;
 use crate::token::Cloud;
 use jiff::civil::Date;
 use std::path::Path;
-
-/// An account, and what it is used for.
-pub(super) struct Sending {
-    pub(super) account: Account,
-    pub(super) route: Route,
-}
 
 pub(super) fn account(
     mut section: Section<'_>,

@@ -3,20 +3,21 @@
 //! Invariant: everything is read, whatever was wrong before it, so that one run finds all problems.
 
 use super::access::User;
-use super::account::{Sending, account, accounts_go_together};
+use super::account::{account, accounts_go_together};
 use super::address::{host_name, is_host_name};
-use super::client::{Found, client, clients_go_together};
+use super::client::{client, clients_go_together};
 use super::field::Field;
 use super::file::Tree;
 use super::listen::{Listener, listener, listeners_go_together};
 use super::network;
 use super::notify;
 use super::oauth::{self, Secrets};
+use super::read::{At, Found, ONE_FILLS_ALL, SEVERAL_TIMES, Sending, set};
 use super::secret::{reason, secret};
 use super::section::{Findings, Section};
-use super::{Env, FileRead, Place, Problem, Settings, Severity, SignIn, Sockets};
+use super::{Env, FileRead, Problem, Settings, Severity, SignIn, Sockets};
 use crate::logs::{self, Format};
-use crate::mail::{AccountId, AddressPattern, Mailbox, WallTime};
+use crate::mail::{AccountId, Mailbox, WallTime};
 use crate::policy::admission::Clients;
 use crate::policy::route::Routes;
 use crate::policy::schedule::Retry;
@@ -27,12 +28,6 @@ use secrecy::SecretString;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
-
-pub(super) const ONE_FILLS_ALL: &str = "one device can take every connection there is";
-pub(super) const SEVERAL_TIMES: &str = "make max_connections in [receive] several times what one may have";
-
-/// A thing and where it was configured.
-pub(super) struct At<T>(pub(super) T, pub(super) Place);
 
 /// The settings, or all problems; and every key that was asked for.
 pub(super) fn check(
@@ -257,13 +252,6 @@ fn user(mut section: Section<'_>, env: &Env, names: &mut BTreeSet<String>) -> Op
     Some((text, password?))
 }
 
-/// What is configured takes the default's place.
-pub(super) fn set<T>(value: &mut T, configured: Option<T>) {
-    if let Some(configured) = configured {
-        *value = configured;
-    }
-}
-
 fn queue(mut section: Section<'_>) -> (queue::Settings, Keep) {
     let (mut settings, mut keep) = (queue::Settings::default(), Keep::default());
     set(&mut settings.directory, section.field("directory").path());
@@ -318,17 +306,4 @@ fn log(field: &Field<'_>) -> Option<Format> {
         field.unreadable(true, what, "\"auto\" takes the journal where there is one");
     }
     Some(format)
-}
-
-pub(super) fn addresses(field: &Field<'_>) -> Vec<Mailbox> {
-    field.items().iter().filter_map(|item| item.parse("\"it@contoso.com\"", str::parse)).collect()
-}
-
-pub(super) fn patterns(field: &Field<'_>) -> Vec<AddressPattern> {
-    let example = "\"scanner@contoso.com\" or \"*@contoso.com\"";
-    field.items().iter().filter_map(|item| item.parse(example, str::parse)).collect()
-}
-
-pub(super) fn small(field: &Field<'_>) -> Option<u32> {
-    field.number(1..=1_000_000).and_then(|n| u32::try_from(n).ok())
 }

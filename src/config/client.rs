@@ -2,24 +2,15 @@
 //!
 //! Invariant: a network belongs to one client.
 
-use super::account::Sending;
 use super::address;
-use super::check::{At, ONE_FILLS_ALL, SEVERAL_TIMES, patterns, small};
 use super::field::Field;
+use super::read::{At, Found, ONE_FILLS_ALL, SEVERAL_TIMES, Sending, Wants, patterns, small};
 use super::section::{Findings, Section};
 use crate::mail::{AccountId, ClientName};
 use crate::policy::admission::{Client, LineEndings};
 use encoding_rs::Encoding;
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeSet;
-
-/// A client, the places of its networks, and the account it asks for.
-pub(super) type Found = (At<Client>, Wants);
-
-pub(super) struct Wants {
-    networks: Vec<At<IpNet>>,
-    pub(super) account: Option<At<AccountId>>,
-}
 
 pub(super) fn client(mut section: Section<'_>) -> Option<Found> {
     let from = section.field("from");

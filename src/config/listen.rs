@@ -4,7 +4,7 @@
 
 use super::ListenerCertificate;
 use super::address::listen_address;
-use super::check::At;
+use super::read::At;
 use super::secret::{certificates, private_key};
 use super::section::{Findings, Section};
 use crate::receive::{Auth, Listen, Tls};

@@ -17,6 +17,7 @@ mod network;
 mod notify;
 mod oauth;
 mod problem;
+mod read;
 mod secret;
 mod section;
 mod slip;

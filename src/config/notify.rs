@@ -3,8 +3,8 @@
 //! Must not know: what an incident is.
 
 use super::Env;
-use super::check::addresses;
 use super::field::Field;
+use super::read::addresses;
 use super::secret::secret;
 use super::section::Section;
 use crate::http::{Proxy, Uri};

@@ -12,5 +12,6 @@ pub mod story;
 pub mod summary;
 mod teller;
 
-pub use story::{Condition, Relay, Script, Trouble, run};
+pub use story::{Relay, Script, run};
 pub use summary::Summary;
+pub use teller::{Condition, Trouble};

@@ -8,7 +8,7 @@ use crate::demo::here;
 use crate::demo::scans;
 use crate::demo::screen::{COLUMNS, Line, Paper, Style, line, wrapped};
 use crate::demo::summary::{DEVICES, Summary};
-use crate::demo::teller::{Teller, Who};
+use crate::demo::teller::{Condition, Teller, Who};
 use crate::sandbox::{Outage, Sandbox};
 use secrecy::SecretString;
 use std::io::{self, Write};
@@ -32,24 +32,6 @@ pub trait Relay {
 
     /// Gives it the mailbox's new password as an admin does; says how, in words.
     fn set_password(&mut self, password: &'static str) -> impl Future<Output = io::Result<String>> + Send;
-}
-
-/// How the relay is.
-#[derive(Debug, Clone)]
-pub struct Condition {
-    /// Messages it holds for delivery.
-    pub waiting: u64,
-    /// Why they wait.
-    pub trouble: Option<Trouble>,
-}
-
-/// Why mail does not flow.
-#[derive(Debug, Clone)]
-pub struct Trouble {
-    /// When it is tried again.
-    pub next_try: Option<Instant>,
-    /// What only a human can do about it, where it is that; escaped.
-    pub remedy: Option<String>,
 }
 
 /// How to play it.

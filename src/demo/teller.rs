@@ -6,7 +6,6 @@ use crate::demo::device::Device;
 use crate::demo::here;
 use crate::demo::scans::Mail;
 use crate::demo::screen::{COLUMNS, Line, Paper, Screen, Style, line, wrapped};
-use crate::demo::story::{Condition, Trouble};
 use crate::demo::summary::{Sent, is_same, milliseconds, size};
 use crate::mail::Escaped;
 use crate::sandbox::{ContentDigest, Event, Sandbox};
@@ -15,6 +14,24 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// How the relay is.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    /// Messages it holds for delivery.
+    pub waiting: u64,
+    /// Why they wait.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why mail does not flow.
+#[derive(Debug, Clone)]
+pub struct Trouble {
+    /// When it is tried again.
+    pub next_try: Option<Instant>,
+    /// What only a human can do about it, where it is that; escaped.
+    pub remedy: Option<String>,
+}
 
 /// How often the clocks on the screen go on.
 const TICK: Duration = Duration::from_millis(100);

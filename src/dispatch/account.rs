@@ -7,21 +7,22 @@
 //! Must not know: why the plan wants what it wants.
 
 use super::board::Board;
-use super::connection::{self, Cut, Line};
+use super::connection::{self, Cut, Event, Line};
 use super::credential;
+use super::message::Message;
 use super::notice;
-use super::plan::{self, Action, At, Leased, Limits, Live, Memory, Past, Plan};
+use super::plan::{Action, At, Limits, Live, Memory, Past, Plan};
 use super::settle::Settled;
 use super::{Account, Settings};
 use crate::fact::dispatch::Fact;
-use crate::mail::{AccountId, Place, QueuedMessage, RelayTime, WallTime};
+use crate::mail::{AccountId, Place, RelayTime, WallTime};
 use crate::policy::breaker::{Breaker, Open};
 use crate::policy::throttle::Throttle;
 use crate::queue::{Lease, Next, Outbox, Owned, Queue, QueueError, Settlement};
 use crate::token::{Grant, Source};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 /// Between tries to settle while the disk refuses.
@@ -29,21 +30,6 @@ const SETTLE_RETRY: Duration = Duration::from_secs(1);
 /// Between tries to own the account while the queue cannot say.
 const OWN_RETRY: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
-
-pub(super) type Event = plan::Event<Box<Lease>, Line>;
-
-impl Leased for Box<Lease> {
-    fn message(&self) -> &QueuedMessage {
-        &self.message
-    }
-}
-
-/// What the actor is told.
-pub(super) enum Message {
-    Event(Event),
-    Reload(Box<(Account, Settings)>),
-    Live(oneshot::Sender<Live>),
-}
 
 pub(super) struct Actor {
     id: AccountId,

@@ -2,7 +2,8 @@
 //!
 //! Must not know: plans. It passes facts on.
 
-use super::account::{Event, Message};
+use super::connection::Event;
+use super::message::Message;
 use crate::mail::{AccountId, Place, RelayTime};
 use crate::policy::verdict::Judged;
 use std::collections::BTreeMap;

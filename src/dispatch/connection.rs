@@ -4,10 +4,9 @@
 //! `Closed` or `OpenFailed`. Must not know: why it was told to.
 
 use super::Account;
-use super::account::Event;
-use super::plan::ConnId;
+use super::plan::{self, ConnId, Leased};
 use crate::fact::submit::Fact;
-use crate::mail::{Cause, Failure, Mailbox, Stage};
+use crate::mail::{Cause, Failure, Mailbox, QueuedMessage, Stage};
 use crate::policy::verdict::Judged;
 use crate::queue::Lease;
 use crate::submit::{Connection, Outcome, Outgoing, Sent};
@@ -16,6 +15,15 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, watch};
+
+/// What happens to an account whose messages are leased from the queue.
+pub(super) type Event = plan::Event<Box<Lease>, Line>;
+
+impl Leased for Box<Lease> {
+    fn message(&self) -> &QueuedMessage {
+        &self.message
+    }
+}
 
 /// The handle of a connection. When the last one is dropped, it says QUIT and waits for the peer to close.
 #[derive(Debug, Clone)]

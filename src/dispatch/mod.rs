@@ -10,6 +10,7 @@ mod connection;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod credential;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
+mod message;
 mod notice;
 mod plan;
 mod settle;
@@ -24,9 +25,11 @@ use crate::mail::{AccountId, Mailbox, State};
 use crate::policy::schedule::Retry;
 use crate::queue::{Notes, Queue, QueueError};
 use crate::submit::Way;
-use account::{Actor, Event, Message};
+use account::Actor;
 use board::Board;
 use connection::Cut;
+use connection::Event;
+use message::Message;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Facts of `dispatch`: what became of messages and accounts.
 
-use super::tally::{Add, Family, Kind, Value};
+use super::count::{Add, Family, Kind, Value};
 use super::{in_ms, in_words};
 use crate::mail::{AccountId, Place, QueueId};
 use crate::policy::advice::{About, Advice};

@@ -7,6 +7,7 @@
 //! Each room's facts have a file with all that is to be said of them, in matches without a rest: name, words, line,
 //! counts. A new fact compiles once it has them.
 
+mod count;
 pub mod daemon;
 pub mod dispatch;
 mod incidents;
@@ -22,9 +23,10 @@ pub mod token;
 #[expect(clippy::disallowed_methods, reason = "at the edge: it says when a fact was told")]
 mod witness;
 
+pub use count::{Family, Kind};
 pub use incidents::Incidents;
 pub use journal::Journal;
-pub use tally::{Family, Kind, Series, Sum, Tally};
+pub use tally::{Series, Sum, Tally};
 #[cfg(test)]
 pub(crate) use witness::Recorder;
 pub use witness::{At, Observer, Witness};

@@ -1,6 +1,6 @@
 //! Facts of `notify`: whether whoever is to be told of an incident was.
 
-use super::tally::{Add, Family, Kind, Value};
+use super::count::{Add, Family, Kind, Value};
 use super::{in_ms, in_words};
 use std::fmt;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Facts of `queue`.
 
-use super::tally::{Add, Family, Kind, Value};
+use super::count::{Add, Family, Kind, Value};
 use crate::mail::QueueId;
 use std::fmt;
 use std::path::PathBuf;

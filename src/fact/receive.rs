@@ -1,6 +1,6 @@
 //! Facts of `receive`.
 
-use super::tally::{Add, Family, Kind, Value};
+use super::count::{Add, Family, Kind, Value};
 use crate::mail::{ClientName, Escaped, Mailbox, QueueId, ReversePath};
 use crate::policy::admission::Standing;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Facts of `submit`.
 
-use super::tally::{Add, Family, Kind, Value};
+use super::count::{Add, Family, Kind, Value};
 use crate::mail::{AccountId, Cause, Escaped, Failure, QueueId};
 use jiff::civil::Date;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Facts of `token`: access tokens, and the credentials they are got with.
 
-use super::tally::{Add, Family, Kind, Value};
+use super::count::{Add, Family, Kind, Value};
 use super::{in_ms, in_words};
 use crate::mail::{AccountId, WallTime};
 use crate::policy::expiry::Expiry;

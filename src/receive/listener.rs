@@ -7,58 +7,21 @@ use crate::fact::Witness;
 use crate::fact::receive::Fact;
 use crate::mail::ClientName;
 use crate::policy::admission::Standing;
-use crate::queue::{Clock, Intake};
 use crate::receive::connection;
-use crate::receive::limits::{Full, Limits};
-use crate::receive::settings::{Listen, Settings};
+use crate::receive::limits::Full;
+use crate::receive::settings::Listen;
+use crate::receive::shared::Slot;
+pub use crate::receive::shared::{Shared, Stop};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 const BACKLOG: i32 = 4096;
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-
-/// What all listeners share.
-pub struct Shared {
-    /// In force for new transactions; a reload sends new ones.
-    pub settings: watch::Receiver<Arc<Settings>>,
-    /// Where messages go.
-    pub intake: Arc<dyn Intake>,
-    /// The relay's clock.
-    pub clock: Clock,
-    /// To whom it is told what happens.
-    pub witness: Witness,
-    pub(super) limits: Mutex<Limits>,
-}
-
-impl Shared {
-    /// Puts them together, with nobody connected.
-    pub fn new(
-        settings: watch::Receiver<Arc<Settings>>,
-        intake: Arc<dyn Intake>,
-        clock: Clock,
-        witness: Witness,
-    ) -> Self {
-        Self { settings, intake, clock, witness, limits: Mutex::default() }
-    }
-
-    /// Connections at this moment.
-    pub fn connections(&self) -> usize {
-        self.limits().connections()
-    }
-
-    fn limits(&self) -> std::sync::MutexGuard<'_, Limits> {
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Tells listeners to stop: no new connections, 421 for idle sessions, and sessions inside DATA may go on until
-/// that moment. `None`: go on.
-pub type Stop = watch::Receiver<Option<Instant>>;
 
 /// Opens a listening socket; an IPv6 wildcard takes IPv4, too, unless `only_v6`.
 ///
@@ -148,32 +111,6 @@ impl Trouble {
         if self.backoff.take().is_some() {
             self.witness.tell(Fact::AcceptRecovered { address: self.address });
         }
-    }
-}
-
-/// A counted connection; counted out on drop.
-pub(super) struct Slot {
-    pub(super) shared: Arc<Shared>,
-    pub(super) address: IpAddr,
-    pub(super) standing: Standing,
-    /// When it got this standing.
-    pub(super) since: Instant,
-}
-
-impl Slot {
-    /// Settings may have changed who may relay.
-    pub(super) fn judge(&mut self, settings: &Settings) {
-        let standing = settings.standing(self.address);
-        if standing != self.standing {
-            self.shared.limits().judged_anew(self.address, self.standing, standing);
-            (self.standing, self.since) = (standing, Instant::now());
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.shared.limits().disconnected(self.address, self.standing);
     }
 }
 

@@ -19,5 +19,7 @@ pub mod listener;
 pub mod login;
 pub mod session;
 pub mod settings;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
+mod shared;
 
 pub use settings::{Auth, Listen, Settings, Tls};

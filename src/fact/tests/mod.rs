@@ -2,7 +2,8 @@
 
 pub(super) mod samples;
 
-use super::tally::{FAMILIES, Family, Kind, STATUS};
+use super::count::{Family, Kind};
+use super::tally::{FAMILIES, STATUS};
 use super::{At, Fact, Journal, Observer, Tally, Witness};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
