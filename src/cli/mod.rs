@@ -368,12 +368,12 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
 }
 
 fn show_status(path: Option<&Path>, env: &Env, is_verbose: bool, is_json: bool) -> Result<u8, Failure> {
-    let status = ask_status(open_to_read(path, env)?)?;
+    let status = ask_status(&open_to_read(path, env)?)?;
     out(&if is_json { as_json(&status)? } else { print::status(&status, is_verbose, &TimeZone::system()) })?;
     Ok(if status.running { 0 } else { exit::UNAVAILABLE })
 }
 
-fn ask_status(source: Source) -> Result<Status, Failure> {
+fn ask_status(source: &Source) -> Result<Status, Failure> {
     block_on(async {
         let status = source.status().await;
         source.close().await;
@@ -383,7 +383,7 @@ fn ask_status(source: Source) -> Result<Status, Failure> {
 
 /// A monitor reads one line of stdout, whatever happens.
 fn check_status(path: Option<&Path>, env: &Env, format: monitor::Format) -> Result<u8, Failure> {
-    let (state, line) = match open_to_read(path, env).and_then(ask_status) {
+    let (state, line) = match open_to_read(path, env).and_then(|source| ask_status(&source)) {
         Ok(status) => monitor::line(&status, format, WallTime::now()),
         Err(failure) => {
             // Whoever may not read the queue still sees that nobody answers.
