@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub(super) struct Allow {
@@ -22,11 +23,11 @@ pub(super) struct Allow {
     /// The name of its [[client]]; one that is not there is made
     #[arg(long = "as", value_name = "CLIENT", required_unless_present = "undo")]
     client: Option<String>,
-    /// Even a network as wide as the world
+    /// Even a network as wide as the world; with --undo, even where the file was changed since
     #[arg(long)]
     yes: bool,
     /// Take the last one back: the file as it was before it
-    #[arg(long, conflicts_with_all = ["network", "client", "yes"])]
+    #[arg(long, conflicts_with_all = ["network", "client"])]
     undo: bool,
 }
 
@@ -57,12 +58,13 @@ pub(super) fn run(args: &Allow, path: Option<&Path>, env: &Env) -> Result<(), Fa
             Some(new) => new,
             None => return Ok(()),
         },
-        _ => before(&file)?,
+        _ => before(&file, args.yes)?,
     };
     config::rehearse_text(&file, &new, env).map_err(|p| wrong(&p))?;
     out(&difference(&old, &new))?;
     put(&file, &old, &new, args.undo)?;
-    out(&format!("{} is changed; as it was before: {}\n", file.display(), kept(&file).display()))?;
+    let other = beside(&file, if args.undo { UNDONE } else { BEFORE });
+    out(&format!("{} is changed; as it was before: {}\n", file.display(), other.display()))?;
     reload(path, env)
 }
 
@@ -128,14 +130,34 @@ fn overlaps(settings: &Settings, network: IpNet, client: &str) -> Result<bool, F
     Ok(false)
 }
 
-fn kept(file: &Path) -> PathBuf {
+/// What `allow` and `allow --undo` put aside.
+const BEFORE: &str = ".before";
+const UNDONE: &str = ".undone";
+/// The old one and the new one are written one after the other.
+const TOGETHER: Duration = Duration::from_secs(2);
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
-    name.push(".before");
+    name.push(ending);
     name.into()
 }
 
-fn before(file: &Path) -> Result<String, Failure> {
-    let kept = kept(file);
+/// The file as it was before the last `allow`. What was changed by hand since would be undone with it.
+fn before(file: &Path, is_sure: bool) -> Result<String, Failure> {
+    let kept = beside(file, BEFORE);
+    let written = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified());
+    let since = match (written(file), written(&kept)) {
+        (Ok(now), Ok(then)) => now.duration_since(then).unwrap_or_default(),
+        _ => Duration::ZERO,
+    };
+    if since > TOGETHER && !is_sure {
+        return Err(Failure::new(
+            exit::USAGE,
+            format!("{} was changed since, and that would be undone, too", file.display()),
+            "take the address out by hand, then: systemctl reload mailferry; or have all of it as it was: mailferry \
+             allow --undo --yes",
+        ));
+    }
     std::fs::read_to_string(&kept).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => {
             let what = format!("there is nothing to take back: no {}", kept.display());
@@ -156,12 +178,11 @@ fn put(file: &Path, old: &str, new: &str, is_undo: bool) -> Result<(), Failure> 
         let what = format!("{} was changed by somebody else at this moment", file.display());
         return Err(Failure::new(exit::TRY_LATER, what, "say it again"));
     }
-    if !is_undo {
-        files::put_like(file, &kept(file), old.as_bytes()).map_err(failed)?;
-    }
+    let aside = beside(file, if is_undo { UNDONE } else { BEFORE });
+    files::put_like(file, &aside, old.as_bytes()).map_err(failed)?;
     files::put_like(file, file, new.as_bytes()).map_err(failed)?;
     if is_undo {
-        std::fs::remove_file(kept(file)).map_err(failed)?;
+        std::fs::remove_file(beside(file, BEFORE)).map_err(failed)?;
     }
     Ok(())
 }

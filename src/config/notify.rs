@@ -72,6 +72,10 @@ fn address(field: &Field<'_>, env: &Env) -> Option<SecretString> {
         None => SecretString::from(field.text(EXAMPLE)?),
     };
     let url: Option<Uri> = text.expose_secret().trim().parse().ok();
+    if url.as_ref().and_then(Uri::authority).is_some_and(|a| a.as_str().contains('@')) {
+        field.error("has a login in it, which is not sent", "use an address that needs none");
+        return None;
+    }
     // What is wrong is said without the address.
     match url.as_ref().map(|u| (u.scheme_str(), u.host())) {
         Some((Some("https"), Some(_))) => {}

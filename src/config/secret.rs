@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// More than any password or key; a path to a device or a mail folder ends here.
@@ -36,43 +36,7 @@ pub(super) fn secret(field: &Field<'_>, env: &Env) -> Option<SecretString> {
     }
     match (file.is_set(), credential.is_set(), variable.is_set()) {
         (true, false, false) => from_file(field, &file.path()?),
-        (false, true, false) => {
-            let name = credential.text("\"scanner\"")?;
-            if name.is_empty() || name.contains('/') || name == ".." {
-                credential.error("is not the name of a credential", "the name in LoadCredential=name:/path");
-                return None;
-            }
-            let not_read = || {
-                credential.warn(
-                    "is handed to the service alone, so it was not read",
-                    format!("the service needs LoadCredential={name}:/path"),
-                );
-                Some(SecretString::from("not read"))
-            };
-            let Some(directory) = env.get("CREDENTIALS_DIRECTORY") else {
-                if field.is_rehearsal() {
-                    return not_read();
-                }
-                credential.error(
-                    "there are no credentials: CREDENTIALS_DIRECTORY is not set",
-                    format!(
-                        "systemd sets it, for LoadCredential={name}:/path; by hand: CREDENTIALS_DIRECTORY=/etc/mailferry"
-                    ),
-                );
-                return None;
-            };
-            let path = Path::new(directory).join(&name);
-            // systemd 252 names them to ExecReload=, too, and lets only the service itself read them.
-            let is_closed = || File::open(&path).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied);
-            if field.is_rehearsal() && is_closed() {
-                return not_read();
-            }
-            // Systemd copies them there when it starts the service; elsewhere, somebody keeps them by hand.
-            if Path::new(directory).starts_with("/run") {
-                field.is_given_at_start();
-            }
-            from_file(field, &path)
-        }
+        (false, true, false) => from_credential(field, &credential, env),
         (false, false, true) => {
             let name = variable.text("\"SCANNER_PASSWORD\"")?;
             field.is_given_at_start();
@@ -93,6 +57,45 @@ pub(super) fn secret(field: &Field<'_>, env: &Env) -> Option<SecretString> {
             None
         }
     }
+}
+
+/// What systemd hands to the service.
+fn from_credential(field: &Field<'_>, credential: &Field<'_>, env: &Env) -> Option<SecretString> {
+    let name = credential.text("\"scanner\"")?;
+    if name.is_empty() || name.contains('/') || name == ".." {
+        credential.error("is not the name of a credential", "the name in LoadCredential=name:/path");
+        return None;
+    }
+    let not_read = || {
+        credential.warn(
+            "is handed to the service alone, so it was not read",
+            format!("the service needs LoadCredential={name}:/path"),
+        );
+        Some(SecretString::from("not read"))
+    };
+    let Some(directory) = env.get("CREDENTIALS_DIRECTORY") else {
+        if field.is_rehearsal() {
+            return not_read();
+        }
+        credential.error(
+            "there are no credentials: CREDENTIALS_DIRECTORY is not set",
+            format!(
+                "systemd sets it, for LoadCredential={name}:/path; by hand: CREDENTIALS_DIRECTORY=/etc/mailferry"
+            ),
+        );
+        return None;
+    };
+    let path = Path::new(directory).join(&name);
+    // systemd 252 names them to ExecReload=, too, and lets only the service itself read them.
+    let is_closed = || File::open(&path).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied);
+    if field.is_rehearsal() && is_closed() {
+        return not_read();
+    }
+    // Systemd copies them there when it starts the service; elsewhere, somebody keeps them by hand.
+    if Path::new(directory).starts_with("/run") {
+        field.is_given_at_start();
+    }
+    from_file(field, &path)
 }
 
 fn from_file(field: &Field<'_>, path: &Path) -> Option<SecretString> {
@@ -116,6 +119,11 @@ fn read_private(field: &Field<'_>, path: &Path) -> Option<String> {
 fn read(field: &Field<'_>, path: &Path) -> Option<(String, u32)> {
     let shown = path.display();
     let mut bytes = Vec::new();
+    // A pipe that nobody writes into would be waited for without end.
+    if std::fs::metadata(path).is_ok_and(|m| m.file_type().is_fifo()) {
+        field.error(format!("{shown} is a pipe, not a file"), "name the file itself");
+        return None;
+    }
     let read = File::open(path).and_then(|file| {
         let mode = file.metadata()?.permissions().mode();
         file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes)?;

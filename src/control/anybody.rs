@@ -72,7 +72,7 @@ async fn status(State(reader): State<Reader>) -> Result<Json<Status>, Failed> {
     let status = api::report(&reader.relay, |whole| Parts {
         accounts: whole.accounts.into_iter().map(account).collect(),
         clients: together(whole.clients),
-        on_disk: whole.on_disk.into_iter().map(on_disk).collect(),
+        on_disk: whole.on_disk.iter().map(on_disk).collect(),
         refused: vec![],
         incidents: whole.incidents.into_iter().map(IncidentStatus::abridged).collect(),
     })
@@ -94,7 +94,7 @@ fn account(live: AccountLive) -> AccountLive {
 }
 
 /// Behind the colon may stand what the file says, and there the addresses of people.
-fn on_disk(need: Need) -> Need {
+fn on_disk(need: &Need) -> Need {
     let what = need.what.split(": ").next().unwrap_or_default().to_owned();
     Need { what, hint: MORE_RIGHTS.to_owned(), ..need }
 }

@@ -93,10 +93,24 @@ impl Lookout {
         seen
     }
 
+    /// Whether there is room, and what devices hear where there is none.
+    fn room(&self) -> Vec<Observation> {
+        let (health, Some(room)) = (&self.queue.health, self.queue.health.room()) else { return vec![] };
+        let (free_bytes, min_free_bytes, directory) = (room.free_bytes, room.min_free_bytes, room.place);
+        let refused = health.refusal().map(|why| Observation::QueueRefused {
+            is_full: matches!(why, QueueError::Full(_)),
+            said: why.to_string(),
+            directory: directory.clone(),
+        });
+        let took = Observation::QueueTook;
+        vec![Observation::DiskSpace { free_bytes, min_free_bytes, directory }, refused.unwrap_or(took)]
+    }
+
     async fn look(&self, before: &mut Before) -> Result<(), QueueError> {
         let (sights, now) = (self.sights.borrow().clone(), WallTime::now());
         let totals = self.queue.ledger.totals().await?;
         let mut seen = vec![oldest(&totals, now, sights.warn_after)];
+        seen.extend(self.room());
         let day_ago = RelayTime::from_ms(self.queue.clock.now().as_ms() - DAY_MS);
         for (account, _, limit) in &sights.limits {
             let served = self.queue.ledger.delivered_since(account, day_ago).await?;

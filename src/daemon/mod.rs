@@ -3,6 +3,7 @@
 //! Invariant: nothing is accepted before the queue is open, nothing is sent after it is closed; a reload with a bad
 //! file changes nothing. Must not know: what any room does inside.
 
+mod beside;
 mod demo;
 mod listeners;
 mod live;
@@ -33,19 +34,18 @@ use crate::fact::receive as receive_fact;
 use crate::files;
 use crate::http::Limits;
 use crate::mail::{AccountId, Place, WallTime};
-use crate::notify::{self, Notifier};
-use crate::queue::{self, Clock, Keep, OpenError, Queue};
+use crate::queue::{self, Clock, OpenError, Queue};
 use crate::receive::{self, listener};
 use crate::submit::Way;
 use crate::submit::smtp::{OAuth, Submission};
 use crate::tls::server::{self, CertificateError};
 use crate::token::{self, SettingsError};
+use beside::{Begun, Beside};
 use listeners::Listeners;
 use live::{Answer, Rooms};
-use lookout::{Lookout, Sights};
+use lookout::Sights;
 use on_disk::OnDisk;
 use reload::{Fixed, InForce};
-use site::Site;
 use stand_in::MailFor;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -174,12 +174,8 @@ pub struct Relay {
     receive: watch::Sender<Arc<receive::Settings>>,
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
-    /// What goes on beside the mail until the stop.
-    beside: Vec<JoinHandle<()>>,
-    sights: watch::Sender<Sights>,
+    beside: Beside,
     asked: Mutex<mpsc::Receiver<Answer>>,
-    keep: watch::Sender<Keep>,
-    notify: watch::Sender<Arc<notify::Settings>>,
     fixed: Fixed,
     witness: Witness,
 }
@@ -226,14 +222,7 @@ impl Relay {
         if let Err(why) = observers.devices.take_up(queue.notes.as_ref()).await {
             witness.tell(receive_fact::Fact::DevicesNotKept { why: why.to_string() });
         }
-        let open = |path: &Path, access| {
-            let failed = |error| StartError::Control { path: path.to_owned(), error };
-            socket::bind(path, access).map_err(failed)
-        };
-        let sockets = (
-            open(&settings.sockets.control, Access::Group)?,
-            settings.sockets.status.as_deref().map(|path| open(path, Access::Anybody)).transpose()?,
-        );
+        let sockets = open_sockets(settings)?;
         let (receive, current) = watch::channel(Arc::new(receive));
         let receiver =
             Arc::new(listener::Shared::new(current, Arc::clone(&queue.intake), queue.clock, witness.clone()));
@@ -262,42 +251,12 @@ impl Relay {
             witness: witness.clone(),
         };
         let control = tokio::spawn(answer(sockets, relay, stop.subscribe()));
-        let (keep, kept) = watch::channel(keep);
-        let (sights, looked_at) = watch::channel(sights(settings));
-        let (notify, listeners_to) = watch::channel(Arc::new(notify));
-        let lookout = Lookout {
-            incidents: Arc::clone(&observers.incidents),
-            rooms: Arc::clone(&rooms),
-            queue: queue.clone(),
-            sights: looked_at,
-        };
-        let site = Site {
-            rooms: Arc::clone(&rooms),
-            ledger: Arc::clone(&queue.ledger),
-            is_sandbox: mail_for == MailFor::Sandbox,
-        };
-        let notifier = Notifier {
-            settings: listeners_to,
-            incidents: observers.incidents.changes(),
-            site: Arc::new(site),
-            outbox: Arc::clone(&queue.outbox),
-            notes: Arc::clone(&queue.notes),
-            clock: queue.clock,
-            witness: witness.clone(),
-        };
-        let stopping = || stopped(stop.subscribe());
-        let beside = vec![
-            tokio::spawn(upkeep::run(queue.clone(), kept, witness.clone(), stopping())),
-            tokio::spawn(keep_devices(observers.clone(), queue.clone(), stopping())),
-            tokio::spawn(Arc::clone(&on_disk).watch(stopping())),
-            tokio::spawn(lookout.run(stopping())),
-            tokio::spawn(notifier.run(stopping())),
-            tokio::spawn(observers.keep_telling(stopping())),
-        ];
+        let begun =
+            Begun { keep, sights: sights(settings), notify, is_sandbox: mail_for == MailFor::Sandbox };
+        let beside = Beside::start(begun, &rooms, &queue, &stop);
         let fixed = Fixed::of(settings);
         Ok(Self {
             beside,
-            sights,
             asked: Mutex::new(asked),
             queue,
             dispatcher,
@@ -307,8 +266,6 @@ impl Relay {
             receive,
             stop,
             control,
-            keep,
-            notify,
             fixed,
             witness,
         })
@@ -348,9 +305,7 @@ impl Relay {
         tokio::join!(self.listeners.stop(bound), self.dispatcher.drain(bound));
         self.stop.send_replace(true);
         let _ = tokio::time::timeout(bound.min(COMMANDS), self.control).await;
-        for task in self.beside {
-            let _ = task.await;
-        }
+        self.beside.ended().await;
         self.queue.health.close().await;
     }
 }
@@ -437,6 +392,16 @@ fn oauth(
     let source = token::Source::new(oauth.token.clone(), limits, now, witness)
         .map_err(|error| StartError::OAuth { account: a.id.to_string(), error })?;
     Ok(OAuth { source, fallback_until: oauth.fallback_until })
+}
+
+/// The control socket and, where there is to be one, the status socket.
+fn open_sockets(settings: &Settings) -> Result<(UnixListener, Option<UnixListener>), StartError> {
+    let open = |path: &Path, access| {
+        let failed = |error| StartError::Control { path: path.to_owned(), error };
+        socket::bind(path, access).map_err(failed)
+    };
+    let status = settings.sockets.status.as_deref().map(|path| open(path, Access::Anybody));
+    Ok((open(&settings.sockets.control, Access::Group)?, status.transpose()?))
 }
 
 /// Where there is to be TLS and no certificate is configured, the relay's own.

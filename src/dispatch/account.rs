@@ -193,8 +193,8 @@ impl Actor {
                 // A drained account that comes back by a reload has another actor, whose ring this would steal.
                 () = arrivals.notified(), if !draining => self.take(Event::Rung),
                 _ = daily.tick(), if !draining => {
-                    let (account, queue) = (Arc::clone(&self.account), self.queue.clone());
-                    tokio::spawn(credential::look_after(account, self.settings.clone(), queue, now));
+                    let (account, notes) = (Arc::clone(&self.account), Arc::clone(&self.queue.notes));
+                    tokio::spawn(credential::look_after(account, notes));
                 }
                 () = &mut ended, if !is_lost => {
                     is_lost = true;
@@ -378,7 +378,8 @@ async fn settle(
                 return false;
             }
             Err((again, error)) => {
-                say(Fact::SettlementRefused { id, why: error.to_string() });
+                let is_full = matches!(error, QueueError::Full(_));
+                say(Fact::SettlementRefused { id, why: error.to_string(), is_full });
                 if *cut.borrow() == Cut::Everything {
                     say(Fact::SettlementLost { id, why: error.to_string() });
                     again.set_aside();

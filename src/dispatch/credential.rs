@@ -2,12 +2,12 @@
 //!
 //! Invariant: each warning is told once for each credential, over restarts too. Must not know: when mail is sent.
 
-use super::{Account, Settings, notice};
+use super::Account;
 use crate::fact::dispatch::Fact;
 use crate::fact::token;
-use crate::mail::{RelayTime, WallTime};
+use crate::mail::WallTime;
 use crate::policy::expiry::{Expiry, expiry_warning};
-use crate::queue::Queue;
+use crate::queue::Notes;
 use crate::token::Grant;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ struct Told {
 }
 
 /// Looks once.
-pub(super) async fn look_after(account: Arc<Account>, settings: Settings, queue: Queue, now: RelayTime) {
+pub(super) async fn look_after(account: Arc<Account>, notes: Arc<dyn Notes>) {
     let Some(tokens) = account.way.tokens() else { return };
     if matches!(tokens.settings().grant, Grant::DeviceCode { .. }) {
         // A refresh token dies after 90 days without use: a mailbox may well rest over a long summer. What goes
@@ -29,22 +29,13 @@ pub(super) async fn look_after(account: Arc<Account>, settings: Settings, queue:
     }
     let Some(expiry) = tokens.expiry() else { return };
     let name = format!("expiry/{}", account.id);
-    let told = queue.notes.note(&name).await.ok().flatten().and_then(|json| serde_json::from_str(&json).ok());
+    let told = notes.note(&name).await.ok().flatten().and_then(|json| serde_json::from_str(&json).ok());
     let wall = WallTime::now();
     let Some(due) = due(expiry, told, wall) else { return };
-    let of = account.id.clone();
-    account.witness.tell(token::Fact::CredentialExpires { account: of, expiry, now: wall });
-    if !settings.notify.is_empty() {
-        let (subject, paragraphs) = words(&account, expiry, wall);
-        let notice =
-            notice::to_admins(&account, &settings, queue.outbox.as_ref(), now, &subject, &paragraphs);
-        if let Err(error) = queue.outbox.post(vec![notice]).await {
-            account.tell(Fact::NoteLost { name, why: error.to_string() });
-            return;
-        }
-    }
+    let (of, client_id) = (account.id.clone(), tokens.settings().client_id.clone());
+    account.witness.tell(token::Fact::CredentialExpires { account: of, client_id, expiry, now: wall });
     let json = serde_json::to_string(&due).expect("a plain struct of numbers");
-    if let Err(error) = queue.notes.set_note(&name, Some(json)).await {
+    if let Err(error) = notes.set_note(&name, Some(json)).await {
         account.tell(Fact::NoteLost { name, why: error.to_string() });
     }
 }
@@ -54,24 +45,6 @@ fn due(expiry: Expiry, told: Option<Told>, now: WallTime) -> Option<Told> {
     let expires_at_ms = expiry.at.as_ms();
     let already = told.filter(|t| t.expires_at_ms == expires_at_ms).map(|t| t.days);
     expiry_warning(expiry.days_left(now), already).map(|days| Told { expires_at_ms, days })
-}
-
-fn words(account: &Account, expiry: Expiry, now: WallTime) -> (String, Vec<String>) {
-    let (id, what, at) = (&account.id, expiry.what, expiry.at);
-    let subject = expiry.words(id, now).replacen("the", "The", 1);
-    let client_id = account.way.tokens().map(|t| t.settings().client_id.clone()).unwrap_or_default();
-    let paragraphs = vec![
-        format!(
-            "The {what} with which the relay gets access tokens for {id} ends on {at}. From then on the relay keeps the \
-             mail of this mailbox and cannot send it."
-        ),
-        format!(
-            "Add the next one now, in the Entra admin center > App registrations > {client_id} > Certificates & \
-             secrets: both may stand side by side. Then put it in its file (for a secret, its last day in \
-             secret_expires, too) and reload the relay: systemctl reload mailferry"
-        ),
-    ];
-    (subject, paragraphs)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 use super::settle::{Notify, Settled};
 use super::{Account, Settings};
 use crate::fact::dispatch::Fact;
-use crate::letter::report::{self, AdminNotice, Kind, Report, Written};
+use crate::letter::report::{self, Kind, Report, Written};
 use crate::mail::{Failure, Mailbox, Place, Progress, QueueId, QueuedMessage, RelayTime, Sender, WallTime};
 use crate::policy::advice::About;
 use crate::queue::{Destination, Ids, Lease, Notice, Settlement};
@@ -127,30 +127,6 @@ fn readers(
     let admins = admins.iter().filter(|a| sender.is_none_or(|s| !s.is_same(a))).cloned().collect();
     let all = [sender.cloned().into_iter().collect(), admins];
     all.into_iter().filter(|to: &Vec<Mailbox>| !to.is_empty()).collect()
-}
-
-/// A plain notice to the admins, sent through the account it is about.
-pub(super) fn to_admins(
-    account: &Account,
-    settings: &Settings,
-    ids: &dyn Ids,
-    now: RelayTime,
-    subject: &str,
-    paragraphs: &[String],
-) -> Notice {
-    let (id, wall) = (ids.next_id(), WallTime::now());
-    let written = AdminNotice {
-        id,
-        subject,
-        paragraphs,
-        hostname: &settings.hostname,
-        is_sandbox: settings.is_sandbox,
-        from: &account.sender.mailbox,
-        to: &settings.notify,
-        now: wall,
-    }
-    .write();
-    notice(account, id, settings.notify.clone(), written, wall, now)
 }
 
 fn notice(

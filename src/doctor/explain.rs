@@ -151,7 +151,7 @@ fn by_number(text: &str) -> Vec<Known> {
 fn by_error(text: &str) -> Vec<Known> {
     let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
     let is_named = |e: &&str| e.contains('_') && words.contains(e) || text.trim() == *e;
-    refusal::known().filter(|k| k.errors.iter().any(|e| is_named(&e))).collect()
+    refusal::known().filter(|k| k.errors.iter().any(is_named)).collect()
 }
 
 /// In lower case, single blanks, and every number as `#`: what is left when times, sizes and addresses differ.

@@ -74,7 +74,7 @@ pub(super) async fn examine(
         signed_in: false,
     };
     let opened = Connection::open_watched(&host, &account.trust, address, &Witness::nobody(), &mut |seen| {
-        dialogue.saw(seen)
+        dialogue.saw(seen);
     })
     .await;
     dialogue.opened(opened.as_ref().err());

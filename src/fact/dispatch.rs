@@ -139,6 +139,8 @@ pub enum Fact {
         id: QueueId,
         /// Why.
         why: String,
+        /// For want of space, and not because the disk fails.
+        is_full: bool,
     },
     /// A settlement was given up at a stop.
     SettlementLost {
@@ -375,7 +377,7 @@ impl fmt::Display for Told {
             Fact::ExtraConnectionFailed { said, .. } => {
                 write!(f, "{account}: a further connection failed, the others go on: {said}")
             }
-            Fact::SettlementRefused { id, why } => {
+            Fact::SettlementRefused { id, why, .. } => {
                 write!(f, "{id}: what became of it cannot be written yet: {why}")
             }
             Fact::SettlementLost { id, why } => write!(

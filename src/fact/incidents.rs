@@ -148,6 +148,13 @@ impl Observer for Incidents {
                 self.lock().directory.clone_from(directory);
                 return;
             }
+            Fact::Dispatch(dispatch::Told {
+                fact: dispatch::Fact::SettlementRefused { why, is_full, .. },
+                ..
+            }) => {
+                let directory = self.lock().directory.clone();
+                vec![Observation::QueueRefused { is_full: *is_full, said: why.clone(), directory }]
+            }
             Fact::Receive(receive::Fact::QueueRefused { why, unable, .. }) => {
                 let directory = self.lock().directory.clone();
                 let is_full = match unable {
@@ -175,11 +182,17 @@ fn observations(now: WallTime, fact: &Fact) -> Vec<Observation> {
     match fact {
         Fact::Receive(fact) => of_device(fact),
         Fact::Dispatch(told) => of_account(told),
-        Fact::Token(token::Fact::CredentialExpires { account, expiry, now }) => {
+        Fact::Token(token::Fact::CredentialExpires { account, client_id, expiry, now }) => {
             vec![Observation::Credential {
                 subject: format!("{account} {}", expiry.what),
                 what: expiry.words(account, *now),
-                steps: vec![expiry.hint().to_owned()],
+                steps: vec![
+                    format!(
+                        "add the next one in the entra admin center > App registrations > {client_id} > Certificates & \
+                         secrets"
+                    ),
+                    expiry.hint().to_owned(),
+                ],
                 days_left: expiry.days_left(*now),
             }]
         }

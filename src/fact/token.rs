@@ -63,6 +63,8 @@ pub enum Fact {
     CredentialExpires {
         /// Whose.
         account: AccountId,
+        /// The application it belongs to.
+        client_id: String,
         /// What, and when.
         expiry: Expiry,
         /// As seen from here.
@@ -151,7 +153,7 @@ impl Fact {
             }
             Self::Rejected { account, .. } => warn!(event, %account, "{self}"),
             Self::SignedIn { account } => info!(event, %account, "{self}"),
-            Self::CredentialExpires { account, expiry, now } => match expiry.days_left(*now) {
+            Self::CredentialExpires { account, expiry, now, .. } => match expiry.days_left(*now) {
                 days_left @ ..0 => error!(event, %account, days_left, "{self}"),
                 days_left => warn!(event, %account, days_left, "{self}"),
             },
@@ -182,7 +184,7 @@ impl fmt::Display for Fact {
             Self::SignedIn { account } => {
                 write!(f, "{account} is signed in; the refresh token is stored")
             }
-            Self::CredentialExpires { account, expiry, now } => {
+            Self::CredentialExpires { account, expiry, now, .. } => {
                 write!(f, "{}; hint: {}", expiry.words(account, *now), expiry.hint())
             }
         }

@@ -100,7 +100,9 @@ pub(super) fn mail(items: &[Item], relay: &Relay<'_>, zone: &TimeZone) -> (Strin
         if let Some(until) = incident.until {
             since = format!("From {} to {}", moment(incident.since, zone), moment(until, zone));
         }
-        paragraphs.push(format!("{since}, met {} times.", incident.count));
+        let times =
+            if incident.count > 1 { format!(", met {} times", incident.count) } else { String::new() };
+        paragraphs.push(format!("{since}{times}."));
         if item.event != Event::Recovered {
             if !incident.words.meaning.is_empty() {
                 paragraphs.push(format!("It means: {}.", incident.words.meaning));

@@ -29,7 +29,7 @@ pub use lease::{Destination, Lease, Next, Settlement};
 pub use ledger::{Change, ChangeStep, Filter, Finished, Page, Total};
 pub use message::{NewMessage, Notice, Stored};
 pub use owner::{Fence, Owned};
-pub use role::{Health, Ids, Intake, Ledger, Notes, Outbox, Ownership, Queue};
+pub use role::{Health, Ids, Intake, Ledger, Notes, Outbox, Ownership, Queue, Room};
 pub use settings::{OpenError, Settings};
 pub use sqlite::{Rescued, rescue};
 pub use walk::{Changing, Listing};

@@ -12,6 +12,7 @@ use super::message::{NewMessage, Notice, Stored};
 use super::owner::Owned;
 use crate::mail::{AccountId, Attempt, QueueId, QueuedMessage, RelayTime, State};
 use futures_util::future::BoxFuture;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -197,6 +198,17 @@ pub trait Notes: Send + Sync + 'static {
     fn set_note(&self, name: &str, value: Option<String>) -> Done<()>;
 }
 
+/// Room where the queue is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes free.
+    pub free_bytes: u64,
+    /// Below this no mail is taken.
+    pub min_free_bytes: u64,
+    /// Where that is, for people.
+    pub place: PathBuf,
+}
+
 /// How the storage fares, and its end.
 pub trait Health: Send + Sync + 'static {
     /// Where damaged mail, and mail that nobody claims, waits for a person to look at it, as that person finds it.
@@ -204,6 +216,9 @@ pub trait Health: Send + Sync + 'static {
 
     /// Why new mail is refused at this moment; none: it is taken.
     fn refusal(&self) -> Option<QueueError>;
+
+    /// How much room there is; none where nobody can say.
+    fn room(&self) -> Option<Room>;
 
     /// Leaves so much free from now on, as `Settings::min_free_space_bytes`.
     fn set_min_free_space(&self, bytes: u64);

@@ -96,6 +96,26 @@ async fn a_client_is_made_where_there_is_none_and_overlaps_are_said() {
 }
 
 #[tokio::test]
+async fn what_was_changed_by_hand_since_is_not_undone_unasked_and_nothing_is_thrown_away() {
+    let host = SmartHost::start().await;
+    let site = site(&host);
+    let file = site.write();
+    let before = std::fs::read_to_string(&file).unwrap();
+    told(&site, &["allow", "10.0.5.7", "--as", "printers"]).await;
+    let edited = std::fs::read_to_string(&file).unwrap() + "# by hand\n";
+    std::fs::write(&file, &edited).unwrap();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(later).unwrap();
+    let (exit, text) = code(&run(&site, &["allow", "--undo"]).await);
+    assert_eq!(exit, 64, "{text}");
+    assert!(text.contains("was changed since"), "{text}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), edited);
+    told(&site, &["allow", "--undo", "--yes"]).await;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    assert_eq!(std::fs::read_to_string(site.path("mailferry.toml.undone")).unwrap(), edited);
+}
+
+#[tokio::test]
 async fn nonsense_is_refused_and_leaves_the_file_as_it_is() {
     let host = SmartHost::start().await;
     let site = site(&host);

@@ -16,7 +16,7 @@ use mailferry::mail::{
 use mailferry::policy::advice::Advice;
 use mailferry::queue::{
     Body, Change, ChangeStep, Clock, Done, Filter, Finished, Health, Ids, Ledger, Notes, Page, QueueError,
-    Total,
+    Room, Total,
 };
 use predicates::prelude::PredicateBooleanExt;
 use std::collections::BTreeMap;
@@ -154,6 +154,9 @@ impl Health for Shelf {
         vec![]
     }
     fn refusal(&self) -> Option<QueueError> {
+        None
+    }
+    fn room(&self) -> Option<Room> {
         None
     }
     fn set_min_free_space(&self, _: u64) {}

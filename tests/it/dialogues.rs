@@ -12,7 +12,7 @@ use mailferry::mail::{AccountId, ClientName, QueueId, RelayTime, WallTime};
 use mailferry::policy::admission::{Client, Clients, LineEndings};
 use mailferry::policy::route::Routes;
 use mailferry::queue::{QueueError, Stored};
-use mailferry::receive::finished::Refusal;
+use mailferry::receive::finished::{Finished, Refusal};
 use mailferry::receive::limits::Limits;
 use mailferry::receive::session::{Offer, Session, Step, World};
 use mailferry::receive::{Auth, Settings};
@@ -114,6 +114,21 @@ struct Play {
 }
 
 impl Play {
+    /// Writes down what was committed, as a transcript shows it.
+    fn queue(&mut self, finished: &Finished, trace: &[u8]) {
+        let to: Vec<String> = finished.recipients.iter().map(ToString::to_string).collect();
+        self.queued.push_back(format!("from {}", finished.reverse_path));
+        self.queued.push_back(format!("to {}", to.join(" ")));
+        self.queued.push_back(if finished.eight_bit { "8bit" } else { "7bit" }.into());
+        let trace = String::from_utf8_lossy(trace).replace("\r\n", " ");
+        self.queued.push_back(trace.split_whitespace().collect::<Vec<_>>().join(" "));
+        let whole = [finished.head.as_slice(), &self.content].concat();
+        let lines = whole.strip_suffix(b"\r\n").expect("a message is whole lines");
+        let text = lines.escape_ascii().to_string();
+        self.queued.extend(text.split("\\r\\n").map(str::to_owned));
+        self.queued.push_back("<end>".into());
+    }
+
     /// Gives bytes to the session and carries out what it asks for, the way `listener` does.
     fn feed(&mut self, bytes: &[u8]) {
         let mut input = bytes;
@@ -161,19 +176,7 @@ impl Play {
                         (Err(StampError::Loop), _) => Err(Refusal::Loop),
                         (Ok(_), Err(why)) => Err(Refusal::Queue(why)),
                         (Ok(intakes), Ok(())) => {
-                            let to: Vec<String> =
-                                finished.recipients.iter().map(ToString::to_string).collect();
-                            self.queued.push_back(format!("from {}", finished.reverse_path));
-                            self.queued.push_back(format!("to {}", to.join(" ")));
-                            self.queued.push_back(if finished.eight_bit { "8bit" } else { "7bit" }.into());
-                            let trace = String::from_utf8_lossy(&intakes[0].head).replace("\r\n", " ");
-                            let trace = trace.split_whitespace().collect::<Vec<_>>().join(" ");
-                            self.queued.push_back(trace);
-                            let whole = [finished.head.as_slice(), &self.content].concat();
-                            let lines = whole.strip_suffix(b"\r\n").expect("a message is whole lines");
-                            let text = lines.escape_ascii().to_string();
-                            self.queued.extend(text.split("\\r\\n").map(str::to_owned));
-                            self.queued.push_back("<end>".into());
+                            self.queue(&finished, &intakes[0].head);
                             Ok(stored())
                         }
                     };

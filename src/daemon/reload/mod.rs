@@ -134,9 +134,9 @@ impl Relay {
         self.listeners.reload(listen);
         self.receive.send_replace(Arc::new(receive));
         self.queue.health.set_min_free_space(min_free_space_bytes);
-        self.keep.send_replace(keep);
-        self.sights.send_replace(sights(new));
-        self.notify.send_replace(Arc::new(notify));
+        self.beside.keep.send_replace(keep);
+        self.beside.sights.send_replace(sights(new));
+        self.beside.notify.send_replace(Arc::new(notify));
         if let Ok(mut p) = self.rooms.places.write() {
             *p = places;
         }

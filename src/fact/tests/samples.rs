@@ -132,6 +132,7 @@ fn token() -> Vec<Fact> {
     let expiry = Expiry { what: "client secret", at: WallTime::from_ms(20_000 * DAY_MS) };
     let expires = |days: i64| CredentialExpires {
         account: account(),
+        client_id: "11111111-2222-3333-4444-555555555555".to_owned(),
         expiry,
         now: WallTime::from_ms((20_000 - days) * DAY_MS),
     };
@@ -203,7 +204,7 @@ fn dispatch() -> Vec<Fact> {
         Recovered { lasted: s(1200) },
         FewerConnections { said: "421 4.3.2".into(), allowed: 2 },
         ExtraConnectionFailed { said: "421 4.3.2".into(), retry_in: s(60) },
-        SettlementRefused { id: id(), why: why() },
+        SettlementRefused { id: id(), why: why(), is_full: true },
         SettlementLost { id: id(), why: why() },
         LeaseFailed { why: why() },
         Stopped,

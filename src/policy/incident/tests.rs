@@ -267,7 +267,7 @@ fn each_kind_opens_changes_and_ends() {
     for (row, steps) in rows {
         let mut incidents = Incidents::default();
         for (n, (observation, right)) in steps.iter().enumerate() {
-            let changes = incidents.see(at(n as i64 * 1000), observation);
+            let changes = incidents.see(at(i64::try_from(n).unwrap() * 1000), observation);
             assert_eq!(told(&changes), *right, "{row}, step {n}: {observation:?}");
         }
         if row != "the sandbox" {
@@ -290,7 +290,7 @@ fn the_worst_stands_first_and_a_mistyped_address_never_hides_an_outage() {
     .iter()
     .enumerate()
     {
-        incidents.see(at(n as i64), observation);
+        incidents.see(at(i64::try_from(n).unwrap()), observation);
     }
     let order: Vec<_> = incidents.open().iter().map(|i| (i.kind, i.severity)).collect();
     assert_eq!(

@@ -18,7 +18,7 @@ use crate::queue::lease::{Lease, Next, Settlement};
 use crate::queue::ledger::{Change, ChangeStep, Filter, Finished, Page, Total};
 use crate::queue::message::{NewMessage, Notice, Stored};
 use crate::queue::owner::Owned;
-use crate::queue::role::{Health, Ids, Intake, Ledger, Notes, Outbox, Ownership};
+use crate::queue::role::{Health, Ids, Intake, Ledger, Notes, Outbox, Ownership, Room};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -278,6 +278,10 @@ impl Health for SqliteQueue {
 
     fn refusal(&self) -> Option<QueueError> {
         self.refusal_of(0)
+    }
+
+    fn room(&self) -> Option<Room> {
+        Some(self.shared.disk.space.room())
     }
 
     fn set_min_free_space(&self, bytes: u64) {

@@ -7,6 +7,7 @@
 
 use crate::files;
 use crate::queue::error::QueueError;
+use crate::queue::role::Room;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -87,6 +88,15 @@ impl Space {
         );
         *seen = Some(now);
         now
+    }
+
+    /// For people.
+    pub(super) fn room(&self) -> Room {
+        Room {
+            free_bytes: self.look().raw,
+            min_free_bytes: self.min_free.load(Ordering::Relaxed),
+            place: self.directory.clone(),
+        }
     }
 
     /// Bytes free for new mail.

@@ -158,6 +158,7 @@ impl Observer for Devices {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an `Instant` comes from nowhere else")]
 mod tests {
     use super::*;
     use crate::mail::{QueueId, ReversePath};
