@@ -96,7 +96,7 @@ fn account(live: AccountLive) -> AccountLive {
 /// Behind the colon may stand what the file says, and there the addresses of people.
 fn on_disk(need: &Need) -> Need {
     let what = need.what.split(": ").next().unwrap_or_default().to_owned();
-    Need { what, hint: MORE_RIGHTS.to_owned(), ..need }
+    Need { what, hint: MORE_RIGHTS.to_owned(), account: None, kind: need.kind }
 }
 
 /// A client without its addresses.
