@@ -14,7 +14,7 @@ pub(super) struct Explain {
     #[arg(long)]
     json: bool,
     /// A reply or a part of it, a line of the log, or a name such as prx4; without it, every name there is
-    #[arg(value_name = "TEXT|SLUG", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "TEXT|SLUG")]
     text: Vec<String>,
 }
 

@@ -124,7 +124,8 @@ fn told(changes: &[Change]) -> Vec<String> {
 fn each_kind_opens_changes_and_ends() {
     use Advice::{NoSuchRecipient, SendAs, WrongPassword};
     let held = |advice| Observation::AccountHeld(trouble(advice));
-    let rows: Vec<(&str, Vec<(Observation, &[&str])>)> = vec![
+    type Steps = Vec<(Observation, &'static [&'static str])>;
+    let rows: Vec<(&str, Steps)> = vec![
         (
             "a refused login",
             vec![
