@@ -9,6 +9,7 @@ mod devices;
 mod examine;
 mod explain;
 mod export;
+mod monitor;
 mod owner;
 mod print;
 mod queue;
@@ -16,7 +17,7 @@ mod source;
 
 use crate::config::{self, Env, Problem, Settings, Sockets};
 use crate::control::client::{Client, ClientError};
-use crate::control::report::{At, Select, count};
+use crate::control::report::{At, Select, Status, count};
 use crate::daemon;
 use crate::fact::Witness;
 use crate::letter::address_list;
@@ -91,6 +92,12 @@ enum Command {
         /// For scripts
         #[arg(long)]
         json: bool,
+        /// For a monitor: one line; exit code 0 well, 1 warning or waiting, 2 needs you or not running, 3 unknown
+        #[arg(long, conflicts_with_all = ["json", "verbose"])]
+        check: bool,
+        /// Whose line
+        #[arg(long, requires = "check", default_value = "nagios")]
+        format: monitor::Format,
     },
     /// Say who sends, and who was refused; name a device, or mark a stranger as seen
     Devices(devices::Devices),
@@ -339,20 +346,8 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
         Command::SendTest(test) => examine::send_test(&test, &load(path, &examine::as_the_service(env))?),
         Command::Explain(args) => explain::run(&args, path, &env),
         Command::ErrorsPage => out(&crate::doctor::page::errors()).map(|()| 0),
-        Command::Status { verbose, json } => {
-            let source = open_to_read(path, &env)?;
-            block_on(async {
-                let status = source.status().await;
-                source.close().await;
-                let status = status?;
-                out(&if json {
-                    as_json(&status)?
-                } else {
-                    print::status(&status, verbose, &TimeZone::system())
-                })?;
-                Ok(if status.running { 0 } else { exit::UNAVAILABLE })
-            })
-        }
+        Command::Status { check: true, format, .. } => check_status(path, &env, format),
+        Command::Status { verbose, json, .. } => show_status(path, &env, verbose, json),
         Command::Queue(QueueCommand::Rescue { to, from }) => {
             let configured = || config::load_queue_and_sockets(path, &env).map(|(queue, _)| queue.directory);
             let from = from.map_or_else(|| configured().map_err(|p| wrong(&p)), Ok)?;
@@ -370,6 +365,39 @@ fn execute(line: CommandLine) -> Result<u8, Failure> {
         Command::Allow(args) => allow::run(&args, path, &examine::as_the_service(env)).map(|()| 0),
         Command::Account(command) => account::run(command, path, &env).map(|()| 0),
     }
+}
+
+fn show_status(path: Option<&Path>, env: &Env, is_verbose: bool, is_json: bool) -> Result<u8, Failure> {
+    let status = ask_status(&open_to_read(path, env)?)?;
+    out(&if is_json { as_json(&status)? } else { print::status(&status, is_verbose, &TimeZone::system()) })?;
+    Ok(if status.running { 0 } else { exit::UNAVAILABLE })
+}
+
+fn ask_status(source: &Source) -> Result<Status, Failure> {
+    block_on(async {
+        let status = source.status().await;
+        source.close().await;
+        status
+    })
+}
+
+/// A monitor reads one line of stdout, whatever happens.
+fn check_status(path: Option<&Path>, env: &Env, format: monitor::Format) -> Result<u8, Failure> {
+    let (state, line) = match open_to_read(path, env).and_then(|source| ask_status(&source)) {
+        Ok(status) => monitor::line(&status, format, WallTime::now()),
+        Err(failure) => {
+            // Whoever may not read the queue still sees that nobody answers.
+            let is_stopped = config::load_queue_and_sockets(path, env).is_ok_and(|(_, sockets)| {
+                let client = Client::new(&sockets.control);
+                block_on(async { Ok(matches!(client.is_running().await, Ok(false))) }).unwrap_or(false)
+            });
+            let state = if is_stopped { monitor::State::Critical } else { monitor::State::Unknown };
+            let why = if is_stopped { "mailferry is not running" } else { failure.message.as_str() };
+            (state, monitor::line_without(state, why, format))
+        }
+    };
+    out(&line)?;
+    Ok(state.code())
 }
 
 fn load(path: Option<&Path>, env: &Env) -> Result<Settings, Failure> {

@@ -28,7 +28,9 @@ pub(super) fn account_state(state: AccountState) -> &'static str {
 /// How the relay is, the sentence first.
 pub(super) fn status(s: &Status, is_verbose: bool, zone: &TimeZone) -> String {
     let mut out = format!("{}\n", s.sentence);
-    let is_told = |i: &&IncidentStatus| s.needs_human.iter().any(|need| need.what == i.what);
+    let is_told = |i: &&IncidentStatus| {
+        s.needs_human.iter().any(|need| need.tells(i) || need.what == without_tag(&i.what))
+    };
     let incidents: Vec<_> = s.incidents.iter().filter(|i| !is_told(i)).collect();
     if !incidents.is_empty() {
         out += "\nincidents\n";
@@ -389,6 +391,7 @@ mod tests {
                 hint: "Set-CASMailbox -Identity scanner@contoso.com -SmtpClientAuthenticationDisabled $false"
                     .to_owned(),
                 account: Some("scanner@contoso.com".to_owned()),
+                kind: None,
             }],
             accounts: vec![account],
             clients: vec![client("printers", Some("10.0.5.7")), client("payroll server", None)],

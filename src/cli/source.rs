@@ -99,7 +99,7 @@ impl Source {
                 .await?;
                 let left_behind = queue.health.left_behind();
                 let queue = QueueStatus::of(&totals);
-                let mut needs_human = needs(&[], &[], &queue, stranded, ending);
+                let mut needs_human = needs(&[], &[], queue.dead, stranded, ending);
                 needs_human.extend(to_look_at(&left_behind));
                 Ok(Self::stopped(sentence_when_stopped(&queue), needs_human, queue))
             }

@@ -74,10 +74,10 @@ async fn status(State(reader): State<Reader>) -> Result<Json<Status>, Failed> {
         clients: together(whole.clients),
         on_disk: whole.on_disk.iter().map(on_disk).collect(),
         refused: vec![],
+        incidents: whole.incidents.into_iter().map(IncidentStatus::abridged).collect(),
     })
     .await?;
-    let incidents = status.incidents.into_iter().map(IncidentStatus::abridged).collect();
-    let status = Status { is_abridged: true, incidents, ..status };
+    let status = Status { is_abridged: true, ..status };
     *latest = Some((now, status.clone()));
     Ok(Json(status))
 }
@@ -96,7 +96,7 @@ fn account(live: AccountLive) -> AccountLive {
 /// Behind the colon may stand what the file says, and there the addresses of people.
 fn on_disk(need: &Need) -> Need {
     let what = need.what.split(": ").next().unwrap_or_default().to_owned();
-    Need { what, hint: MORE_RIGHTS.to_owned(), account: None }
+    Need { what, hint: MORE_RIGHTS.to_owned(), account: None, kind: need.kind }
 }
 
 /// A client without its addresses.

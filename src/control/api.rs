@@ -5,7 +5,7 @@
 use super::report::{
     AccountState, AccountStatus, Action, At, ChangeRequest, Changed, ClientStatus, DeviceList, Ending,
     IncidentStatus, Line, Listed, Message, Naming, Need, QueueStatus, Refusal, RefusedStatus, Select, Shown,
-    Status, Try, in_sandbox, needs, sentence, stranded, to_look_at,
+    Status, Try, given_up, in_sandbox, needs, sentence, stranded, to_look_at, with_incidents,
 };
 use super::{AccountLive, ClientLive, Live, RequestError, Run, Standing};
 use crate::fact::{Witness, queue::Fact};
@@ -110,29 +110,38 @@ pub(super) struct Parts {
     pub(super) clients: Vec<ClientLive>,
     pub(super) on_disk: Vec<Need>,
     pub(super) refused: Vec<RefusedStatus>,
+    pub(super) incidents: Vec<IncidentStatus>,
 }
 
 /// The whole relay at this moment, as far as `shown` lets it be seen: before anything is said about it.
 pub(super) async fn report(relay: &Relay, shown: impl FnOnce(Parts) -> Parts) -> Result<Status, Failed> {
     let totals = relay.ledger.totals().await?;
     let queue = QueueStatus::of(&totals);
-    let Parts { accounts: live, clients, on_disk, refused } = shown(Parts {
+    let Parts { accounts: live, clients, on_disk, refused, incidents } = shown(Parts {
         accounts: relay.live.accounts().await,
         clients: relay.live.clients(),
         on_disk: relay.live.on_disk().await,
         refused: relay.live.devices().refused.into_iter().filter(|r| !r.is_seen).collect(),
+        incidents: relay.live.incidents().into_iter().map(IncidentStatus::from).collect(),
     });
     let now = relay.clock.now();
     let ending = Ending::look(relay.ledger.as_ref(), relay.notes.as_ref(), now, WallTime::now()).await?;
-    let mut needs_human = needs(&live, &clients, &queue, stranded(&totals, &relay.live.configured()), ending);
+    let mut needs_human = needs(
+        &live,
+        &clients,
+        given_up(&queue, &incidents),
+        stranded(&totals, &relay.live.configured()),
+        ending,
+    );
     needs_human.extend(on_disk);
     needs_human.extend(to_look_at(&relay.health.left_behind()));
+    let needs_human = with_incidents(needs_human, &incidents);
     let mut accounts = vec![];
     for account in live {
         let delivered = relay.ledger.delivered_since(&account.account, ago(now, 24 * HOUR)).await?;
         accounts.push(AccountStatus::of(account, &totals, &delivered, ago(now, HOUR)));
     }
-    let plain = sentence(&needs_human, &accounts, &queue);
+    let plain = sentence(&needs_human, &incidents, &accounts, &queue);
     Ok(Status {
         running: true,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -140,7 +149,7 @@ pub(super) async fn report(relay: &Relay, shown: impl FnOnce(Parts) -> Parts) ->
         is_sandbox: relay.is_sandbox,
         is_abridged: false,
         sentence: if relay.is_sandbox { in_sandbox(&plain) } else { plain },
-        incidents: relay.live.incidents().into_iter().map(IncidentStatus::from).collect(),
+        incidents,
         needs_human,
         accounts,
         refused,

@@ -193,7 +193,12 @@ fn account(
 /// Said from the first warning on until there is another credential.
 fn expires(account: &AccountId, expiry: Expiry, now: WallTime) -> Option<Need> {
     expiry_warning(expiry.days_left(now), None)?;
-    Some(Need { what: expiry.words(account, now), hint: expiry.hint().to_owned(), account: None })
+    Some(Need {
+        what: expiry.words(account, now),
+        hint: expiry.hint().to_owned(),
+        account: None,
+        kind: Some(incident::Kind::CredentialEnds),
+    })
 }
 
 /// The first step of the remedy; the log has them all.

@@ -11,6 +11,7 @@ use crate::fact::Witness;
 use crate::fact::daemon::Fact;
 use crate::mail::WallTime;
 use crate::policy::expiry::{Expiry, expiry_warning};
+use crate::policy::incident::Kind;
 use crate::tls::server::{CertificateError, Content, Files};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -120,6 +121,7 @@ impl OnDisk {
                 hint.filter(|h| !h.is_empty()).unwrap_or("mend it")
             ),
             account: None,
+            kind: Some(Kind::ConfigurationNotTaken),
         };
         self.seen().refused = Some((now, need));
     }
@@ -231,12 +233,16 @@ impl Watched {
 
 impl Seen {
     fn needs(&self, now: WallTime) -> Vec<Need> {
-        let need = |what: String, hint: &str| Need { what, hint: hint.to_owned(), account: None };
+        let need = |kind, what: String, hint: &str| {
+            let kind = Some(kind);
+            Need { what, hint: hint.to_owned(), account: None, kind }
+        };
         let mut needs = vec![];
         let path = self.file.path.display();
         match &self.refused {
             Some((_, need)) => needs.push(need.clone()),
             None if self.is_changed => needs.push(need(
+                Kind::ConfigurationNotTaken,
                 format!("{path} was changed and is not loaded"),
                 "mailferry check, then: systemctl reload mailferry",
             )),
@@ -244,6 +250,7 @@ impl Seen {
         }
         if !self.waiting.is_empty() {
             needs.push(need(
+                Kind::ConfigurationNotTaken,
                 format!("new values in {path} count only after a restart: {}", self.waiting.join(", ")),
                 "systemctl restart mailferry",
             ));
@@ -252,12 +259,15 @@ impl Seen {
             let listener = watched.in_force.listener;
             if let Some((_, Some(why))) = &watched.next {
                 needs.push(need(
+                    Kind::CredentialEnds,
                     format!("the renewed certificate of listener {listener} is of no use, the one before is shown: {why}"),
                     "put both files in order; they are taken by themselves within two minutes",
                 ));
             }
             let ends = watched.expiry().filter(|e| expiry_warning(e.days_left(now), None).is_some());
-            needs.extend(ends.map(|expiry| need(expiry.words(&in_words(listener), now), RENEW)));
+            needs.extend(
+                ends.map(|expiry| need(Kind::CredentialEnds, expiry.words(&in_words(listener), now), RENEW)),
+            );
         }
         needs
     }

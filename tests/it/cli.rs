@@ -172,3 +172,21 @@ fn an_admin_without_internet_asks_the_relay_what_a_text_means() {
         .code(0)
         .stdout(predicates::str::contains("Set-CASMailbox -Identity scanner@contoso.com"));
 }
+
+#[test]
+fn a_monitor_gets_one_line_and_its_exit_code_whatever_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = working(dir.path());
+    let check = |format: &str| mailferry(&["status", "--check", "--format", format, "--config", &config]);
+    let stopped = |text: &str| predicates::str::is_match(format!("^{text}[^\n]*\n$")).unwrap();
+    check("nagios").assert().code(2).stdout(stopped("MAILFERRY CRITICAL - mailferry is not running"));
+    check("checkmk")
+        .assert()
+        .code(2)
+        .stdout(stopped("2 mailferry queued=0.oldest=0.dead=0 mailferry is not"));
+    check("zabbix").assert().code(2).stdout(stopped("\\{.*\"state\":2"));
+    fs::write(&config, "[[listen\n").unwrap();
+    check("nagios").assert().code(3).stdout(stopped("MAILFERRY UNKNOWN - "));
+    mailferry(&["status", "--format", "zabbix", "--config", &config]).assert().code(64);
+    mailferry(&["status", "--check", "--json", "--config", &config]).assert().code(64);
+}

@@ -209,7 +209,7 @@ impl Live for Crew {
     fn on_disk(&self) -> BoxFuture<'_, Vec<Need>> {
         let what = "the last reload was refused: notify.to: secret-person@fabrikam is no address".to_owned();
         let is_troubled = self.troubled.lock().unwrap().is_some();
-        let need = Need { what, hint: "secret-person@fabrikam.com?".to_owned(), account: None };
+        let need = Need { what, hint: "secret-person@fabrikam.com?".to_owned(), account: None, kind: None };
         ready(if is_troubled { vec![need] } else { vec![] }).boxed()
     }
     fn reload(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {

@@ -33,6 +33,8 @@ async fn a_held_account_is_one_incident_over_a_restart_until_mail_flows() {
     assert!(relay.send(&["maria@contoso.com"], &mail("scan")).await.starts_with("250 "));
     let open = until_open(&relay.admin, &[Kind::AccountHeld]).await;
     let held = &open[0];
+    let status = relay.admin.0.status().await.unwrap();
+    assert_eq!(status.needs_human.len(), 1, "its need and its incident are the same: {status:?}");
     assert_eq!((held.severity, held.subject.as_str()), (Severity::NeedsYou, "scanner@contoso.com"));
     assert!(held.what.starts_with("scanner@contoso.com cannot send: AUTH: 535 5.7.139"), "{}", held.what);
     assert!(
@@ -83,5 +85,6 @@ async fn dead_letters_of_one_cause_are_one_incident_that_a_removal_ends() {
     let relay = site.start().await;
     let open = until_open(&relay.admin, &[Kind::MessagesGivenUp]).await;
     assert_eq!((open[0].severity, open[0].count), (Severity::Information, 1), "the address was wrong");
+    assert!(relay.admin.sentence().await.starts_with("all is well"), "a mistyped address needs nobody here");
     relay.stop().await;
 }

@@ -176,9 +176,16 @@ async fn min_free_space_counts_at_once_in_both_directions() {
     device.say("RCPT TO:<maria@contoso.com>").await;
     let refused = device.say("DATA").await;
     assert!(refused.starts_with("452 4.3.1"), "{refused}");
+    relay::until("status says so", async || {
+        let sentence = site.admin().sentence().await;
+        sentence.starts_with("needs a human: the queue takes no mail").then_some(())
+    })
+    .await;
     edit(&site, "min_free_space = \"1000000 TiB\"", "min_free_space = \"1 MiB\"");
     assert!(reload(&daemon).await.contains(WHOLE));
     submit(address, "three").await;
+    let sentence = site.admin().sentence().await;
+    assert!(!sentence.contains("takes no mail"), "{sentence}");
     daemon.terminate().await;
 }
 

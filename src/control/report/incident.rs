@@ -54,7 +54,27 @@ impl From<Incident> for IncidentStatus {
 impl IncidentStatus {
     /// So much as anybody may see.
     pub fn abridged(self) -> Self {
-        Self { subject: String::new(), what: self.meaning.clone(), steps: vec![], ..self }
+        Self { subject: String::new(), what: in_general(self.kind).to_owned(), steps: vec![], ..self }
+    }
+}
+
+/// What is wrong, without whom it is about.
+fn in_general(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sandbox => "SANDBOX: mail goes to the sandbox, and nobody gets it",
+        Kind::AccountHeld => "an account cannot send",
+        Kind::AccountWaiting => "an account waits until the smart host is ready",
+        Kind::PasswordStandsIn => "oauth fails and the password stands in",
+        Kind::QueueRefuses => "the queue takes no mail",
+        Kind::ConfigurationNotTaken => "the configuration in force is not what is in the file",
+        Kind::MessagesGivenUp => "messages were given up",
+        Kind::CredentialEnds => "a credential ends soon, or has ended",
+        Kind::RecipientsNearLimit => "the day's recipients are nearly used up",
+        Kind::MessagesLate => "messages have been waiting for long",
+        Kind::DiskLow => "the queue's disk is nearly full",
+        Kind::DeviceRefused => "a device is refused",
+        Kind::DeviceSilent => "a device has fallen silent",
+        Kind::NoticeFailed => "notices do not arrive",
     }
 }
 

@@ -7,6 +7,7 @@ mod devices;
 mod incident;
 mod message;
 mod needs;
+mod sentence;
 
 pub use devices::{DeviceList, DeviceStatus, Naming, RefusedStatus};
 pub use incident::{IncidentStatus, severity};
@@ -16,9 +17,10 @@ pub use message::{
 };
 
 pub use needs::{Ending, move_hint, stranded};
+pub use sentence::{Need, given_up, level, needs, sentence, to_look_at, with_incidents};
 
 use super::{AccountLive, ClientLive};
-use crate::mail::{Place, RelayTime, State, WallTime, without_tag};
+use crate::mail::{Place, RelayTime, State, WallTime};
 use crate::queue::Total;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -75,30 +77,6 @@ pub struct Status {
     pub queue: QueueStatus,
     /// Counts since the start.
     pub counters: BTreeMap<String, u64>,
-}
-
-/// Something only a human can put right.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Need {
-    /// What is wrong, one line.
-    pub what: String,
-    /// What to do, one line.
-    pub hint: String,
-    /// The account that cannot send, where it is about that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub account: Option<String>,
-}
-
-/// Damage is over once it was mended, and what it left is not: nobody else looks into these places.
-pub fn to_look_at(left_behind: &[String]) -> Vec<Need> {
-    let need = |place: &String| Need {
-        what: format!("mail that was damaged or that nobody claims is in {place}"),
-        hint: format!(
-            "check the disk's health; see journalctl -u mailferry -g queue_ for what it is; look into {place}, then remove what is in it"
-        ),
-        account: None,
-    };
-    left_behind.iter().map(need).collect()
 }
 
 /// Whether mail flows through an account.
@@ -250,80 +228,6 @@ impl From<ClientLive> for ClientStatus {
     }
 }
 
-/// What only a human can put right, most urgent first.
-pub fn needs(
-    accounts: &[AccountLive],
-    clients: &[ClientLive],
-    queue: &QueueStatus,
-    stranded: Vec<Need>,
-    ending: Option<Ending>,
-) -> Vec<Need> {
-    let mut needs = vec![];
-    for a in accounts.iter().filter(|a| a.state == AccountState::Held) {
-        needs.push(Need {
-            what: format!("{} cannot send: {}", a.account, without_tag(&a.reason)),
-            hint: a.hint.clone().unwrap_or_else(|| "see the log".to_owned()),
-            account: Some(a.account.to_string()),
-        });
-    }
-    for a in accounts.iter().filter(|a| a.state == AccountState::BackingOff) {
-        if let Some(hint) = a.hint.clone() {
-            let what =
-                format!("{} cannot send, probably by a setting: {}", a.account, without_tag(&a.reason));
-            needs.push(Need { what, hint, account: Some(a.account.to_string()) });
-        }
-    }
-    needs.extend(stranded);
-    if queue.dead > 0 {
-        needs.push(Need {
-            what: format!("{} given up", count(queue.dead, "message")),
-            hint: "see why with: mailferry queue list --state dead".to_owned(),
-            account: None,
-        });
-    }
-    needs.extend(ending.map(Ending::need));
-    for a in accounts.iter().filter(|a| a.state == AccountState::Paused) {
-        needs.push(Need {
-            what: format!("{} is paused", a.account),
-            hint: format!("send again with: mailferry account resume {}", a.account),
-            account: None,
-        });
-    }
-    needs.extend(accounts.iter().flat_map(|a| a.warnings.clone()));
-    for c in clients.iter().filter(|c| c.is_silent) {
-        let address = c.address.map_or(String::new(), |a| format!(" ({a})"));
-        needs.push(Need {
-            what: format!("{}{address} has been silent for long", c.name),
-            hint: "see whether the device is on and its SMTP server setting is this relay".to_owned(),
-            account: None,
-        });
-    }
-    needs
-}
-
-/// The relay in one line: all is well, what passes by itself, or what a human must do.
-pub fn sentence(needs: &[Need], accounts: &[AccountStatus], queue: &QueueStatus) -> String {
-    let waiting = format!("{} waiting", count(queue.queued, "message"));
-    if let Some(first) = needs.first() {
-        let more = match needs.len() {
-            1 => String::new(),
-            n => format!(" (and {} more)", n - 1),
-        };
-        return format!("needs a human: {}; {waiting}{more}; {}", first.what, first.hint);
-    }
-    let troubled: Vec<_> = accounts.iter().filter(|a| a.state == AccountState::BackingOff).collect();
-    if let Some(first) = troubled.first() {
-        let which =
-            if troubled.len() == 1 { first.mailbox.clone() } else { format!("{} accounts", troubled.len()) };
-        return format!(
-            "{which}: waiting for the smart host, nothing to do: {}; {waiting}",
-            without_tag(&first.reason)
-        );
-    }
-    let delivered: u64 = accounts.iter().map(|a| a.recipients_last_hour).sum();
-    format!("all is well: mail for {} delivered in the last hour, {waiting}", count(delivered, "recipient"))
-}
-
 /// The same of a relay whose mail goes to the sandbox: whatever else it says, nobody gets that mail.
 pub fn in_sandbox(sentence: &str) -> String {
     format!("SANDBOX, mail goes to a stand-in and to nobody else; {sentence}")
@@ -344,22 +248,6 @@ mod tests {
     use super::*;
     use crate::mail::AccountId;
 
-    fn live(state: AccountState, reason: &str, hint: Option<&str>) -> AccountLive {
-        AccountLive {
-            account: AccountId::new("scanner@contoso.com"),
-            smart_host: Place::known("smtp.office365.com", 587),
-            state,
-            reason: reason.to_owned(),
-            hint: hint.map(str::to_owned),
-            advice: None,
-            warnings: vec![],
-            since: None,
-            next_probe_at: None,
-            connections: 0,
-            sent_last_minute: 0,
-        }
-    }
-
     fn total(state: State, messages: u64, oldest_ms: i64) -> Total {
         let account = AccountId::new("scanner@contoso.com");
         Total {
@@ -369,88 +257,6 @@ mod tests {
             size_bytes: messages * 10,
             oldest: Some(WallTime::from_ms(oldest_ms)),
         }
-    }
-
-    #[test]
-    fn one_sentence_says_whether_a_human_is_needed() {
-        use AccountState::{BackingOff, Held, Open, Paused};
-        let queued = |n| vec![total(State::Queued, n, 5)];
-        for (state, reason, hint, totals, said) in [
-            (
-                Open,
-                "",
-                None,
-                vec![],
-                "all is well: mail for 12 recipients delivered in the last hour, 0 messages waiting",
-            ),
-            (
-                Open,
-                "",
-                None,
-                queued(1),
-                "all is well: mail for 12 recipients delivered in the last hour, 1 message waiting",
-            ),
-            (
-                BackingOff,
-                "AUTH: 451 4.7.0 Temporary server error. PRX4",
-                None,
-                queued(3),
-                "scanner@contoso.com: waiting for the smart host, nothing to do: AUTH: 451 4.7.0 Temporary server error. PRX4; 3 messages waiting",
-            ),
-            (
-                BackingOff,
-                "AUTH: 451 4.7.0 PRX4",
-                Some("is it licensed?"),
-                queued(3),
-                "needs a human: scanner@contoso.com cannot send, probably by a setting: AUTH: 451 4.7.0 PRX4; 3 messages waiting; is it licensed?",
-            ),
-            (
-                Held,
-                "AUTH: 535 5.7.3 Authentication unsuccessful",
-                Some("set the password again"),
-                queued(3),
-                "needs a human: scanner@contoso.com cannot send: AUTH: 535 5.7.3 Authentication unsuccessful; 3 messages waiting; set the password again",
-            ),
-            (
-                Held,
-                "x",
-                None,
-                vec![total(State::Dead, 1, 1)],
-                "needs a human: scanner@contoso.com cannot send: x; 0 messages waiting (and 1 more); see the log",
-            ),
-            (
-                Open,
-                "",
-                None,
-                vec![total(State::Dead, 2, 1)],
-                "needs a human: 2 messages given up; 0 messages waiting; see why with: mailferry queue list --state dead",
-            ),
-            (
-                Paused,
-                "",
-                None,
-                queued(3),
-                "needs a human: scanner@contoso.com is paused; 3 messages waiting; send again with: mailferry account resume scanner@contoso.com",
-            ),
-        ] {
-            let queue = QueueStatus::of(&totals);
-            let live = live(state, reason, hint);
-            let needs = needs(std::slice::from_ref(&live), &[], &queue, vec![], None);
-            let at = RelayTime::from_ms;
-            let accounts =
-                [AccountStatus::of(live, &totals, &[(at(10), 9), (at(100), 5), (at(200), 7)], at(100))];
-            assert_eq!(accounts[0].recipients_today, 21);
-            assert_eq!(sentence(&needs, &accounts, &queue), said);
-        }
-    }
-
-    #[test]
-    fn mail_that_nobody_sends_comes_behind_an_account_that_cannot_and_before_what_was_given_up() {
-        let need = Need { what: "stranded".to_owned(), hint: String::new(), account: None };
-        let queue = QueueStatus::of(&[total(State::Dead, 1, 1)]);
-        let needs = needs(&[live(AccountState::Held, "x", None)], &[], &queue, vec![need], None);
-        let whats: Vec<&str> = needs.iter().map(|n| n.what.as_str()).collect();
-        assert_eq!(whats, ["scanner@contoso.com cannot send: x", "stranded", "1 message given up"]);
     }
 
     #[test]

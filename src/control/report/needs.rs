@@ -22,6 +22,7 @@ pub fn stranded(totals: &[Total], accounts: &[AccountId]) -> Vec<Need> {
         ),
         hint: format!("configure {account} again, or {}", move_hint(account.as_str(), accounts)),
         account: None,
+        kind: None,
     };
     waiting.into_iter().filter(|(_, messages)| *messages > 0).map(need).collect()
 }
@@ -84,6 +85,7 @@ impl Ending {
                    export --state dead --to DIR"
                 .to_owned(),
             account: None,
+            kind: None,
         }
     }
 }
@@ -118,6 +120,7 @@ mod tests {
                        --account old@contoso.com --to new@contoso.com"
                     .to_owned(),
                 account: None,
+                kind: None,
             }]
         );
         assert!(

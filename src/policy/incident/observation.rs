@@ -347,7 +347,7 @@ fn given_up(
     let is_only_the_address =
         matches!(advice, Some(Advice::NoSuchRecipient | Advice::RecipientFull | Advice::ForeignHost));
     let severity = if is_only_the_address { Severity::Information } else { Severity::NeedsYou };
-    let many = if messages == 1 { "1 message was".to_owned() } else { format!("{messages} messages were") };
+    let many = if messages == 1 { "1 message".to_owned() } else { format!("{messages} messages") };
     let why = match (advice, example) {
         (Some(advice), _) => advice.entry().meaning.to_owned(),
         (None, Some((_, said))) => said.clone(),
