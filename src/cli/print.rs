@@ -25,29 +25,9 @@ pub(super) fn account_state(state: AccountState) -> &'static str {
     }
 }
 
-/// How the relay is, the sentence first.
-pub(super) fn status(s: &Status, is_verbose: bool, zone: &TimeZone) -> String {
-    let mut out = format!("{}\n", s.sentence);
-    let is_told = |i: &&IncidentStatus| {
-        s.needs_human.iter().any(|need| need.tells(i) || need.what == without_tag(&i.what))
-    };
-    let incidents: Vec<_> = s.incidents.iter().filter(|i| !is_told(i)).collect();
-    if !incidents.is_empty() {
-        out += "\nincidents\n";
-    }
-    for i in incidents {
-        out += &wrapped("  ", &format!("{} since {}: {}", severity(i.severity), time(i.since, zone), i.what));
-        if let Some(step) = i.steps.first() {
-            out += &format!("    hint: {step}\n");
-        }
-    }
-    if !s.needs_human.is_empty() {
-        out += "\nneeds a human\n";
-        for need in &s.needs_human {
-            out += &wrapped("  ", &need.what);
-            out += &format!("    hint: {}\n", need.hint);
-        }
-    }
+/// Each account, with why mail does not flow where that was not said above.
+fn accounts(s: &Status, is_verbose: bool, zone: &TimeZone) -> String {
+    let mut out = String::new();
     if !s.accounts.is_empty() {
         out += "\naccounts\n";
     }
@@ -78,6 +58,33 @@ pub(super) fn status(s: &Status, is_verbose: bool, zone: &TimeZone) -> String {
         let oldest = a.oldest.map_or(String::new(), |at| format!(" (since {})", time(at, zone)));
         out += &format!("    {} waiting{oldest}, {} held, {} dead\n", a.queued, a.held, a.dead);
     }
+    out
+}
+
+/// How the relay is, the sentence first.
+pub(super) fn status(s: &Status, is_verbose: bool, zone: &TimeZone) -> String {
+    let mut out = format!("{}\n", s.sentence);
+    let is_told = |i: &&IncidentStatus| {
+        s.needs_human.iter().any(|need| need.tells(i) || need.what == without_tag(&i.what))
+    };
+    let incidents: Vec<_> = s.incidents.iter().filter(|i| !is_told(i)).collect();
+    if !incidents.is_empty() {
+        out += "\nincidents\n";
+    }
+    for i in incidents {
+        out += &wrapped("  ", &format!("{} since {}: {}", severity(i.severity), time(i.since, zone), i.what));
+        if let Some(step) = i.steps.first() {
+            out += &format!("    hint: {step}\n");
+        }
+    }
+    if !s.needs_human.is_empty() {
+        out += "\nneeds a human\n";
+        for need in &s.needs_human {
+            out += &wrapped("  ", &need.what);
+            out += &format!("    hint: {}\n", need.hint);
+        }
+    }
+    out += &accounts(s, is_verbose, zone);
     if !s.clients.is_empty() {
         out += "\nclients\n";
     }

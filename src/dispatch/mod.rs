@@ -9,8 +9,8 @@ mod board;
 mod connection;
 #[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod credential;
-#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod message;
+#[expect(clippy::disallowed_methods, reason = "at the edge")]
 mod notice;
 mod plan;
 mod settle;

@@ -251,6 +251,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn the_sentence_speaks_of_the_worst_incident_and_says_each_thing_once() {
         use AccountState::{BackingOff, Held, Open};
         let full = open(Kind::QueueRefuses, Severity::NeedsYou, "queue", "the queue takes no mail: 452");
