@@ -7,7 +7,8 @@ use super::Env;
 use super::problem::{Place, Problem};
 use super::slip::{Complaint, slips};
 use crate::mail::Escaped;
-use std::collections::BTreeMap;
+use config::{Environment, Source};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -100,31 +101,35 @@ impl Tree {
 /// Puts the variables `MAILFERRY__SECTION__KEY` in place of `section.key`, and `MAILFERRY__ACCOUNT__0__MAILBOX` in
 /// that of the first account's mailbox.
 fn overlay(root: &mut Table, env: &Env, problems: &mut Vec<Problem>) {
-    let mut ours: Vec<_> = env
-        .iter()
-        .map(|(name, value)| (name.to_uppercase(), value))
-        .filter(|(n, _)| n.starts_with(PREFIX))
-        .collect();
+    let mut ours = HashMap::new();
+    for (name, value) in env.iter().map(|(name, value)| (name.to_uppercase(), value)) {
+        let mut wrong =
+            |what: &str| problems.push(Problem::error(Place::Environment(name.clone()), "", what.to_owned()));
+        match (name.strip_prefix(PREFIX), value.to_str()) {
+            (None, _) => {}
+            (Some(_), None) => wrong("is not valid UTF-8"),
+            (Some(key), Some(_)) if key.contains(NOT_IN_KEYS) => wrong("no key is named like that"),
+            (Some(_), Some(text)) => _ = ours.insert(name, text.to_owned()),
+        }
+    }
+    let source =
+        Environment::with_prefix("MAILFERRY").prefix_separator("__").separator("__").source(Some(ours));
     // In an order that does not change from run to run.
-    ours.sort();
-    for (name, value) in ours {
+    let layer: BTreeMap<String, config::Value> = source.collect().unwrap_or_default().into_iter().collect();
+    for (key, value) in layer {
+        let name = format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
         let mut wrong =
             |what: String| problems.push(Problem::error(Place::Environment(name.clone()), "", what));
-        let Some(text) = value.to_str() else {
-            wrong("is not valid UTF-8".to_owned());
-            continue;
-        };
-        let path: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
+        let Ok(text) = value.into_string() else { continue };
+        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
         let (_, entries): (Vec<_>, Vec<_>) = path.iter().partition(|p| p.parse::<usize>().is_err());
         if let Some(entry) = entries.iter().find(|e| e.parse::<usize>().is_ok_and(|i| i > MAX_INDEX)) {
             wrong(format!("there can be no entry {entry}; they count from 0"));
-        } else if path[0].parse::<usize>().is_ok()
-            || path.iter().any(|p| p.is_empty() || p.contains(NOT_IN_KEYS))
-        {
+        } else if path[0].parse::<usize>().is_ok() || path.iter().any(String::is_empty) {
             wrong("no key is named like that".to_owned());
         } else {
             let origin = Origin::Environment(name);
-            let value = Value { kind: Kind::Text(text.to_owned()), origin };
+            let value = Value { kind: Kind::Text(text), origin };
             put(root.entry(path[0].clone()).or_insert_with(|| nothing(&value.origin)), &path[1..], value);
         }
     }
